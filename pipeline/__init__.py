@@ -1,0 +1,1 @@
+"""Raw clips in, cached features out. Owns what a feature means; never imports TensorFlow."""

@@ -1,0 +1,205 @@
+"""Command line of the pipeline: ``python -m pipeline features|list|sample``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+from pipeline import build, catalog
+from pipeline.errors import InputError, run
+from pipeline.spec import EMOTIONS, FeatureSpec, variant_names
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe every command and option."""
+    top = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
+    commands = top.add_subparsers(dest="command", required=True)
+    shown = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+
+    features = commands.add_parser("features", help="raw clips to HDF5 shards", **shown)
+    add_raw(features)
+    features.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("data/cache"),
+        metavar="DIR",
+        help="folder of caches; this one gets a folder named by its digest",
+    )
+    features.add_argument(
+        "--jobs", type=int, default=-1, metavar="N", help="worker processes, -1 for one a core"
+    )
+    features.add_argument(
+        "--recipe",
+        choices=("default", "published"),
+        default="default",
+        help="published: first 44 columns at hop 512, first 20 frames, whole picture",
+    )
+    features.add_argument(
+        "--window-seconds",
+        type=float,
+        metavar="S",
+        default=argparse.SUPPRESS,
+        help="stretch of a clip heard and seen, in seconds (default: "
+        f"{FeatureSpec().window_seconds}; published: 1.02)",
+    )
+    features.add_argument(
+        "--variants",
+        type=int,
+        default=3,
+        metavar="N",
+        help="augmented variants cached beside each clean clip",
+    )
+    features.add_argument(
+        "--skip-bad", action="store_true", help="exit 0 although some clips could not be read"
+    )
+    features.set_defaults(run=run_features)
+
+    listing = commands.add_parser("list", help="print what the raw folder holds", **shown)
+    add_raw(listing)
+    listing.set_defaults(run=run_list)
+
+    sample = commands.add_parser("sample", help="write a small synthetic corpus", **shown)
+    sample.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill")
+    sample.add_argument("--actors", type=int, default=8, metavar="N", help="number of actors")
+    sample.add_argument(
+        "--repetitions",
+        type=int,
+        default=1,
+        metavar="N",
+        help="takes of each emotion, intensity and statement, 1 or 2",
+    )
+    sample.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything")
+    sample.add_argument(
+        "--jobs", type=int, default=-1, metavar="N", help="worker processes, -1 for one a core"
+    )
+    sample.set_defaults(run=run_sample)
+    return top
+
+
+def add_raw(command: argparse.ArgumentParser) -> None:
+    """Add the options that say which clips are meant."""
+    command.add_argument(
+        "--raw", type=Path, default=Path("data/raw"), metavar="DIR", help="folder of raw clips"
+    )
+    command.add_argument(
+        "--channel",
+        choices=tuple(catalog.CHANNELS),
+        default=argparse.SUPPRESS,
+        help="only speech or only song (default: both)",
+    )
+
+
+def scan(arguments: argparse.Namespace) -> catalog.Catalog:
+    """Scan the raw folder that the arguments name."""
+    return catalog.scan(arguments.raw, getattr(arguments, "channel", None))
+
+
+def spec_of(arguments: argparse.Namespace) -> FeatureSpec:
+    """Build the spec that the arguments ask for."""
+    if not 0 <= arguments.variants <= 30:
+        raise InputError(f"expected 0 to 30 variants, got {arguments.variants}; choose fewer")
+    changes: dict[str, object] = {"variants": variant_names(arguments.variants)}
+    window = getattr(arguments, "window_seconds", None)
+    if window is not None:
+        if not 0.1 <= window <= 60:
+            raise InputError(
+                f"expected a window of 0.1 to 60 s, got {window}; RAVDESS clips last about 3.7 s"
+            )
+        changes["window_seconds"] = window
+    if arguments.recipe == "published":
+        return FeatureSpec.as_published(**changes)
+    return FeatureSpec(**changes)
+
+
+def run_features(arguments: argparse.Namespace) -> int:
+    """Fill the cache and say what is in it."""
+    spec = spec_of(arguments)
+    if arguments.jobs == 0:
+        raise InputError("expected a number of jobs other than 0, got 0; -1 uses every core")
+    found = scan(arguments)
+    done = build.build(found, arguments.cache, spec, arguments.jobs)
+    index = done.index
+    cached = sum(not entry.reason for entry in index.clips)
+    print(
+        f"{index.folder}: {cached} clips, {index.rows} rows, {index.bytes / 2**30:.2f} GiB, "
+        f"{done.seconds:.1f} s; {done.extracted} clips extracted now, "
+        f"{done.faceless} without a face"
+    )
+    print_aside(found)
+    for entry in done.failed:
+        print(f"left out: {entry.clip}: {entry.reason}", file=sys.stderr)
+    bad = len(done.failed) + len(found.misplaced)
+    return 1 if bad and not arguments.skip_bad else 0
+
+
+def print_aside(found: catalog.Catalog) -> None:
+    """Say which files of the raw folder are not clips of the cache, and why."""
+    for path, reason in found.misplaced:
+        print(f"refused: {path}: {reason}", file=sys.stderr)
+    counts = {
+        "unpaired": found.unpaired,
+        "unreadable names": found.unreadable,
+        "duplicates": found.duplicates,
+    }
+    aside = ", ".join(f"{len(files)} {name}" for name, files in counts.items() if files)
+    if aside:
+        print(f"set aside: {aside}; 'python -m pipeline list --raw {found.root}' names them")
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    """Print the catalogue as a table and every file that is not in it."""
+    found = scan(arguments)
+    counts = Counter((clip.actor, clip.emotion) for clip in found.clips)
+    width = max(map(len, EMOTIONS))
+    print("actor  " + " ".join(f"{name:>{width}}" for name in (*EMOTIONS, "all", "wav")))
+    for actor in found.actors:
+        own = [clip for clip in found.clips if clip.actor == actor]
+        numbers = [counts[actor, emotion] for emotion in EMOTIONS]
+        numbers += [len(own), sum(clip.audio is not None for clip in own)]
+        print(f"{actor:>5}  " + " ".join(f"{number:>{width}}" for number in numbers))
+    with_wav = sum(clip.audio is not None for clip in found.clips)
+    print(
+        f"{len(found.clips)} clips of {len(found.actors)} actors: {with_wav} with their own "
+        f"sound file, {len(found.clips) - with_wav} with the video's track"
+    )
+    for title, files in (
+        ("unpaired", found.unpaired),
+        ("unreadable name", found.unreadable),
+        ("duplicate", found.duplicates),
+        ("refused", found.misplaced),
+    ):
+        for path, reason in files:
+            print(f"{title}: {path}: {reason}")
+    return 1 if found.misplaced else 0
+
+
+def run_sample(arguments: argparse.Namespace) -> int:
+    """Write the sample corpus."""
+    from pipeline.sample import corpus
+
+    if not 1 <= arguments.actors <= 24 or not 1 <= arguments.repetitions <= 2:
+        raise InputError(
+            f"expected 1-24 actors and 1-2 repetitions, got {arguments.actors} and "
+            f"{arguments.repetitions}; RAVDESS names hold no more"
+        )
+    files = corpus.write_corpus(
+        arguments.out,
+        actors=arguments.actors,
+        seed=arguments.seed,
+        repetitions=arguments.repetitions,
+        jobs=arguments.jobs,
+    )
+    print(f"{arguments.out}: {len(files)} files")
+    return 0
+
+
+def main() -> int:
+    """Parse the command line and run it."""
+    arguments = parser().parse_args()
+    return run(lambda: arguments.run(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Waveform to MFCC image. Pure functions on arrays."""
+
+from __future__ import annotations
+
+import librosa
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.spec import FeatureSpec
+
+SILENCE_PEAK = 1e-4
+"""A waveform that never exceeds this (-80 dBFS) carries no voice."""
+
+
+def is_silent(waveform: NDArray[np.float32]) -> bool:
+    """Whether a waveform, shape (samples,), never rises above ``SILENCE_PEAK``."""
+    return waveform.size == 0 or float(np.abs(waveform).max()) < SILENCE_PEAK
+
+
+def voice_span(waveform: NDArray[np.float32], spec: FeatureSpec) -> tuple[int, int]:
+    """Find the first and last sound that is near the loudest.
+
+    Parameters
+    ----------
+    waveform
+        Shape (samples,), at ``spec.sample_rate_hz``.
+    spec
+        Gives the threshold below the loudest frame, in dB.
+
+    Returns
+    -------
+    start, end : int
+        Samples; the whole waveform if it is silent.
+    """
+    if is_silent(waveform):
+        return 0, len(waveform)
+    _, (start, end) = librosa.effects.trim(waveform, top_db=spec.voice_threshold_db)
+    return int(start), int(end)
+
+
+def window_start(waveform: NDArray[np.float32], spec: FeatureSpec) -> int:
+    """Choose the first sample of the window that is heard and seen.
+
+    A voice longer than the window is heard from its onset; a shorter one lies in the middle of the
+    window, as far as the clip's ends allow.
+
+    Parameters
+    ----------
+    waveform
+        Shape (samples,), at ``spec.sample_rate_hz``.
+    spec
+        Gives the window's length and placement.
+
+    Returns
+    -------
+    int
+        Sample in [0, max(0, samples - window_samples)].
+    """
+    if spec.window_placement == "start":
+        return 0
+    start, end = voice_span(waveform, spec)
+    spare = max(0, spec.window_samples - (end - start))
+    latest = max(0, len(waveform) - spec.window_samples)
+    return min(max(0, start - spare // 2), latest)
+
+
+def cut(waveform: NDArray[np.float32], start: int, samples: int) -> NDArray[np.float32]:
+    """Cut a stretch out of a waveform; what lies outside of it is left away, not padded."""
+    return waveform[max(0, start) : max(0, start + samples)]
+
+
+def mfcc(sound: NDArray[np.float32], spec: FeatureSpec) -> NDArray[np.float32]:
+    """Compute the MFCC image of a window's sound.
+
+    Parameters
+    ----------
+    sound
+        Shape (samples,), at ``spec.sample_rate_hz``, nominally in [-1, 1].
+    spec
+        Gives coefficients, columns, hop and analysis frame.
+
+    Returns
+    -------
+    ndarray of float32, shape (mfcc_count, mfcc_columns, 1)
+        ``librosa.feature.mfcc`` of the sound. Columns past the window are dropped, missing ones
+        are zero.
+    """
+    image = np.zeros(spec.mfcc_shape, np.float32)
+    if sound.size == 0:
+        return image
+    # A frame longer than the sound is legal (librosa pads around it) but warned about.
+    padded = np.pad(sound, (0, max(0, spec.fft_samples - len(sound))))
+    coefficients = librosa.feature.mfcc(
+        y=padded,
+        sr=spec.sample_rate_hz,
+        n_mfcc=spec.mfcc_count,
+        n_fft=spec.fft_samples,
+        hop_length=spec.hop_samples,
+    )
+    heard = min(spec.mfcc_columns, 1 + len(sound) // spec.hop_samples)
+    image[:, :heard, 0] = coefficients[:, :heard]
+    return image

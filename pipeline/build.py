@@ -1,0 +1,336 @@
+"""Raw clips to a cache: decide what is missing, extract it in parallel, write shard by shard.
+
+Workers extract clips and return rows; only the parent writes. Results arrive in the order of the
+plan, so one shard is open at a time and its bytes do not depend on the number of jobs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import joblib
+import tqdm
+
+from pipeline import features, shards
+from pipeline.catalog import Catalog, Clip
+from pipeline.errors import InputError, MediaError
+from pipeline.features import Row
+from pipeline.index import (
+    INDEX_NAME,
+    PARTIAL_SUFFIX,
+    ClipEntry,
+    Index,
+    ShardEntry,
+    Source,
+    write_index,
+)
+from pipeline.spec import FeatureSpec
+
+CLIPS_PER_SHARD = 500
+"""An actor with more clips gets several shards, so that an interruption costs at most one."""
+
+LIBRARIES = ("numpy", "librosa", "soxr", "opencv-python", "opencv-python-headless", "av", "h5py")
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """One shard as it should become.
+
+    Parameters
+    ----------
+    file
+        Its name.
+    clips
+        Every clip it should hold, sorted.
+    settled
+        What is known already, by clip id: rows on disk, or a file known to be unreadable.
+    stands
+        The file on disk, if it is already as it should be.
+    """
+
+    file: str
+    clips: tuple[Clip, ...]
+    settled: dict[str, ClipEntry]
+    stands: ShardEntry | None
+
+    @property
+    def missing(self) -> tuple[Clip, ...]:
+        """Clips that have to be extracted."""
+        return tuple(clip for clip in self.clips if clip.id not in self.settled)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do."""
+        unreadable = all(entry.reason for entry in self.settled.values())
+        return not self.missing and (self.stands is not None or unreadable)
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What a worker returns for one clip: rows, or the reason why there are none."""
+
+    clip: Clip
+    sources: tuple[Source, ...]
+    rows: list[Row]
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run of :func:`build` did: the finished index, clips extracted, and seconds."""
+
+    index: Index
+    extracted: int
+    seconds: float
+
+    @property
+    def failed(self) -> list[ClipEntry]:
+        """Clips that could not be read and are not in the cache."""
+        return [entry for entry in self.index.clips if entry.reason]
+
+    @property
+    def faceless(self) -> int:
+        """Number of cached clips whose window shows no face."""
+        return sum(not entry.face_found for entry in self.index.clips if not entry.reason)
+
+
+def build(
+    catalog: Catalog, cache: Path, spec: FeatureSpec, jobs: int = -1, progress: bool = True
+) -> Summary:
+    """Make the cache of a catalogue complete, extracting only what is missing.
+
+    Parameters
+    ----------
+    catalog
+        The clips.
+    cache
+        Folder of caches; this one becomes ``cache/<digest of the spec>``.
+    spec
+        What the cached numbers mean.
+    jobs
+        Worker processes; -1 for one a core.
+    progress
+        Whether to show a bar.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    InputError
+        If no clip could be read, or the disk has no room for the rows.
+    OSError
+        If the disk refuses; finished shards stay, the unfinished one is removed.
+    """
+    started = time.monotonic()
+    folder = cache / spec.digest
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(f"*{PARTIAL_SUFFIX}"):
+        leftover.unlink()
+    known = shards.survey(folder, spec)
+    plans = plan_shards(catalog, known)
+    kept = {plan.file for plan in plans if plan.missing or plan.stands or not plan.is_done}
+    surplus = [path for path in sorted(folder.glob("*.h5")) if path.name not in kept]
+    if surplus or not all(plan.is_done for plan in plans):
+        refuse_small_disk(folder, spec, plans)
+        # A cache under construction must not pass for a complete one.
+        (folder / INDEX_NAME).unlink(missing_ok=True)
+    for path in surplus:
+        path.unlink()
+
+    missing = [clip for plan in plans for clip in plan.missing]
+    clips: list[ClipEntry] = []
+    finished: list[ShardEntry] = []
+    with tqdm.tqdm(
+        total=sum(len(plan.clips) for plan in plans),
+        desc="features",
+        unit="clip",
+        initial=sum(len(plan.settled) for plan in plans),
+        disable=not (progress and missing),
+    ) as bar:
+        results = extract_all(missing, catalog.root, spec, jobs)
+        with contextlib.closing(results):
+            for plan in plans:
+                entries, shard = write_shard(plan, folder, spec, results, bar)
+                clips += entries
+                finished += [shard] if shard else []
+    libraries = known.libraries if known.libraries and not missing else library_versions()
+    index = Index(folder, spec, tuple(finished), tuple(clips), libraries)
+    if not finished:
+        raise InputError(
+            f"expected readable clips in {catalog.root}, got none; "
+            f"first: {clips[0].clip}: {clips[0].reason}"
+        )
+    if index != known or not (folder / INDEX_NAME).is_file():
+        write_index(index)
+    return Summary(index, len(missing), time.monotonic() - started)
+
+
+def plan_shards(catalog: Catalog, known: Index) -> list[ShardPlan]:
+    """Decide which clips go into which shard, and which of them need no extraction.
+
+    Parameters
+    ----------
+    catalog
+        The clips as they should be.
+    known
+        The cache as it is.
+
+    Returns
+    -------
+    list of ShardPlan
+        Sorted by actor. No media is opened; a raw file whose time stamp moved is hashed.
+    """
+    entries = {entry.clip: entry for entry in known.clips}
+    shard_entries = {shard.file: shard for shard in known.shards}
+    on_disk: dict[str, list[str]] = {}
+    for entry in known.clips:
+        if entry.shard:
+            on_disk.setdefault(entry.shard, []).append(entry.clip)
+    plans = []
+    for file, clips in shard_members(catalog).items():
+        settled = {}
+        for clip in clips:
+            entry = entries.get(clip.id)
+            if entry is None or entry.shard not in (file, None):
+                continue
+            sources = unchanged_sources(entry.sources, clip, catalog.root)
+            if sources and (entry.actor, entry.emotion) == (clip.actor, clip.emotion):
+                settled[clip.id] = dataclasses.replace(entry, sources=sources)
+        complete = len(settled) == len(clips)
+        readable = [clip for clip, entry in settled.items() if not entry.reason]
+        stands = complete and bool(readable) and readable == on_disk.get(file)
+        plans.append(ShardPlan(file, clips, settled, shard_entries[file] if stands else None))
+    return plans
+
+
+def shard_members(catalog: Catalog) -> dict[str, tuple[Clip, ...]]:
+    """Share the clips out among shard files: one an actor, numbered parts for a large one."""
+    members = {}
+    for actor in catalog.actors:
+        clips = [clip for clip in catalog.clips if clip.actor == actor]
+        for part, first in enumerate(range(0, len(clips), CLIPS_PER_SHARD)):
+            number = f"-{part + 1}" if part else ""
+            members[f"actor-{actor:02d}{number}.h5"] = tuple(clips[first : first + CLIPS_PER_SHARD])
+    return members
+
+
+def unchanged_sources(
+    recorded: tuple[Source, ...], clip: Clip, root: Path
+) -> tuple[Source, ...] | None:
+    """Return the sources of a clip with today's time stamps; None if any content changed."""
+    if [source.path for source in recorded] != [relative(path, root) for path in clip.sources]:
+        return None
+    current = []
+    for source, path in zip(recorded, clip.sources, strict=True):
+        try:
+            state = path.stat()
+            same = state.st_size == source.bytes and (
+                state.st_mtime_ns == source.modified_ns or shards.file_sha256(path) == source.sha256
+            )
+        except OSError:
+            return None
+        if not same:
+            return None
+        current.append(dataclasses.replace(source, modified_ns=state.st_mtime_ns))
+    return tuple(current)
+
+
+def refuse_small_disk(folder: Path, spec: FeatureSpec, plans: Sequence[ShardPlan]) -> None:
+    """Raise before any work if the rows to be written cannot fit."""
+    clips = sum(len(plan.clips) for plan in plans if not plan.is_done)
+    needed = clips * (1 + len(spec.variants)) * spec.row_bytes
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"expected {needed / 2**30:.2f} GiB of room at {folder}, got "
+            f"{free / 2**30:.2f} GiB; free some or name another cache folder"
+        )
+
+
+def extract_all(
+    clips: Sequence[Clip], root: Path, spec: FeatureSpec, jobs: int
+) -> Iterator[Extraction]:
+    """Extract clips in worker processes, yielding results in the order of the clips."""
+    if not clips:
+        return
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", batch_size=1)
+    with contextlib.closing(
+        parallel(joblib.delayed(extract)(clip, root, spec) for clip in clips)
+    ) as results:
+        yield from results
+
+
+def extract(clip: Clip, root: Path, spec: FeatureSpec) -> Extraction:
+    """Extract one clip in a worker; a file that cannot be read is a result, not an error."""
+    cv2.setNumThreads(1)
+    try:
+        sources = tuple(describe(path, root) for path in clip.sources)
+    except OSError as error:
+        reason = f"expected a readable file, got: {error.strerror}; check its permissions"
+        return Extraction(clip, (), [], reason)
+    try:
+        return Extraction(clip, sources, features.extract_clip(clip, spec))
+    except MediaError as error:
+        return Extraction(clip, sources, [], str(error))
+
+
+def describe(path: Path, root: Path) -> Source:
+    """Record a raw file as it is now."""
+    state = path.stat()
+    return Source(relative(path, root), state.st_size, shards.file_sha256(path), state.st_mtime_ns)
+
+
+def relative(path: Path, root: Path) -> str:
+    """Path below the raw folder, the same on every system."""
+    return path.relative_to(root).as_posix()
+
+
+def write_shard(
+    plan: ShardPlan, folder: Path, spec: FeatureSpec, results: Iterator[Extraction], bar: tqdm.tqdm
+) -> tuple[list[ClipEntry], ShardEntry | None]:
+    """Make a shard as planned, from the file it replaces and from the workers' results."""
+    if plan.is_done:
+        return list(plan.settled.values()), plan.stands
+    path = folder / plan.file
+    readable = any(not entry.reason for entry in plan.settled.values())
+    writer = shards.ShardWriter(path, spec, plan.clips[0].actor, len(plan.clips))
+    entries = []
+    with writer, shards.open_shard(path, spec) if readable else contextlib.nullcontext() as old:
+        for clip in plan.clips:
+            entry = plan.settled.get(clip.id)
+            if entry is None:
+                result = next(results)
+                rows, face_found = result.rows, any(row.face_found for row in result.rows)
+                entry = ClipEntry(
+                    clip.id,
+                    clip.actor,
+                    clip.emotion,
+                    result.sources,
+                    plan.file if rows else None,
+                    face_found,
+                    result.reason,
+                )
+                bar.update()
+            else:
+                rows = [] if entry.reason else shards.read_rows(old, clip.id)
+            writer.append(clip, entry.sources, rows)
+            entries.append(entry)
+    if writer.entry is None:
+        path.unlink(missing_ok=True)
+    return entries, writer.entry
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries whose numbers end up in a cache."""
+    installed = {dist.name.lower(): dist.version for dist in importlib.metadata.distributions()}
+    return {name: installed[name] for name in LIBRARIES if name in installed}

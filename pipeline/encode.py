@@ -1,0 +1,214 @@
+"""Frames and sound into an mp4 that a browser plays: the only writer of video.
+
+Times are the caller's: every frame is shown at the second it is given for, on the clock of the
+sound, so a recording with an uneven frame rate keeps it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import av
+import numpy as np
+
+VIDEO_TICKS_PER_SECOND = 90_000
+AAC_FRAME_SAMPLES = 1024
+AAC_BITS_PER_SECOND_AND_CHANNEL = 96_000
+FALLBACK_FRAME_SECONDS = 1 / 30
+CHANNEL_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
+# libswscale converts with the BT.601 matrix unless told otherwise; players assume BT.709 for
+# large pictures unless the stream says so. These are FFmpeg's codes for "BT.601, video range".
+BT601 = 6
+VIDEO_RANGE = 1
+
+
+def write_mp4(
+    path: Path,
+    frames: Iterable[tuple[float, np.ndarray]],
+    waveform: np.ndarray | None,
+    sample_rate: int,
+    *,
+    crf: int = 23,
+    preset: str = "veryfast",
+) -> None:
+    """Encode frames (H.264, yuv420p) and sound (AAC) into one mp4 file.
+
+    The file appears under its name only when it is complete. The same input gives the same
+    bytes, because the encoder runs on one thread.
+
+    Parameters
+    ----------
+    path
+        The file to write; its folder must exist. A file of that name is replaced.
+    frames
+        Pairs of presentation time in seconds (not negative, strictly increasing, 0 is the first
+        sample of the sound) and RGB picture, uint8 (height, width, 3), all of one size. Consumed
+        one by one. Odd sizes are padded to even ones by repeating the last row or column.
+    waveform
+        Sound, float, (samples,) or (samples, channels) in [-1, 1], or None for a silent file.
+    sample_rate
+        Samples per second of `waveform`, one that AAC knows (8000 ... 96000).
+    crf
+        x264's constant rate factor, 0 (lossless) ... 51.
+    preset
+        x264's speed preset.
+
+    Raises
+    ------
+    ValueError
+        For no frames at all, times that do not increase, pictures of another shape or type, or a
+        waveform that AAC cannot hold.
+    """
+    path = Path(path)
+    pictures = _with_durations(_checked(frames))
+    first = next(pictures, None)
+    if first is None:
+        raise ValueError(f"{path}: no frames to write; at least one is needed")
+    # Not a media suffix: a scan for recordings passes over an unfinished file.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    options = {"movflags": "+faststart"}
+    try:
+        with av.open(str(temporary), "w", format="mp4", container_options=options) as container:
+            video = _add_video_stream(container, first, crf, preset)
+            sound = iter(())
+            if waveform is not None:
+                sound = _sound_packets(container, waveform, sample_rate)
+            _mux(container, _video_packets(video, chain([first], pictures)), sound)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _checked(frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[av.VideoFrame]:
+    """Turn seconds into ticks and RGB into YUV; refuse what the encoder would garble."""
+    last_ticks, shape = -1, None
+    for seconds, picture in frames:
+        ticks = round(seconds * VIDEO_TICKS_PER_SECOND)
+        if ticks <= last_ticks:
+            raise ValueError(
+                f"frame times must be >= 0 and strictly increasing, got {seconds:.6f} s after "
+                f"{last_ticks / VIDEO_TICKS_PER_SECOND:.6f} s"
+            )
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise ValueError(
+                "a frame must be uint8 (height, width, 3), "
+                f"got {picture.dtype} {tuple(picture.shape)}"
+            )
+        shape = shape or picture.shape
+        if picture.shape != shape:
+            raise ValueError(f"frames change size from {shape} to {picture.shape}; use one size")
+        last_ticks = ticks
+        yield _yuv_frame(picture, ticks)
+
+
+def _yuv_frame(picture: np.ndarray, ticks: int) -> av.VideoFrame:
+    height, width, _ = picture.shape
+    if height % 2 or width % 2:
+        picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    # from_ndarray copies, so a caller may draw the next picture into the same array.
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    frame = frame.reformat(format="yuv420p", dst_colorspace="itu601", threads=1)
+    frame.pts, frame.time_base = ticks, Fraction(1, VIDEO_TICKS_PER_SECOND)
+    frame.colorspace, frame.color_range = BT601, VIDEO_RANGE
+    return frame
+
+
+def _with_durations(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    """Let each frame last until the next; the last one lasts as long as the one before."""
+    duration = round(FALLBACK_FRAME_SECONDS * VIDEO_TICKS_PER_SECOND)
+    held = next(frames, None)
+    for frame in frames:
+        duration = frame.pts - held.pts
+        held.duration = duration
+        yield held
+        held = frame
+    if held is not None:
+        held.duration = duration
+        yield held
+
+
+def _add_video_stream(
+    container: av.container.OutputContainer, first: av.VideoFrame, crf: int, preset: str
+) -> av.video.stream.VideoStream:
+    # x264 only budgets bits by the nominal rate; presentation times come from the frames.
+    rate = Fraction(VIDEO_TICKS_PER_SECOND, first.duration).limit_denominator(1001)
+    # Macroblock trees stay off: on CPUs with AVX-512 they read past the last column of macroblocks,
+    # and then the bytes depend on what the process had in memory.
+    options = {"crf": str(crf), "preset": preset, "threads": "1", "mbtree": "0"}
+    stream = container.add_stream("libx264", rate=rate, options=options)
+    stream.height, stream.width = first.height, first.width
+    stream.pix_fmt = "yuv420p"
+    context = stream.codec_context
+    context.time_base = Fraction(1, VIDEO_TICKS_PER_SECOND)
+    context.thread_count = 1
+    context.colorspace = context.color_primaries = context.color_trc = BT601
+    context.color_range = VIDEO_RANGE
+    return stream
+
+
+def _video_packets(
+    stream: av.video.stream.VideoStream, frames: Iterable[av.VideoFrame]
+) -> Iterator[av.Packet]:
+    first = held = None
+    end_ticks = 0
+    for frame in chain(frames, [None]):
+        if frame is not None:
+            end_ticks = frame.pts + frame.duration
+        for packet in stream.encode(frame):
+            if held is not None:
+                yield held
+            first = first or packet
+            held = packet
+    # In mp4 a packet lasts until the next one is decoded, and the last one fills up the rest.
+    held.duration = end_ticks - first.pts - (held.dts - first.dts)
+    yield held
+
+
+def _sound_packets(
+    container: av.container.OutputContainer, waveform: np.ndarray, sample_rate: int
+) -> Iterator[av.Packet]:
+    """Add the sound stream now, encode it as the packets are asked for."""
+    waveform = np.asarray(waveform)
+    if waveform.ndim == 1:
+        waveform = waveform[:, np.newaxis]
+    if waveform.ndim != 2 or waveform.shape[1] not in CHANNEL_LAYOUTS:
+        raise ValueError(
+            "waveform must be (samples,) or (samples, channels) with "
+            f"{sorted(CHANNEL_LAYOUTS)} channels, got {waveform.shape}"
+        )
+    rates = av.codec.Codec("aac", "w").audio_rates
+    if sample_rate not in rates:
+        raise ValueError(f"AAC has no {sample_rate} Hz; resample to one of {sorted(rates)}")
+    layout = CHANNEL_LAYOUTS[waveform.shape[1]]
+    stream = container.add_stream("aac", rate=sample_rate, layout=layout)
+    stream.codec_context.time_base = Fraction(1, sample_rate)
+    stream.bit_rate = AAC_BITS_PER_SECOND_AND_CHANNEL * waveform.shape[1]
+
+    def encode() -> Iterator[av.Packet]:
+        for start in range(0, len(waveform), AAC_FRAME_SAMPLES):
+            block = waveform[start : start + AAC_FRAME_SAMPLES].T.astype(np.float32)
+            block = np.ascontiguousarray(np.clip(block, -1.0, 1.0))
+            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
+            frame.sample_rate, frame.pts = sample_rate, start
+            frame.time_base = Fraction(1, sample_rate)
+            yield from stream.encode(frame)
+        yield from stream.encode(None)
+
+    return encode()
+
+
+def _mux(
+    container: av.container.OutputContainer,
+    video: Iterator[av.Packet],
+    sound: Iterator[av.Packet],
+) -> None:
+    """Write both streams in the order of their decoding times."""
+    # The first packet opens the encoder, and the file's header needs both encoders open.
+    container.start_encoding()
+    for packet in heapq.merge(video, sound, key=lambda packet: packet.dts * packet.time_base):
+        container.mux(packet)

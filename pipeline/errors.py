@@ -1,0 +1,54 @@
+"""The two ways input can be wrong, and the one-line answer a command gives to it."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+
+STORAGE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
+class InputError(Exception):
+    """Something the user gave cannot be used; the message says what to do about it."""
+
+
+class MediaError(InputError):
+    """One media file cannot be read; other files are unaffected."""
+
+
+def run(command: Callable[[], int]) -> int:
+    """Run a command line and turn a user's mistake into one line and an exit code.
+
+    Parameters
+    ----------
+    command
+        Does the work and returns its exit code.
+
+    Returns
+    -------
+    int
+        The command's own code; 2 after a user's mistake or a refusing disk; 130 after Ctrl-C.
+    """
+    try:
+        return command()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in STORAGE_ERRNOS:
+            raise
+        where = f" at {error.filename}" if error.filename else ""
+        reason = error.strerror or str(error)
+        print(
+            f"error: expected a readable, writable place with room{where}, got: {reason}; "
+            "free some space or name another folder; finished parts are kept",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "interrupted: finished parts are kept, the same command goes on from there",
+            file=sys.stderr,
+        )
+        return 130

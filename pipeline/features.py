@@ -1,0 +1,194 @@
+"""The seam that training and inference share: raw files to windows, windows to features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import audio, augment, decode, faces, video
+from pipeline.catalog import Clip
+from pipeline.faces import Box
+from pipeline.spec import CLEAN, FeatureSpec
+
+
+class Span(NamedTuple):
+    """A stretch of a clip: first sample and number of samples at the spec's sample rate."""
+
+    start: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is heard and seen in a stretch of a clip.
+
+    Parameters
+    ----------
+    sound
+        float32 (samples,) at the spec's rate; None where the clip has no sound.
+    pictures
+        ``frame_count`` RGB pictures, None where one is missing; None where there is no video.
+    """
+
+    sound: NDArray[np.float32] | None
+    pictures: list[NDArray[np.uint8] | None] | None
+
+
+class Features(NamedTuple):
+    """The two tensors the model reads."""
+
+    mfcc: NDArray[np.float32]
+    frames: NDArray[np.uint8]
+
+
+class Row(NamedTuple):
+    """One cached sample: features, the name of their variant, and whether a face was found."""
+
+    variant: str
+    features: Features
+    face_found: bool
+
+
+def clip_span(waveform: NDArray[np.float32], spec: FeatureSpec) -> Span:
+    """Return the stretch of a clip that is cached, chosen from its sound."""
+    return Span(audio.window_start(waveform, spec), spec.window_samples)
+
+
+def read_windows(
+    waveform: NDArray[np.float32] | None,
+    video_path: Path | None,
+    spans: Sequence[Span],
+    spec: FeatureSpec,
+    threads: int = 1,
+) -> list[Window]:
+    """Read several stretches of one clip, decoding its video once.
+
+    Parameters
+    ----------
+    waveform
+        The clip's sound at ``spec.sample_rate_hz``; None if it has none.
+    video_path
+        File with its pictures; None if it has none.
+    spans
+        Stretches to read.
+    spec
+        Gives the number and sampling of pictures.
+    threads
+        Decoding threads.
+
+    Returns
+    -------
+    list of Window
+        One for each span.
+
+    Raises
+    ------
+    MediaError
+        If the video cannot be read.
+    """
+    pictures = [None] * len(spans)
+    if video_path is not None:
+        pictures = read_pictures(video_path, spans, spec, threads)
+    return [
+        Window(None if waveform is None else audio.cut(waveform, *span), shown)
+        for span, shown in zip(spans, pictures, strict=True)
+    ]
+
+
+def read_pictures(
+    video_path: Path, spans: Sequence[Span], spec: FeatureSpec, threads: int
+) -> list[list[NDArray[np.uint8] | None]]:
+    """Read the pictures of several stretches of a video."""
+    rate, count = spec.sample_rate_hz, spec.frame_count
+    if spec.frame_sampling == "consecutive":
+        starts = sorted({span.start for span in spans})
+        shown = {
+            start: decode.read_consecutive_pictures(video_path, start / rate, count, threads)
+            for start in starts
+        }
+        return [shown[span.start] for span in spans]
+    times = {
+        span: video.frame_times(span.start / rate, span.samples / rate, count) for span in spans
+    }
+    wanted = sorted({time for span in spans for time in times[span]})
+    found = dict(zip(wanted, decode.read_pictures(video_path, wanted, threads), strict=True))
+    return [[found[time] for time in times[span]] for span in spans]
+
+
+def find_face(window: Window, spec: FeatureSpec) -> Box | None:
+    """Find the face of a window; None if there is none or the recipe needs none."""
+    if spec.crop == "whole" or window.pictures is None:
+        return None
+    return faces.window_box(window.pictures, spec.face_detector)
+
+
+def featurize(window: Window, box: Box | None, spec: FeatureSpec) -> Features:
+    """Turn a window into the tensors the model reads.
+
+    Parameters
+    ----------
+    window
+        What is heard and seen. A missing modality gives zeros.
+    box
+        The face in the pictures; None takes the centred square.
+    spec
+        Gives every shape and parameter.
+
+    Returns
+    -------
+    Features
+        float32 (mfcc_count, mfcc_columns, 1) and
+        uint8 (frame_count, frame_size_px, frame_size_px, 3).
+    """
+    silent = np.zeros(0, np.float32)
+    dark: list[NDArray[np.uint8] | None] = [None] * spec.frame_count
+    return Features(
+        audio.mfcc(silent if window.sound is None else window.sound, spec),
+        video.frames(dark if window.pictures is None else window.pictures, box, spec),
+    )
+
+
+def extract_clip(clip: Clip, spec: FeatureSpec) -> list[Row]:
+    """Make every cached row of a clip: clean first, then the variants of the spec.
+
+    Parameters
+    ----------
+    clip
+        Its sound and its video are each decoded once.
+    spec
+        Gives windows, shapes and variants.
+
+    Returns
+    -------
+    list of Row
+        ``1 + len(spec.variants)`` rows.
+
+    Raises
+    ------
+    MediaError
+        If the sound or the video cannot be read.
+    """
+    waveform = decode.read_waveform(clip.sound, spec.sample_rate_hz)
+    clean = clip_span(waveform, spec)
+    names = (CLEAN, *spec.variants)
+    generators = [augment.generator(clip.id, name, spec) for name in names]
+    changes = [
+        augment.draw_change(name, random) for name, random in zip(names, generators, strict=True)
+    ]
+    spans = [Span(clean.start, round(clean.samples * change.stretch_rate)) for change in changes]
+    windows = read_windows(waveform, clip.video, spans, spec)
+    face = find_face(windows[0], spec)
+
+    rows = []
+    for name, change, random, window in zip(names, changes, generators, windows, strict=True):
+        sound = augment.change_sound(window.sound, change, random, spec.sample_rate_hz)
+        changed = Window(sound[: spec.window_samples], window.pictures)
+        features = featurize(changed, face and augment.change_box(face, change), spec)
+        frames = augment.change_frames(features.frames, change)
+        rows.append(Row(name, Features(features.mfcc, frames), face is not None))
+    return rows

@@ -1,0 +1,199 @@
+"""The index that completes a cache: what its shards hold, and the raw files they were made from.
+
+A cache is a folder named by the digest of its spec, ``data/cache/<digest>/``, with one
+``actor-NN.h5`` for each actor (numbered parts for a large one) and an ``index.json`` written last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.spec import EMOTIONS, FeatureSpec
+
+FORMAT_VERSION = 1
+INDEX_NAME = "index.json"
+PARTIAL_SUFFIX = ".partial"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A raw file as it was when its clip was extracted.
+
+    Parameters
+    ----------
+    path
+        Relative to the raw folder, with forward slashes.
+    bytes, sha256
+        Size and content.
+    modified_ns
+        Modification time. A different one alone only makes the content be compared.
+    """
+
+    path: str
+    bytes: int
+    sha256: str
+    modified_ns: int
+
+
+@dataclass(frozen=True)
+class ClipEntry:
+    """A clip in the index: where it came from and where its rows are.
+
+    Parameters
+    ----------
+    clip, actor, emotion
+        Identity, person, and emotion name.
+    sources
+        Files it was made from.
+    shard
+        File that holds its rows; None if it could not be read.
+    face_found
+        Whether a face was found in its window.
+    reason
+        Why it could not be read; None if it could.
+    """
+
+    clip: str
+    actor: int
+    emotion: str
+    sources: tuple[Source, ...]
+    shard: str | None
+    face_found: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """A shard in the index: its file name, actor, number of rows, size and content."""
+
+    file: str
+    actor: int
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a complete cache holds.
+
+    Parameters
+    ----------
+    folder
+        Where its shards are.
+    spec
+        What their numbers mean.
+    shards, clips
+        Its content, sorted by actor and clip.
+    libraries
+        Versions of the libraries that made it.
+    """
+
+    folder: Path
+    spec: FeatureSpec
+    shards: tuple[ShardEntry, ...]
+    clips: tuple[ClipEntry, ...]
+    libraries: dict[str, str]
+
+    @property
+    def actors(self) -> list[int]:
+        """Sorted numbers of the actors that have rows."""
+        return sorted({shard.actor for shard in self.shards})
+
+    @property
+    def rows(self) -> int:
+        """Number of rows in all shards."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def bytes(self) -> int:
+        """Size of all shards."""
+        return sum(shard.bytes for shard in self.shards)
+
+
+def write_index(index: Index) -> None:
+    """Write ``index.json``, the mark of a complete cache, in one step."""
+    content = {
+        "format_version": FORMAT_VERSION,
+        "digest": index.spec.digest,
+        "spec": json.loads(index.spec.to_json()),
+        "emotions": EMOTIONS,
+        "libraries": index.libraries,
+        "shards": [dataclasses.asdict(entry) for entry in index.shards],
+        "clips": [dataclasses.asdict(entry) for entry in index.clips],
+    }
+    path = index.folder / INDEX_NAME
+    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def read_index(folder: Path) -> Index:
+    """Read the index of a complete cache.
+
+    Raises
+    ------
+    InputError
+        If there is none, it is damaged, or it is of another format.
+    """
+    path = folder / INDEX_NAME
+    if not path.is_file():
+        raise InputError(
+            f"expected a finished cache in {folder}, got no {INDEX_NAME}; run 'make features' first"
+        )
+    again = "remove it and run 'make features' again"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"expected an index in {path}, got something else ({error}); {again}"
+        ) from error
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"expected cache format {FORMAT_VERSION} in {path}, got {version}; {again}"
+        )
+    try:
+        spec = FeatureSpec.from_json(json.dumps(content["spec"]))
+        clips = tuple(
+            ClipEntry(**entry | {"sources": tuple(Source(**source) for source in entry["sources"])})
+            for entry in content["clips"]
+        )
+        shards = tuple(ShardEntry(**entry) for entry in content["shards"])
+        return Index(folder, spec, shards, clips, content["libraries"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"expected an index of this version in {path}, got: {error}; {again}"
+        ) from error
+
+
+def find_cache(root: Path) -> Index:
+    """Open the cache that a path means: the folder itself, or the one finished cache in it.
+
+    Where several are finished, the one of the default spec is meant.
+
+    Raises
+    ------
+    InputError
+        If there is none, or several and none of them has the default spec.
+    """
+    if (root / INDEX_NAME).is_file():
+        return read_index(root)
+    finished = sorted(path.parent for path in root.glob(f"*/{INDEX_NAME}"))
+    default = root / FeatureSpec().digest
+    if len(finished) > 1 and default in finished:
+        finished = [default]
+    if len(finished) > 1:
+        raise InputError(
+            f"expected one finished cache in {root}, got "
+            f"{', '.join(path.name for path in finished)}; name one of them"
+        )
+    if not finished:
+        state = "no finished cache" if root.is_dir() else "nothing"
+        raise InputError(f"expected a cache in {root}, got {state}; run 'make features' first")
+    return read_index(finished[0])

@@ -1,0 +1,153 @@
+"""What a cached number means: every setting that changes one, and the name they hash to."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+
+EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+"""Emotion names in the order of RAVDESS' third field; the index of a name is its label."""
+
+CLEAN = "clean"
+"""Name of the unaugmented variant, the only one that validation, test and inference see."""
+
+VARIANT_KINDS = ("pitch", "stretch", "noise")
+
+
+def variant_names(count: int) -> tuple[str, ...]:
+    """Names of the first ``count`` augmented variants: the kinds in turn, numbered after a round.
+
+    >>> variant_names(4)
+    ('pitch', 'stretch', 'noise', 'pitch-2')
+    """
+    rounds = [divmod(number, len(VARIANT_KINDS)) for number in range(count)]
+    return tuple(VARIANT_KINDS[kind] + (f"-{turn + 1}" if turn else "") for turn, kind in rounds)
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """Settings that change a cached number, and nothing else.
+
+    Parameters
+    ----------
+    sample_rate_hz
+        Rate all sound is resampled to.
+    mfcc_count, mfcc_columns
+        Height and width of the MFCC image.
+    fft_samples
+        Length of the analysis frame of the short-time Fourier transform.
+    window_seconds
+        Stretch of a clip that is heard and seen. The hop length follows from it.
+    window_placement
+        ``"voice"`` puts the window where the voice is, ``"start"`` at the clip's first sample.
+    voice_threshold_db
+        Sound this far below the clip's loudest frame is not voice.
+    frame_count, frame_size_px
+        Number of pictures of a window, and the side of each.
+    frame_sampling
+        ``"spread"`` takes pictures evenly over the window by presentation time,
+        ``"consecutive"`` the first ones from its start.
+    crop
+        ``"face"`` cuts a square around the face, ``"whole"`` squeezes the whole picture.
+    face_margin
+        Side of the cut square as a multiple of the detected face's side.
+    face_detector
+        The OpenCV cascade that finds faces.
+    variants
+        Names of the augmented variants cached beside ``"clean"``.
+    seed
+        Enters the randomness of every variant.
+    revision
+        Raised by hand when code changes numbers that no other field describes.
+    """
+
+    sample_rate_hz: int = 22_050
+    mfcc_count: int = 40
+    mfcc_columns: int = 44
+    fft_samples: int = 2048
+    window_seconds: float = 2.05
+    window_placement: str = "voice"
+    voice_threshold_db: float = 30.0
+    frame_count: int = 20
+    frame_size_px: int = 112
+    frame_sampling: str = "spread"
+    crop: str = "face"
+    face_margin: float = 1.2
+    face_detector: str = "haarcascade_frontalface_alt2"
+    variants: tuple[str, ...] = variant_names(3)
+    seed: int = 0
+    revision: int = 1
+
+    @classmethod
+    def as_published(cls, **changes: object) -> FeatureSpec:
+        """Build the commonly published recipe, for comparison.
+
+        The first 44 columns at librosa's default hop of 512 (1.02 s), the first 20 frames, and
+        the whole picture.
+        """
+        published: dict[str, object] = {
+            "window_seconds": 44 * 512 / 22_050,
+            "window_placement": "start",
+            "frame_sampling": "consecutive",
+            "crop": "whole",
+        }
+        return cls(**(published | changes))  # type: ignore[arg-type]
+
+    @property
+    def hop_samples(self) -> int:
+        """Hop length in samples that makes ``mfcc_columns`` columns span the window."""
+        return max(1, round(self.window_seconds * self.sample_rate_hz / self.mfcc_columns))
+
+    @property
+    def window_samples(self) -> int:
+        """Length of the window in samples at ``sample_rate_hz``."""
+        return self.hop_samples * self.mfcc_columns
+
+    @property
+    def mfcc_shape(self) -> tuple[int, int, int]:
+        """Shape of one cached MFCC image."""
+        return (self.mfcc_count, self.mfcc_columns, 1)
+
+    @property
+    def frames_shape(self) -> tuple[int, int, int, int]:
+        """Shape of one cached frame tensor."""
+        return (self.frame_count, self.frame_size_px, self.frame_size_px, 3)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes that one row's tensors take in a shard."""
+        mfcc_bytes = 4 * self.mfcc_count * self.mfcc_columns
+        return mfcc_bytes + 3 * self.frame_count * self.frame_size_px**2
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that name the cache of this spec."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces; equal specs give equal text."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> FeatureSpec:
+        """Read back what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the text does not hold exactly this version's fields, each of its own type.
+        """
+        values = json.loads(text)
+        fields = {field.name: field.default for field in dataclasses.fields(cls)}
+        if not isinstance(values, dict) or values.keys() != fields.keys():
+            received = sorted(values) if isinstance(values, dict) else type(values).__name__
+            raise ValueError(f"expected a spec with the fields {sorted(fields)}, got {received}")
+        values["variants"] = tuple(values["variants"])
+        for name, default in fields.items():
+            if not isinstance(values[name], type(default)):
+                raise ValueError(
+                    f"expected {type(default).__name__} for {name}, got {values[name]!r}"
+                )
+        return cls(**values)

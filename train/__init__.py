@@ -1,0 +1,1 @@
+"""Cached features in, trained and evaluated model out."""

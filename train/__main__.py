@@ -1,0 +1,178 @@
+"""Command line of the trainer: ``python -m train fit|evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+from pipeline import index
+from pipeline.errors import InputError, run
+from train import protocol, runtime
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe every command and option."""
+    top = argparse.ArgumentParser(prog="python -m train", description=__doc__)
+    commands = top.add_subparsers(dest="command", required=True)
+    shown = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+
+    fit = commands.add_parser("fit", help="shards to a trained, tested model", **shown)
+    add_places(fit)
+    fit.add_argument("--epochs", type=int, default=30, metavar="N", help="most epochs")
+    fit.add_argument("--batch-size", type=int, default=16, metavar="ROWS", help="rows a step")
+    fit.add_argument(
+        "--learning-rate",
+        type=float,
+        default=1e-3,
+        metavar="RATE",
+        help="peak of Adam's rate, after the warm-up",
+    )
+    fit.add_argument(
+        "--patience",
+        type=int,
+        default=8,
+        metavar="EPOCHS",
+        help="epochs without a better validation loss before stopping",
+    )
+    fit.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of weights, order and augmentation"
+    )
+    fit.add_argument(
+        "--test-actors",
+        type=protocol.parse_actors,
+        metavar="LIST",
+        default=argparse.SUPPRESS,
+        help="such as 15-18 (default: the last quarter by number)",
+    )
+    fit.add_argument(
+        "--validation-actors",
+        type=protocol.parse_actors,
+        metavar="LIST",
+        default=argparse.SUPPRESS,
+        help="such as 13,14 (default: the last sixth of the others)",
+    )
+    fit.add_argument(
+        "--clean-only", action="store_true", help="train on clean rows, without the cached variants"
+    )
+    fit.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on after an interruption, from the last finished epoch",
+    )
+    fit.set_defaults(run=run_fit)
+
+    test = commands.add_parser("evaluate", help="a trained model on actors of a cache", **shown)
+    add_places(test)
+    test.add_argument(
+        "--actors",
+        type=protocol.parse_actors,
+        metavar="LIST",
+        default=argparse.SUPPRESS,
+        help="such as 1-4,9 (default: all that the model has not seen)",
+    )
+    test.set_defaults(run=run_evaluate)
+    return top
+
+
+def add_places(command: argparse.ArgumentParser) -> None:
+    """Add the options that name cache and model."""
+    command.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("data/cache"),
+        metavar="DIR",
+        help="folder of caches, or one cache",
+    )
+    command.add_argument(
+        "--model", type=Path, default=Path("data/model"), metavar="DIR", help="folder of the model"
+    )
+
+
+def run_fit(arguments: argparse.Namespace) -> int:
+    """Train, test, save and print the table."""
+    for name in ("epochs", "batch_size", "patience"):
+        if getattr(arguments, name) < 1:
+            raise InputError(
+                f"expected {name.replace('_', ' ')} of at least 1, got "
+                f"{getattr(arguments, name)}; choose a larger one"
+            )
+    cache = index.find_cache(arguments.cache)
+    split = protocol.split_actors(
+        cache.actors,
+        getattr(arguments, "test_actors", None),
+        getattr(arguments, "validation_actors", None),
+    )
+    device = runtime.start_tensorflow(arguments.seed)
+    from train import evaluate, fit
+
+    named = {
+        field.name: getattr(arguments, field.name)
+        for field in dataclasses.fields(fit.Settings)
+        if hasattr(arguments, field.name)
+    }
+    settings = fit.Settings(**named, variants=not arguments.clean_only)
+    print(
+        f"train on actors {protocol.format_actors(split.train)}, choose by "
+        f"{protocol.format_actors(split.validation)}, test on "
+        f"{protocol.format_actors(split.test)}; {device}"
+    )
+    judged = fit.fit(cache, arguments.model, split, settings, arguments.resume)
+    print(evaluate.table(judged))
+    print(f"model: {arguments.model}, report: {arguments.model / 'report'}")
+    return 0
+
+
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    """Test a trained model, write the report and print the table."""
+    cache = index.find_cache(arguments.cache)
+    runtime.start_tensorflow()
+    from train import artefact, dataset, evaluate
+
+    trained = artefact.load(arguments.model)
+    if trained.spec != cache.spec:
+        raise InputError(
+            f"expected a cache of the model's spec {trained.spec.digest}, got {cache.spec.digest} "
+            f"in {arguments.cache}; extract with the recipe the model was trained with"
+        )
+    seen = {
+        entry.actor
+        for entry in cache.clips
+        if {source.sha256 for source in entry.sources} & set(trained.seen)
+    }
+    actors = getattr(arguments, "actors", None) or sorted(set(cache.actors) - seen)
+    if not actors:
+        raise InputError(
+            f"expected actors the model has not seen in {arguments.cache}, got none; "
+            "name some with --actors to test on seen ones all the same"
+        )
+    rows = dataset.select_rows(cache, actors)
+    probabilities = evaluate.predict(trained.model, rows)
+    judged = evaluate.metrics(rows, probabilities)
+    judged["seen_in_training"] = sorted(seen & set(actors))
+    name = f"{arguments.cache.resolve().name}-actors-{protocol.format_actors(actors)}"
+    report = arguments.model / f"report-{name}"
+    evaluate.write_report(report, rows, probabilities, judged)
+    print(evaluate.table(judged))
+    if judged["seen_in_training"]:
+        print(
+            f"not a test: the model was trained on recordings of actors "
+            f"{protocol.format_actors(judged['seen_in_training'])}"
+        )
+    print(f"report: {report}")
+    return 0
+
+
+def main() -> int:
+    """Parse the command line and run it."""
+
+    def command() -> int:
+        arguments = parser().parse_args()
+        return arguments.run(arguments)
+
+    return run(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""A trained model and all that made it, saved and loaded as one thing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+
+from pipeline.errors import InputError
+from pipeline.spec import EMOTIONS, FeatureSpec
+from train.protocol import Split
+
+MODEL_NAME = "model.keras"
+DESCRIPTION_NAME = "model.json"
+DESCRIPTION_VERSION = 1
+LIBRARIES = ("tensorflow", "keras", "numpy", "librosa", "opencv-python", "av", "h5py")
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A trained model with what it needs to be used and judged.
+
+    Parameters
+    ----------
+    model
+        See :func:`train.model.build_fusion_cnn`.
+    spec
+        What its inputs mean.
+    split
+        Actors of each side.
+    settings
+        What it was trained with, the seed included.
+    metrics
+        Test results, see :func:`train.evaluate.metrics`.
+    seen
+        Hashes of the recordings it was trained on or chosen by.
+    """
+
+    model: keras.Model
+    spec: FeatureSpec
+    split: Split
+    settings: dict
+    metrics: dict = field(default_factory=dict)
+    seen: tuple[str, ...] = ()
+
+
+def save(artefact: Artefact, folder: Path) -> None:
+    """Write ``model.keras`` and ``model.json``, each in one step."""
+    partial = folder / f"partial-{MODEL_NAME}"
+    artefact.model.save(partial)
+    description = {
+        "format_version": DESCRIPTION_VERSION,
+        "spec": json.loads(artefact.spec.to_json()),
+        "spec_digest": artefact.spec.digest,
+        "emotions": EMOTIONS,
+        "actors": {
+            "train": artefact.split.train,
+            "validation": artefact.split.validation,
+            "test": artefact.split.test,
+        },
+        "settings": artefact.settings,
+        "metrics": artefact.metrics,
+        "libraries": library_versions(),
+        "git_commit": git_commit(),
+        "seen": artefact.seen,
+    }
+    text = folder / f"partial-{DESCRIPTION_NAME}"
+    text.write_text(json.dumps(description, indent=1), encoding="utf-8")
+    os.replace(partial, folder / MODEL_NAME)
+    os.replace(text, folder / DESCRIPTION_NAME)
+
+
+def load(folder: Path) -> Artefact:
+    """Load what :func:`save` wrote.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, or holds something this code cannot serve.
+    """
+    path = folder / DESCRIPTION_NAME
+    if not path.is_file() or not (folder / MODEL_NAME).is_file():
+        raise InputError(
+            f"expected {MODEL_NAME} and {DESCRIPTION_NAME} in {folder}, got neither "
+            "or one; run 'make train' first"
+        )
+    again = "use the code that trained it, or train again"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version, emotions = content["format_version"], tuple(content["emotions"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"expected a model description in {path}, got: {error}; {again}"
+        ) from error
+    if version != DESCRIPTION_VERSION or emotions != EMOTIONS:
+        raise InputError(
+            f"expected a model of format {DESCRIPTION_VERSION} for {EMOTIONS} in "
+            f"{path}, got format {version} for {emotions}; {again}"
+        )
+    try:
+        spec = FeatureSpec.from_json(json.dumps(content["spec"]))
+        actors = {side: tuple(map(int, numbers)) for side, numbers in content["actors"].items()}
+        known = FeatureSpec().revision
+        if spec.revision != known:
+            raise ValueError(f"revision {spec.revision} of the features, this code makes {known}")
+        # Safe mode: a model file from elsewhere must not bring code with it.
+        model = keras.models.load_model(folder / MODEL_NAME, compile=False, safe_mode=True)
+        return Artefact(
+            model,
+            spec,
+            Split(**actors),
+            content["settings"],
+            content["metrics"],
+            tuple(content["seen"]),
+        )
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"expected a model this code can serve in {folder}, got: {reason}; {again}"
+        ) from error
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that decide results."""
+    installed = {dist.name.lower(): dist.version for dist in importlib.metadata.distributions()}
+    return {name: installed[name] for name in LIBRARIES if name in installed}
+
+
+def git_commit() -> str | None:
+    """Commit of this code, None outside of a repository."""
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return None
+    return answer.stdout.strip() or None

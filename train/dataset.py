@@ -1,0 +1,312 @@
+"""Index to ``tf.data``: row numbers are shuffled, whole batches are read.
+
+The tensors of a shard lie contiguously in its file, so a row is one ``pread`` at a known offset:
+no HDF5 lock, no mapping that counts as memory, and the interpreter lock is free while it copies.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from pipeline import shards
+from pipeline.errors import InputError
+from pipeline.index import Index
+from pipeline.spec import CLEAN, FeatureSpec
+
+READERS = 2
+"""Batches read at the same time: one is copied while the other waits for the disk."""
+
+PREFETCHED_BATCHES = 4
+
+MAX_EPOCHS = 1 << 20
+MAX_STEPS = 1 << 40
+
+HEADS = ("fused", "audio", "video")
+"""The outputs of the network, each with the same target."""
+
+TIME_MASK_COLUMNS = 8
+FREQUENCY_MASK_COEFFICIENTS = 6
+BRIGHTNESS_SHIFT = 25.0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table of cached rows: where each one lies and what it is.
+
+    Parameters
+    ----------
+    spec
+        Shapes of the tensors.
+    shards
+        Files the rows lie in.
+    shard, row
+        Place of each row: number in ``shards`` and position in the file.
+    label, actor
+        Index of its emotion, and its person.
+    clip, variant
+        Where it came from.
+    face_found
+        Whether its window shows a face.
+    """
+
+    spec: FeatureSpec
+    shards: tuple[Path, ...]
+    shard: NDArray[np.int64]
+    row: NDArray[np.int64]
+    label: NDArray[np.int64]
+    actor: NDArray[np.int64]
+    clip: NDArray[np.str_]
+    variant: NDArray[np.str_]
+    face_found: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def select_rows(index: Index, actors: Sequence[int], variants: bool = False) -> Rows:
+    """List the rows of some actors.
+
+    Parameters
+    ----------
+    index
+        A finished cache.
+    actors
+        Whose rows.
+    variants
+        Whether the augmented ones are wanted beside the clean ones.
+
+    Returns
+    -------
+    Rows
+
+    Raises
+    ------
+    InputError
+        If a shard is missing or foreign, or an actor has no rows.
+    """
+    if missing := sorted(set(actors) - set(index.actors)):
+        raise InputError(
+            f"expected actors out of {index.actors} in {index.folder}, got "
+            f"{missing}; name others or extract theirs"
+        )
+    paths, columns = [], []
+    for entry in index.shards:
+        if entry.actor not in actors:
+            continue
+        path = index.folder / entry.file
+        with shards.open_shard(path, index.spec) as file:
+            variant = file["variant"].asstr()[:].astype(str)
+            wanted = np.flatnonzero(np.ones_like(variant, bool) if variants else variant == CLEAN)
+            columns.append(
+                (
+                    np.full(len(wanted), len(paths)),
+                    wanted,
+                    file["label"][:][wanted],
+                    np.full(len(wanted), entry.actor),
+                    file["clip"].asstr()[:].astype(str)[wanted],
+                    variant[wanted],
+                    file["face_found"][:][wanted],
+                )
+            )
+        paths.append(path)
+    return Rows(index.spec, tuple(paths), *map(np.concatenate, zip(*columns, strict=True)))
+
+
+class RowReader:
+    """Reads rows by number into fresh batches. Safe to call from several threads.
+
+    Parameters
+    ----------
+    rows
+        The table that the numbers refer to.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.files: list[int] = []
+        self.offsets: list[tuple[int, int]] = []
+        for path in rows.shards:
+            with shards.open_shard(path, rows.spec) as file:
+                places = (file["mfcc"].id.get_offset(), file["frames"].id.get_offset())
+            if None in places:
+                raise InputError(
+                    f"expected contiguous tensors in {path}, got chunks; run 'make features' again"
+                )
+            self.offsets.append(places)
+            self.files.append(os.open(path, os.O_RDONLY))
+
+    def __del__(self) -> None:
+        for file in self.files:
+            os.close(file)
+
+    def read(
+        self, numbers: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int64]]:
+        """Read a batch.
+
+        Parameters
+        ----------
+        numbers
+            Positions in the table, shape (batch,).
+
+        Returns
+        -------
+        mfcc : ndarray of float32, shape (batch, mfcc_count, mfcc_columns, 1)
+        frames : ndarray of uint8, shape (batch, frame_count, size, size, 3)
+        label : ndarray of int64, shape (batch,)
+        """
+        spec = self.rows.spec
+        mfcc = np.empty((len(numbers), *spec.mfcc_shape), np.float32)
+        frames = np.empty((len(numbers), *spec.frames_shape), np.uint8)
+        for place, number in enumerate(numbers):
+            shard, row = self.rows.shard[number], int(self.rows.row[number])
+            for tensor, offset in zip((mfcc, frames), self.offsets[shard], strict=True):
+                target = memoryview(tensor[place]).cast("B")
+                read = os.preadv(self.files[shard], [target], offset + row * len(target))
+                if read != len(target):
+                    raise InputError(
+                        f"expected {len(target)} bytes of row {row} in "
+                        f"{self.rows.shards[shard]}, got {read}; the file is cut "
+                        "short, remove it and run 'make features' again"
+                    )
+        return mfcc, frames, self.rows.label[numbers]
+
+
+def in_order(rows: Rows, batch_size: int) -> tf.data.Dataset:
+    """Return batches of every row once, in the order of the table, for validation and test."""
+    numbers = tf.data.Dataset.range(len(rows)).batch(batch_size)
+    loaded = numbers.map(tensor_reader(rows), num_parallel_calls=READERS)
+    return loaded.prefetch(PREFETCHED_BATCHES)
+
+
+def shuffled(
+    rows: Rows, batch_size: int, seed: int, mfcc_mean: NDArray[np.float32], first_epoch: int = 0
+) -> tf.data.Dataset:
+    """Return batches of endless epochs for training.
+
+    Each epoch is a permutation of the whole table that depends on seed and epoch alone, so that
+    a resumed training sees what an uninterrupted one would have.
+
+    Parameters
+    ----------
+    rows
+        The table.
+    batch_size
+        Rows a batch; the last of an epoch may be smaller.
+    seed
+        Of the permutations and of the augmentation.
+    mfcc_mean
+        Shape (mfcc_count,): what masked stretches of the MFCC are set to.
+    first_epoch
+        Number of the first epoch.
+
+    Returns
+    -------
+    tf.data.Dataset
+        ``({"mfcc", "frames"}, {"fused", "audio", "video"})``, see :func:`steps_per_epoch`.
+    """
+
+    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        keys = tf.random.stateless_uniform([len(rows)], [seed, epoch])
+        permutation = tf.data.Dataset.from_tensor_slices(tf.argsort(keys, stable=True))
+        steps = permutation.batch(batch_size).enumerate()
+        return steps.map(lambda step, numbers: (numbers, [seed, epoch * MAX_STEPS + step]))
+
+    mean = tf.constant(mfcc_mean.reshape(1, -1, 1, 1), tf.float32)
+    read = tensor_reader(rows)
+
+    def load(numbers: tf.Tensor, step_seed: tf.Tensor) -> tuple[dict, dict]:
+        inputs, targets = read(numbers)
+        mfcc = mask_mfcc(inputs["mfcc"], mean, step_seed)
+        frames = change_light(flip(inputs["frames"], step_seed), step_seed)
+        return {"mfcc": mfcc, "frames": frames}, targets
+
+    # Numbers are shuffled, tensors read last: what waits in the queue is eight bytes a row.
+    epochs = tf.data.Dataset.range(first_epoch, MAX_EPOCHS).flat_map(epoch_batches)
+    return epochs.map(load, num_parallel_calls=READERS).prefetch(PREFETCHED_BATCHES)
+
+
+def steps_per_epoch(rows: Rows, batch_size: int) -> int:
+    """Batches in one epoch of :func:`shuffled`."""
+    return -(-len(rows) // batch_size)
+
+
+def tensor_reader(rows: Rows) -> Callable[[tf.Tensor], tuple[dict, dict]]:
+    """Return the function that turns a batch of row numbers into inputs and targets."""
+    reader, spec = RowReader(rows), rows.spec
+
+    def read(numbers: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        mfcc, frames, label = tf.numpy_function(
+            reader.read, [numbers], [tf.float32, tf.uint8, tf.int64]
+        )
+        mfcc.set_shape((None, *spec.mfcc_shape))
+        frames.set_shape((None, *spec.frames_shape))
+        label.set_shape((None,))
+        return {"mfcc": mfcc, "frames": frames}, dict.fromkeys(HEADS, label)
+
+    return read
+
+
+def flip(frames: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Mirror half of the clips of a batch, each as a whole."""
+    chosen = tf.random.stateless_uniform([tf.shape(frames)[0], 1, 1, 1, 1], seed) < 0.5
+    return tf.where(chosen, tf.reverse(frames, [3]), frames)
+
+
+def change_light(frames: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Make each clip of a batch brighter or darker by one amount."""
+    shift = tf.random.stateless_uniform(
+        [tf.shape(frames)[0], 1, 1, 1, 1], seed + 1, -BRIGHTNESS_SHIFT, BRIGHTNESS_SHIFT
+    )
+    return tf.saturate_cast(tf.cast(frames, tf.float32) + shift, tf.uint8)
+
+
+def mask_mfcc(mfcc: tf.Tensor, mean: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Set a stretch of columns and a band of coefficients of each MFCC image to the mean.
+
+    Notes
+    -----
+    Park et al. 2019, "SpecAugment: A simple data augmentation method for automatic speech
+    recognition", without the time warp.
+    """
+    for axis, widest, offset in ((2, TIME_MASK_COLUMNS, 2), (1, FREQUENCY_MASK_COEFFICIENTS, 3)):
+        length = mfcc.shape[axis]
+        draws = tf.random.stateless_uniform([2, tf.shape(mfcc)[0], 1, 1, 1], seed + offset)
+        width = draws[0] * (widest + 1)
+        start = draws[1] * (tf.cast(length, tf.float32) - width)
+        place = tf.reshape(
+            tf.range(length, dtype=tf.float32), [-1 if number == axis else 1 for number in range(4)]
+        )
+        mfcc = tf.where(
+            (place >= tf.floor(start)) & (place < tf.floor(start) + tf.floor(width)), mean, mfcc
+        )
+    return mfcc
+
+
+def mfcc_statistics(rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and variance of each MFCC coefficient over some rows, read one at a time.
+
+    Parameters
+    ----------
+    rows
+        Clean training rows.
+
+    Returns
+    -------
+    mean, variance : ndarray of float32, shape (mfcc_count,)
+    """
+    sums = np.zeros((2, rows.spec.mfcc_count))
+    for shard, path in enumerate(rows.shards):
+        with shards.open_shard(path, rows.spec) as file:
+            for row in rows.row[rows.shard == shard]:
+                image = file["mfcc"][row].astype(np.float64)[..., 0]
+                sums += image.mean(axis=1), np.square(image).mean(axis=1)
+    mean, square = sums / len(rows)
+    return mean.astype(np.float32), (square - mean**2).astype(np.float32)

@@ -1,0 +1,237 @@
+"""Train, choose the best epoch by validation actors, test once, and save: one linear function."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import tqdm
+
+from pipeline.index import Index
+from train import artefact, dataset, evaluate, model, resume, runtime, schedule
+from train.protocol import Split
+
+TRAINING_FOLDER = "training"
+LOG_NAME = "log.csv"
+BEST_NAME = "best.weights.h5"
+HEAD_LOSS_WEIGHTS = {"fused": 1.0, "audio": 0.5, "video": 0.5}
+CHOSEN_BY = "val_fused_loss"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training is started with.
+
+    Parameters
+    ----------
+    epochs
+        Most epochs.
+    batch_size
+        Rows a step.
+    learning_rate
+        Peak, reached after the warm-up.
+    warmup_epochs
+        Epochs of linear rise.
+    clip_norm
+        Gradients longer than this, all taken together, are shortened to it.
+    patience
+        Epochs without a better validation loss before stopping.
+    plateau_patience
+        Epochs without a better validation loss before the rate is halved.
+    dropout
+        Part of the embeddings dropped.
+    variants
+        Whether the augmented rows are trained on beside the clean ones.
+    seed
+        Of weights, order and augmentation.
+    """
+
+    epochs: int = 30
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    warmup_epochs: float = 1.0
+    clip_norm: float = 1.0
+    patience: int = 8
+    plateau_patience: int = 4
+    dropout: float = 0.4
+    variants: bool = True
+    seed: int = 0
+
+
+def fit(index: Index, folder: Path, split: Split, settings: Settings, go_on: bool = False) -> dict:
+    """Train on a cache and leave a tested model in a folder.
+
+    Parameters
+    ----------
+    index
+        A finished cache.
+    folder
+        Where the model goes.
+    split
+        Who trains, who chooses, who tests.
+    settings
+        How to train.
+    go_on
+        Whether to go on from an interrupted training in the same folder.
+
+    Returns
+    -------
+    dict
+        The test metrics, see :func:`train.evaluate.metrics`.
+
+    Raises
+    ------
+    InputError
+        If the cache lacks an actor, or the interrupted training had other settings.
+    """
+    training = dataset.select_rows(index, split.train, settings.variants)
+    clean = dataset.select_rows(index, split.train)
+    validation = dataset.select_rows(index, split.validation)
+    test = dataset.select_rows(index, split.test)
+
+    work = folder / TRAINING_FOLDER
+    started_with = {
+        **asdict(settings),
+        **{side: list(actors) for side, actors in asdict(split).items()},
+        "spec": index.spec.digest,
+    }
+    state = resume.read_state(work, started_with) if go_on else None
+    if state is None:
+        shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True, exist_ok=True)
+
+    mean, variance = dataset.mfcc_statistics(clean)
+    network = model.build_fusion_cnn(index.spec, mean, variance, settings.dropout)
+    compile_network(network, settings)
+    first_epoch = 0
+    if state is not None:
+        resume.restore(network, work, state)
+        keep_epochs(work / LOG_NAME, state.epoch)
+        first_epoch = state.epoch
+
+    steps = dataset.steps_per_epoch(training, settings.batch_size)
+    network.fit(
+        dataset.shuffled(training, settings.batch_size, settings.seed, mean, first_epoch),
+        validation_data=dataset.in_order(validation, settings.batch_size),
+        epochs=settings.epochs,
+        initial_epoch=first_epoch,
+        steps_per_epoch=steps,
+        callbacks=callbacks(work, settings, started_with, steps, state),
+        shuffle=False,
+        verbose=0,
+    )
+    network.load_weights(work / BEST_NAME)
+
+    probabilities = evaluate.predict(network, test)
+    judged = evaluate.metrics(test, probabilities)
+    evaluate.write_report(folder / "report", test, probabilities, judged)
+    evaluate.draw_curves(folder / "report" / "learning_curves.png", work / LOG_NAME)
+    seen = {
+        source.sha256
+        for entry in index.clips
+        for source in entry.sources
+        if entry.actor in split.train + split.validation
+    }
+    artefact.save(
+        artefact.Artefact(
+            network, index.spec, split, asdict(settings), judged, tuple(sorted(seen))
+        ),
+        folder,
+    )
+    return judged
+
+
+def compile_network(network: keras.Model, settings: Settings) -> None:
+    """Give the network its losses and its optimizer."""
+    network.compile(
+        optimizer=keras.optimizers.Adam(settings.learning_rate, global_clipnorm=settings.clip_norm),
+        loss=dict.fromkeys(HEAD_LOSS_WEIGHTS, "sparse_categorical_crossentropy"),
+        loss_weights=HEAD_LOSS_WEIGHTS,
+        metrics={head: ["accuracy"] for head in HEAD_LOSS_WEIGHTS},
+        jit_compile=runtime.xla(),
+    )
+
+
+def callbacks(
+    work: Path, settings: Settings, started_with: dict, steps: int, state: resume.State | None
+) -> list[keras.callbacks.Callback]:
+    """List what happens beside the gradient steps, in order."""
+    first_epoch = state.epoch if state else 0
+    watched = [
+        keras.callbacks.ReduceLROnPlateau(
+            monitor=CHOSEN_BY, mode="min", factor=0.5, patience=settings.plateau_patience
+        ),
+        keras.callbacks.EarlyStopping(monitor=CHOSEN_BY, mode="min", patience=settings.patience),
+        keras.callbacks.ModelCheckpoint(
+            work / BEST_NAME,
+            monitor=CHOSEN_BY,
+            mode="min",
+            save_best_only=True,
+            save_weights_only=True,
+        ),
+    ]
+    return [
+        schedule.WarmupCosine(
+            round(settings.warmup_epochs * steps), settings.epochs * steps, first_epoch * steps
+        ),
+        *watched,
+        keras.callbacks.CSVLogger(work / LOG_NAME, append=state is not None),
+        keras.callbacks.TensorBoard(work / "tensorboard", write_graph=False),
+        resume.Resume(work, started_with, watched, state),
+        Progress(settings.epochs, steps, first_epoch),
+    ]
+
+
+def keep_epochs(log: Path, epochs: int) -> None:
+    """Drop what an interrupted training logged after its last saved state."""
+    with log.open(newline="", encoding="utf-8") as stream:
+        header, *lines = list(csv.reader(stream))
+    partial = log.with_name(f"{log.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([header, *lines[:epochs]])
+    os.replace(partial, log)
+
+
+class Progress(keras.callbacks.Callback):
+    """One bar over all steps, and one line an epoch.
+
+    Parameters
+    ----------
+    epochs, steps
+        Most epochs, and steps in each.
+    first_epoch
+        Where a resumed training goes on.
+    """
+
+    def __init__(self, epochs: int, steps: int, first_epoch: int) -> None:
+        super().__init__()
+        self.epochs, self.steps = epochs, steps
+        self.bar = tqdm.tqdm(
+            total=epochs * steps,
+            initial=first_epoch * steps,
+            desc="train",
+            unit="step",
+            mininterval=0.5,
+        )
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Move the bar."""
+        self.bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Print how the epoch went."""
+        logs = logs or {}
+        self.bar.write(
+            f"epoch {epoch + 1:>3}/{self.epochs}  loss {logs['fused_loss']:.3f}  accuracy "
+            f"{logs['fused_accuracy']:.3f}  validation: loss {logs['val_fused_loss']:.3f}  "
+            f"fused {logs['val_fused_accuracy']:.3f}  audio {logs['val_audio_accuracy']:.3f}  "
+            f"video {logs['val_video_accuracy']:.3f}"
+        )
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Close the bar."""
+        self.bar.close()

@@ -1,0 +1,123 @@
+"""The fusion network: a 2D CNN hears, a 3D CNN sees, a dense layer decides."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.spec import EMOTIONS, FeatureSpec
+
+BATCH_NORMALIZATION_MOMENTUM = 0.9
+"""Keras' 0.99 averages over some hundred steps, more than the first epochs have."""
+
+AUDIO_FILTERS = (32, 64, 128)
+VIDEO_FILTERS = (16, 32, 64, 96)
+EMBEDDING = 96
+
+
+def build_fusion_cnn(
+    spec: FeatureSpec,
+    mfcc_mean: NDArray[np.float32],
+    mfcc_variance: NDArray[np.float32],
+    dropout: float = 0.4,
+) -> keras.Model:
+    """Build the network that reads cached rows as they are.
+
+    Parameters
+    ----------
+    spec
+        Gives the input shapes.
+    mfcc_mean, mfcc_variance
+        Shape (mfcc_count,), over clean training rows.
+    dropout
+        Part of the embeddings dropped in training.
+
+    Returns
+    -------
+    keras.Model
+        Inputs ``mfcc`` (batch, mfcc_count, mfcc_columns, 1) float32 and ``frames``
+        (batch, frame_count, size, size, 3) uint8; outputs ``fused``, ``audio`` and ``video``, each
+        (batch, 8): probabilities from both modalities, from the voice's own head and from the
+        face's own head.
+
+    Notes
+    -----
+    Spatial and temporal convolutions of the video branch are separate, after Tran et al. 2018,
+    "A closer look at spatiotemporal convolutions for action recognition". Heads of their own keep
+    one modality from drowning the other, after Wang, Tran & Feiszli 2020, "What makes training
+    multi-modal classification networks hard?".
+    """
+    mfcc = keras.Input(spec.mfcc_shape, name="mfcc")
+    frames = keras.Input(spec.frames_shape, dtype="uint8", name="frames")
+    heard = embed_audio(mfcc, mfcc_mean, mfcc_variance, dropout)
+    seen = embed_video(frames, dropout)
+    both = keras.layers.Concatenate(name="fusion")([heard, seen])
+    both = keras.layers.Dense(EMBEDDING, activation="relu", name="fusion_dense")(both)
+    both = keras.layers.Dropout(dropout, name="fusion_dropout")(both)
+    outputs = {
+        name: keras.layers.Dense(len(EMOTIONS), activation="softmax", name=name)(embedding)
+        for name, embedding in (("fused", both), ("audio", heard), ("video", seen))
+    }
+    return keras.Model({"mfcc": mfcc, "frames": frames}, outputs, name="fusion_cnn")
+
+
+def embed_audio(
+    mfcc: keras.KerasTensor,
+    mean: NDArray[np.float32],
+    variance: NDArray[np.float32],
+    dropout: float,
+) -> keras.KerasTensor:
+    """Turn MFCC images into embeddings, shape (batch, EMBEDDING)."""
+    x = keras.layers.Normalization(
+        axis=1, mean=mean, variance=np.maximum(variance, 1e-6), name="mfcc_normalization"
+    )(mfcc)
+    for stage, filters in enumerate(AUDIO_FILTERS):
+        for number in range(2):
+            x = keras.layers.Conv2D(
+                filters, 3, padding="same", use_bias=False, name=f"audio_conv_{stage}_{number}"
+            )(x)
+            x = normalized(x, f"audio_{stage}_{number}")
+        x = keras.layers.MaxPooling2D(2, name=f"audio_pool_{stage}")(x)
+        x = keras.layers.SpatialDropout2D(dropout / 4, name=f"audio_dropout_{stage}")(x)
+    return embedded(x, keras.layers.GlobalAveragePooling2D(name="audio_mean"), dropout, "audio")
+
+
+def embed_video(frames: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
+    """Turn frame tensors into embeddings, shape (batch, EMBEDDING)."""
+    x = keras.layers.Rescaling(1 / 255, name="frames_scaling")(frames)
+    # Grey and standardised a clip: skin, hair and light tell who it is, not what is felt.
+    x = keras.ops.mean(x, axis=-1, keepdims=True)
+    x = keras.layers.LayerNormalization(
+        axis=(1, 2, 3, 4), center=False, scale=False, name="frames_normalization"
+    )(x)
+    for stage, filters in enumerate(VIDEO_FILTERS):
+        size, stride = ((1, 5, 5), (1, 2, 2)) if stage == 0 else ((1, 3, 3), 1)
+        x = keras.layers.Conv3D(
+            filters, size, stride, padding="same", use_bias=False, name=f"video_space_{stage}"
+        )(x)
+        x = normalized(x, f"video_space_{stage}")
+        if stage:
+            x = keras.layers.Conv3D(
+                filters, (3, 1, 1), padding="same", use_bias=False, name=f"video_time_{stage}"
+            )(x)
+            x = normalized(x, f"video_time_{stage}")
+        pool = (1, 2, 2) if stage == 0 else (2, 2, 2)
+        x = keras.layers.MaxPooling3D(pool, name=f"video_pool_{stage}")(x)
+    return embedded(x, keras.layers.GlobalAveragePooling3D(name="video_mean"), dropout, "video")
+
+
+def normalized(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """Batch normalisation and rectification."""
+    x = keras.layers.BatchNormalization(
+        momentum=BATCH_NORMALIZATION_MOMENTUM, name=f"{name}_normalization"
+    )(x)
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+def embedded(
+    x: keras.KerasTensor, pooling: keras.layers.Layer, dropout: float, name: str
+) -> keras.KerasTensor:
+    """Pool, project and drop out: the end of each branch."""
+    x = keras.layers.Dense(EMBEDDING, activation="relu", name=f"{name}_dense")(pooling(x))
+    return keras.layers.Dropout(dropout, name=f"{name}_dropout")(x)
