@@ -1,0 +1,1 @@
+"""A trained model on raw files: predictions and annotated video."""

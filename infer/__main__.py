@@ -1,0 +1,119 @@
+"""Command line of inference: ``python -m infer VIDEO``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from pipeline import decode
+from pipeline.errors import InputError, run
+from train import runtime
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe every option."""
+    top = argparse.ArgumentParser(
+        prog="python -m infer",
+        description="Predict the emotion in a recording and show it.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    top.add_argument(
+        "video", type=Path, metavar="VIDEO", help="recording with pictures, sound or both"
+    )
+    top.add_argument(
+        "--audio",
+        type=Path,
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="sound of the recording (default: the video's own track)",
+    )
+    top.add_argument(
+        "--model", type=Path, default=Path("data/model"), metavar="DIR", help="folder of the model"
+    )
+    top.add_argument(
+        "--out",
+        type=Path,
+        default=Path("data/out"),
+        metavar="DIR",
+        help="folder for the annotated video and the predictions",
+    )
+    top.add_argument("--show", action="store_true", help="play the result in a window")
+    return top
+
+
+def infer(arguments: argparse.Namespace) -> int:
+    """Predict, write, print."""
+    sound = getattr(arguments, "audio", None)
+    decode.probe(arguments.video)
+    if sound is not None and not decode.probe(sound).has_audio:
+        raise InputError(f"expected sound in {sound}, got no audio stream; name another file")
+    stem = arguments.out / arguments.video.stem
+    target = stem.with_name(f"{stem.name}.mp4")
+    if target.exists() and any(
+        target.samefile(source) for source in (arguments.video, sound) if source is not None
+    ):
+        raise InputError(
+            f"expected another output than the input {arguments.video}, got the same; "
+            "name another folder with --out"
+        )
+    if arguments.show:
+        refuse_without_display()
+    runtime.start_tensorflow()
+    from infer import annotate, predict
+    from train import artefact
+
+    trained = artefact.load(arguments.model)
+    recording = predict.open_recording(arguments.video, sound, trained.spec)
+    prediction = predict.predict(recording, trained)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    annotate.render(recording, prediction, target, trained.spec.face_detector)
+    written = [target, *predict.write_predictions(prediction, recording, stem)]
+
+    print(
+        f"{arguments.video.name}: {prediction.emotion} "
+        f"{100 * prediction.probabilities.max():.0f} % from {prediction.basis}, "
+        f"{recording.duration_seconds:.1f} s in {len(prediction.windows)} windows"
+    )
+    for part in ("voice", "face"):
+        answer = predict.answered(prediction.mean(part))
+        if answer:
+            print(f"  {part} alone: {answer['emotion']} {100 * answer['probability']:.0f} %")
+    for note in prediction.notes:
+        print(f"  {note}")
+    print("\n".join(map(str, written)))
+    if arguments.show:
+        play(target)
+    return 0
+
+
+def refuse_without_display() -> None:
+    """Raise where no window can be opened; Qt would end the process without a word."""
+    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+        raise InputError("expected a display for --show, got none; open the written mp4 instead")
+
+
+def play(path: Path) -> None:
+    """Show a video in a window at its own pace, until its end or a key press."""
+    import time
+
+    import cv2
+
+    started = time.monotonic()
+    for seconds, picture in decode.every_picture(path):
+        cv2.imshow(path.name, picture[..., ::-1])
+        left = started + seconds - time.monotonic()
+        if cv2.waitKey(max(1, round(1000 * left))) >= 0:
+            break
+    cv2.destroyAllWindows()
+
+
+def main() -> int:
+    """Parse the command line and run it."""
+    arguments = parser().parse_args()
+    return run(lambda: infer(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
