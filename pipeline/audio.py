@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+
 import librosa
 import numpy as np
+import threadpoolctl
 from numpy.typing import NDArray
 
 from pipeline.spec import FeatureSpec
 
 SILENCE_PEAK = 1e-4
 """A waveform that never exceeds this (-80 dBFS) carries no voice."""
+
+
+@functools.lru_cache(maxsize=1)
+def blas_threads() -> threadpoolctl.ThreadpoolController:
+    """Return the handle on the thread counts of the loaded linear algebra libraries."""
+    return threadpoolctl.ThreadpoolController()
 
 
 def is_silent(waveform: NDArray[np.float32]) -> bool:
@@ -90,13 +99,15 @@ def mfcc(sound: NDArray[np.float32], spec: FeatureSpec) -> NDArray[np.float32]:
         return image
     # A frame longer than the sound is legal (librosa pads around it) but warned about.
     padded = np.pad(sound, (0, max(0, spec.fft_samples - len(sound))))
-    coefficients = librosa.feature.mfcc(
-        y=padded,
-        sr=spec.sample_rate_hz,
-        n_mfcc=spec.mfcc_count,
-        n_fft=spec.fft_samples,
-        hop_length=spec.hop_samples,
-    )
+    # BLAS sums in another order on another number of threads; workers have one, inference many.
+    with blas_threads().limit(limits=1, user_api="blas"):
+        coefficients = librosa.feature.mfcc(
+            y=padded,
+            sr=spec.sample_rate_hz,
+            n_mfcc=spec.mfcc_count,
+            n_fft=spec.fft_samples,
+            hop_length=spec.hop_samples,
+        )
     heard = min(spec.mfcc_columns, 1 + len(sound) // spec.hop_samples)
     image[:, :heard, 0] = coefficients[:, :heard]
     return image

@@ -179,9 +179,9 @@ def read_waveform(path: Path, sample_rate_hz: int) -> NDArray[np.float32]:
         If there is no usable sound.
     """
     sound, rate = read_sound(path)
-    mono = librosa.to_mono(sound.T)
-    if not np.isfinite(mono).all():
+    if not np.isfinite(sound).all():
         raise MediaError(f"expected finite samples in {path}, got NaN or infinity; export it again")
+    mono = librosa.to_mono(sound.T)
     return librosa.resample(mono, orig_sr=rate, target_sr=sample_rate_hz, res_type=RESAMPLER)
 
 

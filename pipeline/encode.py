@@ -137,8 +137,8 @@ def _add_video_stream(
 ) -> av.video.stream.VideoStream:
     # x264 only budgets bits by the nominal rate; presentation times come from the frames.
     rate = Fraction(VIDEO_TICKS_PER_SECOND, first.duration).limit_denominator(1001)
-    # Macroblock trees stay off: on CPUs with AVX-512 they read past the last column of macroblocks,
-    # and then the bytes depend on what the process had in memory.
+    # Macroblock trees stay off: measured with x264's AVX-512 code, they make the bytes differ from
+    # run to run at some widths, such as 642 and 656 (with AVX2 or plain C code they do not).
     options = {"crf": str(crf), "preset": preset, "threads": "1", "mbtree": "0"}
     stream = container.add_stream("libx264", rate=rate, options=options)
     stream.height, stream.width = first.height, first.width

@@ -1,0 +1,76 @@
+# Thin: every target is one command of the packages, run in .venv, which sets itself up.
+# Lines with '##' are what 'make help' prints.
+
+PYTHON ?= python3
+RAW ?= data/raw
+CACHE ?= data/cache
+MODEL ?= data/model
+OUT ?= data/out
+DEMO ?= data/demo
+JOBS ?= -1
+RUN := .venv/bin/python -m
+STAMP := .venv/.ready
+DEV_STAMP := .venv/.ready-dev
+
+# Options that are passed on only when they are set.
+fit_options = $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
+	$(if $(TEST_ACTORS),--test-actors "$(TEST_ACTORS)") $(if $(RESUME),--resume)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint features list train evaluate infer clean
+
+help: ## Print every target with one line
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo "  settings: RAW=$(RAW) CACHE=$(CACHE) MODEL=$(MODEL) OUT=$(OUT) JOBS=$(JOBS)"
+	@echo "  options:  .venv/bin/python -m pipeline|train|infer --help"
+
+setup: $(STAMP) ## Set up .venv (every target does it by itself)
+
+demo: $(STAMP) ## Sample corpus, features, training and an annotated video, from nothing
+	@$(RUN) pipeline sample --out $(DEMO)/raw --jobs $(JOBS)
+	@$(RUN) pipeline features --raw $(DEMO)/raw --cache $(DEMO)/cache --jobs $(JOBS)
+	@$(RUN) train fit --cache $(DEMO)/cache --model $(DEMO)/model --epochs $(or $(EPOCHS),15)
+	@$(RUN) infer $(DEMO)/raw/videos/Actor_08/01-01-05-02-01-01-08.mp4 --model $(DEMO)/model --out $(DEMO)/out
+	@echo "made: $(DEMO)/raw (corpus)  $(DEMO)/cache (features)  $(DEMO)/model/report (figures)  $(DEMO)/out (video)"
+
+test: $(DEV_STAMP) ## ruff and the test suite
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@$(RUN) pytest
+
+test-slow: $(DEV_STAMP) ## The tests that take over ten seconds
+	@$(RUN) pytest -m slow
+
+features: $(STAMP) ## Raw clips to HDF5 shards          [RAW= CACHE= JOBS=]
+	@$(RUN) pipeline features --raw "$(RAW)" --cache "$(CACHE)" --jobs $(JOBS)
+
+list: $(STAMP) ## Print what RAW holds               [RAW=]
+	@$(RUN) pipeline list --raw "$(RAW)"
+
+train: $(STAMP) ## Shards to a trained, tested model  [CACHE= MODEL= EPOCHS= TEST_ACTORS= SEED= RESUME=1]
+	@$(RUN) train fit --cache "$(CACHE)" --model "$(MODEL)" $(fit_options)
+
+evaluate: $(STAMP) ## A trained model on other actors    [CACHE= MODEL= ACTORS=]
+	@$(RUN) train evaluate --cache "$(CACHE)" --model "$(MODEL)" $(if $(ACTORS),--actors "$(ACTORS)")
+
+infer: $(STAMP) ## Raw file to annotated video        VIDEO= [AUDIO= MODEL= OUT=]
+	@$(if $(VIDEO),,echo "error: expected VIDEO=clip.mp4, got none; name a recording" >&2; exit 2;) \
+	$(RUN) infer "$(VIDEO)" --model "$(MODEL)" --out "$(OUT)" $(if $(AUDIO),--audio "$(AUDIO)")
+
+clean: ## Remove .venv and what the demo made; caches and models stay
+	rm -rf .venv $(DEMO)
+
+$(STAMP): requirements.txt
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@echo "installing requirements.txt into .venv"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@# OpenCV's window code needs libGL; where a machine has none, the build without windows serves.
+	@.venv/bin/python -c 'import cv2' 2>/dev/null || { \
+		.venv/bin/python -m pip uninstall --quiet --yes opencv-python && \
+		.venv/bin/python -m pip install --quiet --disable-pip-version-check 'opencv-python-headless>=4.10,<5'; }
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.txt $(STAMP)
+	@echo "installing requirements-dev.txt into .venv"
+	@grep -v '^-r' requirements-dev.txt | .venv/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+	@touch $@

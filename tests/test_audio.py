@@ -1,0 +1,71 @@
+import librosa
+import numpy as np
+import pytest
+from conftest import RATE, tone
+
+from pipeline import audio
+from pipeline.spec import FeatureSpec
+
+SPEC = FeatureSpec()
+
+
+@pytest.mark.parametrize("spec", [SPEC, FeatureSpec.as_published()])
+def test_mfcc_is_librosas(spec):
+    sound = np.random.default_rng(0).normal(0, 0.1, spec.window_samples).astype(np.float32)
+    expected = librosa.feature.mfcc(y=sound, sr=RATE, n_mfcc=40, hop_length=spec.hop_samples)
+    image = audio.mfcc(sound, spec)
+    assert image.shape == (40, 44, 1) and image.dtype == np.float32
+    assert np.array_equal(image[..., 0], expected[:, :44])
+
+
+def test_long_sound_is_truncated():
+    sound = np.random.default_rng(0).normal(0, 0.1, 3 * SPEC.window_samples).astype(np.float32)
+    expected = librosa.feature.mfcc(y=sound, sr=RATE, n_mfcc=40, hop_length=SPEC.hop_samples)
+    assert np.array_equal(audio.mfcc(sound, SPEC)[..., 0], expected[:, :44])
+
+
+def test_short_sound_is_padded_with_zeros():
+    sound = tone(1.0)
+    heard = 1 + len(sound) // SPEC.hop_samples
+    image = audio.mfcc(sound, SPEC)
+    expected = librosa.feature.mfcc(y=sound, sr=RATE, n_mfcc=40, hop_length=SPEC.hop_samples)
+    assert expected.shape[1] == heard < 44
+    assert np.array_equal(image[:, :heard, 0], expected)
+    assert not image[:, heard:].any()
+
+
+@pytest.mark.parametrize("samples", [0, 1, 500])
+def test_almost_no_sound(samples, recwarn):
+    image = audio.mfcc(np.ones(samples, np.float32), SPEC)
+    assert np.isfinite(image).all()
+    assert image[:, :1].any() == (samples > 0)
+    assert not image[:, 1:].any() and not recwarn.list
+
+
+def test_short_voice_lies_in_the_middle_of_the_window():
+    voice = tone(1.0)
+    sound = np.concatenate([np.zeros(RATE), voice, np.zeros(2 * RATE)]).astype(np.float32)
+    start = audio.window_start(sound, SPEC)
+    middle = (start + SPEC.window_samples / 2) / RATE
+    assert middle == pytest.approx(1.5, abs=0.06)
+
+
+def test_long_voice_is_heard_from_its_onset():
+    sound = np.concatenate([np.zeros(RATE), tone(4.0), np.zeros(RATE)]).astype(np.float32)
+    assert audio.window_start(sound, SPEC) / RATE == pytest.approx(1.0, abs=0.06)
+
+
+def test_window_stays_inside_the_clip():
+    early = np.concatenate([tone(0.5), np.zeros(3 * RATE)]).astype(np.float32)
+    late = early[::-1].copy()
+    assert audio.window_start(early, SPEC) == 0
+    assert audio.window_start(late, SPEC) == len(late) - SPEC.window_samples
+    for other in (tone(0.5), np.zeros(RATE, np.float32)):
+        assert audio.window_start(other, SPEC) == 0
+    assert audio.window_start(late, FeatureSpec.as_published()) == 0
+
+
+def test_silence_is_told_from_a_whisper():
+    assert audio.is_silent(np.zeros(100, np.float32))
+    assert audio.is_silent(np.zeros(0, np.float32))
+    assert not audio.is_silent(tone(0.1, level=0.001))

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from conftest import RATE, tone
+
+from pipeline import augment
+from pipeline.augment import Change
+from pipeline.faces import Box
+from pipeline.spec import CLEAN, FeatureSpec
+
+SPEC = FeatureSpec()
+
+
+def peak_hertz(sound):
+    return np.abs(np.fft.rfft(sound * np.hanning(len(sound)))).argmax() * RATE / len(sound)
+
+
+def test_randomness_comes_from_identity():
+    def draw(*identity):
+        return augment.draw_change("noise", augment.generator(*identity, SPEC))
+
+    assert draw("clip", "noise") == draw("clip", "noise")
+    assert draw("clip", "noise") != draw("other", "noise")
+    assert draw("clip", "noise") != draw("clip", "noise-2")
+
+
+def test_clean_changes_nothing():
+    change = augment.draw_change(CLEAN, np.random.default_rng(0))
+    sound, box = tone(0.5), Box(10.5, 20.25, 30, 40)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
+    assert np.array_equal(augment.change_sound(sound, change, None, RATE), sound)
+    assert augment.change_box(box, change) == box
+    assert np.array_equal(augment.change_frames(frames, change), frames)
+
+
+def test_each_kind_changes_its_own_side_of_the_sound():
+    random = np.random.default_rng(0)
+    for kind, field in (
+        ("pitch-2", "pitch_semitones"),
+        ("stretch", "stretch_rate"),
+        ("noise", "noise_snr_db"),
+    ):
+        change = augment.draw_change(kind, random)
+        neutral = Change()
+        changed = [
+            name
+            for name in ("pitch_semitones", "stretch_rate", "noise_snr_db")
+            if getattr(change, name) != getattr(neutral, name)
+        ]
+        assert changed == [field]
+    with pytest.raises(ValueError, match="echo"):
+        augment.draw_change("echo", random)
+
+
+def test_pitch_moves_a_tone_by_semitones():
+    shifted = augment.change_sound(tone(1.0), Change(pitch_semitones=2.0), None, RATE)
+    assert len(shifted) == RATE
+    assert peak_hertz(shifted) == pytest.approx(440 * 2 ** (2 / 12), rel=0.01)
+
+
+def test_stretch_shortens_and_keeps_the_pitch():
+    stretched = augment.change_sound(tone(1.0), Change(stretch_rate=1.25), None, RATE)
+    assert len(stretched) == pytest.approx(RATE / 1.25, rel=0.01)
+    assert peak_hertz(stretched) == pytest.approx(440, rel=0.01)
+
+
+def test_noise_has_the_stated_level():
+    sound = tone(1.0)
+    noisy = augment.change_sound(sound, Change(noise_snr_db=10.0), np.random.default_rng(0), RATE)
+    ratio = np.mean(sound**2) / np.mean((noisy - sound) ** 2)
+    assert 10 * np.log10(ratio) == pytest.approx(10.0, abs=0.2)
+
+
+def test_flip_mirrors_and_light_is_linear():
+    frames = np.full((1, 2, 4, 3), 100, np.uint8)
+    frames[:, :, 0] = 200
+    flipped = augment.change_frames(frames, Change(flip=True))
+    assert (flipped[:, :, -1] == 200).all() and (flipped[:, :, :-1] == 100).all()
+    brighter = augment.change_frames(frames, Change(contrast=1.1, brightness=10.0))
+    assert np.unique(brighter).tolist() == [
+        round((100 - 127.5) * 1.1 + 137.5),
+        round((200 - 127.5) * 1.1 + 137.5),
+    ]
+
+
+def test_missing_frames_stay_black():
+    frames = np.zeros((2, 4, 4, 3), np.uint8)
+    frames[0] = 90
+    assert not augment.change_frames(frames, Change(brightness=20.0))[1].any()
+
+
+def test_box_moves_in_parts_of_its_size():
+    moved = augment.change_box(Box(100, 100, 50, 50), Change(shift_x=0.1, zoom=1.2))
+    assert moved == pytest.approx((100, 95, 60, 60))

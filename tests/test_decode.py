@@ -1,0 +1,158 @@
+import av
+import librosa
+import numpy as np
+import pytest
+from conftest import RATE, tone, write_video, write_wav
+
+from pipeline import decode, encode
+from pipeline.errors import MediaError
+
+
+def level(picture):
+    return None if picture is None else round((picture.mean() - 20) / 6)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(48_000, 1), (44_100, 2), (16_000, 1), (8_000, 2)])
+def test_wav_is_what_librosa_loads(tmp_path, rate, channels):
+    noise = np.random.default_rng(0).normal(0, 0.1, (rate, channels))
+    path = write_wav(tmp_path / "a.wav", noise, rate)
+    expected, _ = librosa.load(path, sr=RATE)
+    assert np.array_equal(decode.read_waveform(path, RATE), expected)
+
+
+def test_sound_of_an_mp4_lies_where_that_of_the_wav_does(tmp_path):
+    sound = np.concatenate([np.zeros(RATE // 2), tone(1.0), np.zeros(RATE // 2)])
+    sound = (sound + np.random.default_rng(0).normal(0, 0.01, len(sound))).astype(np.float32)
+    heard = decode.read_waveform(write_video(tmp_path / "a.mp4", 2.0, sound=sound), RATE)
+    length = min(len(heard), len(sound))
+    lag = np.correlate(heard[:length], sound[:length][1000:-1000], "valid").argmax() - 1000
+    assert abs(lag) <= 1
+    assert abs(len(heard) - len(sound)) < 2048
+
+
+def test_pictures_are_those_on_screen(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 2.0)
+    times = [1.95, 0.0, 0.05, 0.149, 0.151 + 0.1, -0.1, 2.5]
+    found = [level(picture) for picture in decode.read_pictures(path, times)]
+    assert found == [19, 0, 0, 1, 2, None, None]
+
+
+def test_uneven_frame_times_are_kept(tmp_path):
+    times = [0.0, 0.5, 0.6, 1.5]
+    frames = (
+        (time, np.full((48, 64, 3), 20 + 60 * number, np.uint8))
+        for number, time in enumerate(times)
+    )
+    encode.write_mp4(tmp_path / "a.mp4", frames, None, RATE)
+    found = decode.read_pictures(tmp_path / "a.mp4", [0.49, 0.55, 1.0, 1.49, 1.51])
+    assert [level(picture) for picture in found] == [0, 10, 20, 20, 30]
+
+
+def test_a_late_time_is_found_behind_the_first_key_frame(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 30.0)
+    (picture,) = decode.read_pictures(path, [25.05])
+    assert level(picture) == level(np.full((1, 1, 3), 20 + 6 * 250 % 230))
+
+
+def test_consecutive_pictures(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 1.0)
+    assert [level(p) for p in decode.read_consecutive_pictures(path, 0.0, 3)] == [0, 1, 2]
+    assert [level(p) for p in decode.read_consecutive_pictures(path, 0.75, 4)] == [7, 8, 9, None]
+
+
+def test_rotation_metadata_is_honoured(tmp_path):
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[:32] = 200
+    plain, turned = tmp_path / "plain.mp4", tmp_path / "turned.mp4"
+    encode.write_mp4(plain, ((n / 10, picture) for n in range(5)), None, RATE)
+    data = bytearray(plain.read_bytes())
+    # The track header's display matrix, 16.16 fixed point: identity, then a quarter turn clockwise.
+    one = (1 << 16).to_bytes(4, "big")
+    none = bytes(4)
+    minus = ((1 << 32) - (1 << 16)).to_bytes(4, "big")
+    identity = one + none * 3 + one
+    place = data.index(identity, data.index(b"tkhd"))
+    data[place : place + 20] = none + one + none + minus + none
+    turned.write_bytes(data)
+    (shown,) = decode.read_pictures(turned, [0.2])
+    assert shown.shape == (96, 64, 3)
+    assert shown[:, 36:].mean() > 180 and shown[:, :28].mean() < 20
+    media = decode.probe(turned)
+    assert (media.width_px, media.height_px) == (64, 96)
+
+
+def test_large_pictures_are_bounded(tmp_path):
+    frames = [(0.0, np.full((32, 2560, 3), 100, np.uint8))]
+    encode.write_mp4(tmp_path / "a.mp4", frames, None, RATE)
+    (picture,) = decode.read_pictures(tmp_path / "a.mp4", [0.0])
+    assert picture.shape == (16, decode.MAX_PICTURE_SIDE_PX, 3)
+
+
+def test_probe(tmp_path):
+    media = decode.probe(write_video(tmp_path / "a.mp4", 1.0, (48, 64), sound=tone(1.0)))
+    assert media.has_video and media.has_audio
+    assert (media.width_px, media.height_px, media.frame_rate) == (64, 48, 10)
+    assert media.duration_seconds == pytest.approx(1.0, abs=0.1)
+    sound = decode.probe(write_wav(tmp_path / "a.wav", tone(1.0)))
+    assert (sound.has_video, sound.has_audio) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<html><body>Not found</body></html>",
+        b"\0" * 5000,
+        b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n",
+    ],
+)
+def test_what_is_not_media_is_refused(tmp_path, content):
+    for name in ("a.wav", "a.mp4"):
+        path = tmp_path / name
+        path.write_bytes(content)
+        for read in (
+            decode.probe,
+            lambda path: decode.read_waveform(path, RATE),
+            lambda path: decode.read_pictures(path, [0.1]),
+        ):
+            with pytest.raises(MediaError, match=rf"expected .*{name}.*, got"):
+                read(path)
+
+
+def test_missing_files_and_folders_are_refused(tmp_path):
+    with pytest.raises(MediaError, match="got nothing"):
+        decode.probe(tmp_path / "a.mp4")
+    with pytest.raises(MediaError, match="got a folder"):
+        decode.probe(tmp_path)
+
+
+def test_missing_streams_are_refused(tmp_path):
+    silent = write_video(tmp_path / "a.mp4", 1.0)
+    with pytest.raises(MediaError, match="no audio stream"):
+        decode.read_waveform(silent, RATE)
+    with pytest.raises(MediaError, match="no video stream"):
+        decode.read_pictures(write_wav(tmp_path / "a.wav", tone(1.0)), [0.1])
+
+
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.9])
+def test_a_truncated_mp4_is_refused_or_whole_where_it_is_read(tmp_path, part):
+    noise = np.random.default_rng(0).normal(0, 0.1, 4 * RATE).astype(np.float32)
+    whole = write_video(tmp_path / "whole.mp4", 4.0, sound=noise)
+    data = whole.read_bytes()
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(data[: int(len(data) * part)])
+    with pytest.raises(MediaError):
+        decode.read_waveform(cut, RATE)
+        decode.read_pictures(cut, [3.9])
+
+
+def test_a_wav_of_not_a_number_is_refused(tmp_path):
+    path = tmp_path / "a.wav"
+    with av.open(str(path), "w", format="wav") as container:
+        stream = container.add_stream("pcm_f32le", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.full((1, 1000), np.nan, np.float32), "flt", "mono")
+        frame.rate = RATE
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(MediaError, match="finite"):
+        decode.read_waveform(path, RATE)
