@@ -1,0 +1,1 @@
+"""A made-up corpus: synthetic voices and drawn faces under RAVDESS names."""

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import itertools
+
+import av
+import numpy as np
+import pytest
+
+from pipeline import encode
+
+RATE_HZ = 48_000
+
+
+def flat_frames(times, flash_at=None, shape=(48, 64, 3)):
+    for index, seconds in enumerate(times):
+        yield seconds, np.full(shape, 250 if index == flash_at else 20 + index, np.uint8)
+
+
+def decoded_video(path):
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+    times = np.array([frame.time for frame in frames])
+    return times, np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
+
+
+def decoded_sound(path):
+    with av.open(str(path)) as container:
+        frames = list(container.decode(audio=0))
+    return frames[0].time, np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
+
+
+def test_uneven_frame_times_survive(tmp_path):
+    gaps = np.tile([1 / 30, 1 / 15, 1 / 25], 20)
+    times = np.concatenate([[0.0], np.cumsum(gaps)])
+    path = tmp_path / "a.mp4"
+    encode.write_mp4(path, flat_frames(times), None, RATE_HZ)
+    found, pictures = decoded_video(path)
+    np.testing.assert_allclose(found, times, atol=1 / 90_000)
+    assert pictures.shape == (61, 48, 64, 3)
+    np.testing.assert_allclose(pictures.mean(axis=(1, 2, 3)), 20 + np.arange(61), atol=3)
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        seconds = float(video.duration * video.time_base)
+        assert video.codec_context.has_b_frames
+        assert not container.streams.audio
+    assert seconds == pytest.approx(times[-1] + gaps[-1], abs=1e-3)
+
+
+def test_flash_and_click_stay_together(tmp_path):
+    times = np.arange(60) / 30
+    waveform = np.zeros(2 * RATE_HZ, np.float32)
+    click = round(times[40] * RATE_HZ)
+    waveform[click : click + 240] = 0.8
+    path = tmp_path / "a.mp4"
+    encode.write_mp4(path, flat_frames(times, flash_at=40), waveform, RATE_HZ)
+    found, pictures = decoded_video(path)
+    flash_seconds = found[pictures.mean(axis=(1, 2, 3)).argmax()]
+    sound_start, sound = decoded_sound(path)
+    click_seconds = sound_start + np.flatnonzero(np.abs(sound[0]) > 0.4)[0] / RATE_HZ
+    assert found[0] == sound_start == 0.0
+    assert click_seconds == pytest.approx(flash_seconds, abs=0.003)
+
+
+@pytest.mark.parametrize(("channels", "rate_hz"), [(1, 22_050), (2, 44_100)])
+def test_a_tone_comes_back(tmp_path, channels, rate_hz):
+    time = np.arange(rate_hz) / rate_hz
+    tones = [0.5 * np.sin(2 * np.pi * 440 * (channel + 1) * time) for channel in range(channels)]
+    waveform = np.stack(tones, axis=1)
+    path = tmp_path / "a.mp4"
+    encode.write_mp4(path, flat_frames([0.0, 0.5]), waveform, rate_hz)
+    _, sound = decoded_sound(path)
+    assert sound.shape[0] == channels
+    assert rate_hz <= sound.shape[1] < rate_hz + encode.AAC_FRAME_SAMPLES
+    for channel in range(channels):
+        error = sound[channel, 2048 : rate_hz - 2048] - waveform[2048 : rate_hz - 2048, channel]
+        assert np.sqrt(np.mean(error**2)) < 0.02
+
+
+def test_colours_and_odd_sizes(tmp_path):
+    picture = np.zeros((47, 63, 3), np.uint8)
+    picture[:, :32], picture[:, 32:] = (200, 60, 40), (30, 90, 210)
+    path = tmp_path / "a.mp4"
+    encode.write_mp4(path, [(0.0, picture)], None, RATE_HZ, crf=10)
+    _, pictures = decoded_video(path)
+    assert pictures.shape == (1, 48, 64, 3)
+    np.testing.assert_allclose(pictures[0, 47, 8], (200, 60, 40), atol=4)
+    np.testing.assert_allclose(pictures[0, 8, 63], (30, 90, 210), atol=4)
+
+
+def test_same_input_gives_same_bytes_and_starts_fast(tmp_path):
+    rng = np.random.default_rng(0)
+    # Neither side is a multiple of 16, where x264 pads.
+    pictures = rng.integers(0, 255, (20, 50, 70, 3), dtype=np.uint8)
+    waveform = rng.uniform(-0.3, 0.3, RATE_HZ).astype(np.float32)
+    contents = []
+    for name in ("a.mp4", "b.mp4"):
+        frames = zip(np.arange(20) / 25, pictures, strict=True)
+        encode.write_mp4(tmp_path / name, frames, waveform, RATE_HZ)
+        contents.append((tmp_path / name).read_bytes())
+    assert contents[0] == contents[1]
+    assert contents[0].index(b"moov") < contents[0].index(b"mdat")
+
+
+def test_frames_are_taken_one_by_one_and_may_share_an_array(tmp_path):
+    picture = np.zeros((16, 16, 3), np.uint8)
+
+    def reused():
+        for index in range(10):
+            picture[:] = 20 * index
+            yield index / 10, picture
+
+    encode.write_mp4(tmp_path / "a.mp4", reused(), None, RATE_HZ, crf=10)
+    _, pictures = decoded_video(tmp_path / "a.mp4")
+    np.testing.assert_allclose(pictures.mean(axis=(1, 2, 3)), 20 * np.arange(10), atol=3)
+
+
+@pytest.mark.parametrize(
+    ("frames", "waveform", "rate_hz", "message"),
+    [
+        ([], None, RATE_HZ, "no frames"),
+        (list(flat_frames([0.0, 0.2, 0.2])), None, RATE_HZ, "strictly increasing"),
+        (list(flat_frames([-0.1])), None, RATE_HZ, ">= 0"),
+        ([(0.0, np.zeros((4, 4), np.uint8))], None, RATE_HZ, "height, width, 3"),
+        ([(0.0, np.zeros((4, 4, 3)))], None, RATE_HZ, "uint8"),
+        (
+            list(itertools.chain(flat_frames([0.0]), [(0.1, np.zeros((8, 8, 3), np.uint8))])),
+            None,
+            RATE_HZ,
+            "change size",
+        ),
+        (list(flat_frames([0.0])), np.zeros(10), 47_999, "resample"),
+        (list(flat_frames([0.0])), np.zeros((10, 7)), RATE_HZ, "channels"),
+    ],
+)
+def test_refusals_leave_nothing_behind(tmp_path, frames, waveform, rate_hz, message):
+    with pytest.raises(ValueError, match=message):
+        encode.write_mp4(tmp_path / "a.mp4", frames, waveform, rate_hz)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_source_keeps_the_old_file(tmp_path):
+    path = tmp_path / "a.mp4"
+    encode.write_mp4(path, flat_frames([0.0, 0.1]), None, RATE_HZ)
+    before = path.read_bytes()
+
+    def breaking():
+        yield from flat_frames(np.arange(5) / 10)
+        raise RuntimeError("camera unplugged")
+
+    with pytest.raises(RuntimeError, match="unplugged"):
+        encode.write_mp4(path, breaking(), None, RATE_HZ)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
