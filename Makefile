@@ -17,7 +17,7 @@ fit_options = $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
 	$(if $(TEST_ACTORS),--test-actors "$(TEST_ACTORS)") $(if $(RESUME),--resume)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint features list train evaluate infer clean
+.PHONY: help setup demo test test-slow features list train evaluate infer clean
 
 help: ## Print every target with one line
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

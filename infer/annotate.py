@@ -177,7 +177,8 @@ def render(
         if recording.sound is None
         else playable(*decode.read_sound(recording.sound))
     )
-    with tqdm.tqdm(shown, desc="render", unit="frame", disable=not progress) as bar:
+    total = round(recording.duration_seconds * (recording.frame_rate or BLANK_FRAME_RATE))
+    with tqdm.tqdm(shown, desc="render", unit="frame", total=total, disable=not progress) as bar:
         frames = (
             (time, draw(*enlarged(picture, box), prediction.at(time))) for time, picture, box in bar
         )

@@ -42,6 +42,8 @@ class Recording:
         float32 (samples,) at the spec's rate; None without sound.
     duration_seconds
         Length of the longer of the two.
+    frame_rate
+        Average pictures per second; 0 without any.
     """
 
     path: Path
@@ -49,6 +51,7 @@ class Recording:
     sound: Path | None
     waveform: NDArray[np.float32] | None
     duration_seconds: float
+    frame_rate: float
 
 
 @dataclass(frozen=True)

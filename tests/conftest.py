@@ -57,7 +57,9 @@ def raw(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("raw")
     for actor in (1, 2, 3, 4):
         for emotion in (1, 3, 5, 8):
-            write_take(root, f"01-01-{emotion:02d}-01-01-01-{actor:02d}", hertz=150 * emotion)
+            write_take(
+                root, f"01-01-{emotion:02d}-01-01-01-{actor:02d}", hertz=150 * emotion + 9 * actor
+            )
     return root
 
 

@@ -31,12 +31,15 @@ class State:
         What the training was started with; a resumed one has to be started alike.
     memory
         What each callback remembers, by class name.
+    random
+        State of each layer's random generator, by layer name. Keras does not save it as a weight.
     """
 
     epoch: int
     weights: str
     settings: dict
     memory: dict[str, dict]
+    random: dict[str, list[int]]
 
 
 def read_state(folder: Path, settings: dict) -> State | None:
@@ -73,9 +76,20 @@ def read_state(folder: Path, settings: dict) -> State | None:
 
 
 def restore(model: keras.Model, folder: Path, state: State) -> None:
-    """Load weights and optimizer of a state into a compiled model."""
+    """Load weights, optimizer and random generators of a state into a compiled model."""
     model.optimizer.build(model.trainable_variables)
     model.load_weights(folder / state.weights)
+    for name, numbers in state.random.items():
+        model.get_layer(name).seed_generator.state.assign(numbers)
+
+
+def random_states(model: keras.Model) -> dict[str, list[int]]:
+    """State of the random generator of each layer that has one."""
+    return {
+        layer.name: layer.seed_generator.state.numpy().tolist()
+        for layer in model.layers
+        if hasattr(layer, "seed_generator")
+    }
 
 
 class Resume(keras.callbacks.Callback):
@@ -127,6 +141,7 @@ class Resume(keras.callbacks.Callback):
             "weights": weights.name,
             "settings": self.settings,
             "memory": memory,
+            "random": random_states(self.model),
         }
         partial = self.folder / f"{STATE_NAME}.partial"
         partial.write_text(json.dumps(content, indent=1), encoding="utf-8")

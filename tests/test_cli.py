@@ -1,0 +1,314 @@
+"""The commands as a user types them: every exit code and every error line."""
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import pytest
+from conftest import tone, write_video, write_wav
+
+ROOT = Path(__file__).parents[1]
+WINDOW = ("--window-seconds", "1", "--variants", "1")
+
+
+def command(*words, cwd=ROOT):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, words)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def assert_one_line(answer, *words):
+    """A user's mistake: exit code 2, one line, no traceback, nothing on standard output."""
+    assert answer.returncode == 2, answer.stderr
+    lines = answer.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), answer.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.fixture(scope="module")
+def made(raw, tmp_path_factory):
+    """Cache, model and annotated video, each made by its command."""
+    folder = tmp_path_factory.mktemp("made")
+    features = command(
+        "pipeline", "features", "--raw", raw, "--cache", folder / "cache", "--jobs", 1, *WINDOW
+    )
+    assert features.returncode == 0, features.stderr
+    fit = command(
+        "train", "fit", "--cache", folder / "cache", "--model", folder / "model", "--epochs", 1
+    )
+    assert fit.returncode == 0, fit.stderr
+    video = raw / "videos/Actor_04/01-01-05-01-01-01-04.mp4"
+    infer = command("infer", video, "--model", folder / "model", "--out", folder / "out")
+    assert infer.returncode == 0, infer.stderr
+    return folder, features, fit, infer
+
+
+def test_the_straight_line(made):
+    folder, features, fit, infer = made
+    assert "16 clips, 32 rows" in features.stdout and "features: 100%" in features.stderr
+    assert "train on actors 1-2, choose by 3, test on 4" in fit.stdout
+    assert [line.split()[0] for line in fit.stdout.splitlines()[3:6]] == ["fused", "audio", "video"]
+    assert "I0000" not in fit.stderr and "Traceback" not in fit.stderr
+    assert "01-01-05-01-01-01-04.mp4: " in infer.stdout
+    with av.open(str(folder / "out" / "01-01-05-01-01-01-04.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 16
+        assert container.streams.audio
+    assert {path.suffix for path in (folder / "out").iterdir()} == {".mp4", ".json", ".csv"}
+
+
+def test_evaluate_takes_the_actors_the_model_has_not_seen(made):
+    folder = made[0]
+    answer = command("train", "evaluate", "--cache", folder / "cache", "--model", folder / "model")
+    assert answer.returncode == 0, answer.stderr
+    report = folder / "model" / "report-cache-actors-4"
+    judged = json.loads((report / "metrics.json").read_text())
+    first = json.loads((folder / "model" / "report" / "metrics.json").read_text())
+    assert judged["actors"] == [4] and judged["fused"] == first["fused"]
+    seen = command(
+        "train",
+        "evaluate",
+        "--cache",
+        folder / "cache",
+        "--model",
+        folder / "model",
+        "--actors",
+        "3-4",
+    )
+    assert "not a test: the model was trained on recordings of actors 3" in seen.stdout
+
+
+def test_list_prints_the_catalogue(raw):
+    answer = command("pipeline", "list", "--raw", raw)
+    assert answer.returncode == 0
+    assert "16 clips of 4 actors: 16 with their own sound file" in answer.stdout
+    assert len(answer.stdout.splitlines()) == 6
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("pipeline", "features"),
+        ("pipeline", "list"),
+        ("pipeline", "sample"),
+        ("train", "fit"),
+        ("train", "evaluate"),
+        ("infer",),
+    ],
+)
+def test_help_states_every_default(words):
+    answer = command(*words, "--help")
+    assert answer.returncode == 0
+    assert "--help" in answer.stdout and "default" in answer.stdout
+
+
+def test_missing_raw_cache_and_model(tmp_path, raw):
+    assert_one_line(command("pipeline", "features", cwd=tmp_path), "data/raw", "make demo")
+    assert_one_line(command("train", "fit", cwd=tmp_path), "data/cache", "make features")
+    assert_one_line(command("train", "evaluate", cwd=tmp_path), "data/cache", "make features")
+    video = next(raw.rglob("*.mp4"))
+    assert_one_line(command("infer", video, cwd=tmp_path), "data/model", "make train")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "empty", "html", "text track"])
+def test_what_is_no_video(tmp_path, kind):
+    path = tmp_path / "x.mp4"
+    if kind == "folder":
+        path.mkdir()
+    elif kind != "missing":
+        path.write_bytes(
+            {
+                "empty": b"",
+                "html": b"<html></html>",
+                "text track": b"1\n00:00:00,000 --> 00:00:01,000\nhello\n",
+            }[kind]
+        )
+    assert_one_line(command("infer", path, cwd=tmp_path), "x.mp4", "expected")
+    assert not (tmp_path / "data").exists()
+
+
+def test_wrong_options(tmp_path, raw, made):
+    folder = made[0]
+    fit = ("train", "fit", "--cache", folder / "cache", "--model", tmp_path / "model")
+    assert_one_line(command(*fit, "--test-actors", "9"), "test actors out of 1-4")
+    assert_one_line(command(*fit, "--test-actors", "x"), "expected actors such as")
+    assert_one_line(command(*fit, "--epochs", "0"), "epochs of at least 1")
+    assert_one_line(command("pipeline", "features", "--raw", raw, "--jobs", "0"), "jobs")
+    assert_one_line(
+        command("pipeline", "features", "--raw", raw, "--window-seconds", "0"), "window"
+    )
+    assert_one_line(command("pipeline", "sample", "--out", tmp_path, "--actors", "25"), "actors")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_cache_of_another_recipe_is_refused(made, raw, tmp_path):
+    folder = made[0]
+    answer = command(
+        "pipeline",
+        "features",
+        "--raw",
+        raw,
+        "--cache",
+        tmp_path / "cache",
+        "--recipe",
+        "published",
+        "--variants",
+        0,
+        "--jobs",
+        1,
+    )
+    assert answer.returncode == 0, answer.stderr
+    answer = command(
+        "train", "evaluate", "--cache", tmp_path / "cache", "--model", folder / "model"
+    )
+    assert_one_line(answer, "expected a cache of the model's spec")
+
+
+def test_bad_clips_are_listed_and_decide_the_exit_code(raw, tmp_path):
+    root = tmp_path / "raw"
+    shutil.copytree(raw, root)
+    (root / "audios/Actor_01/03-01-03-01-01-01-01.wav").write_bytes(b"<html></html>")
+    (root / "videos/Actor_02/01-01-01-01-01-01-03.mp4").touch()
+    features = (
+        "pipeline",
+        "features",
+        "--raw",
+        root,
+        "--cache",
+        tmp_path / "cache",
+        "--jobs",
+        1,
+        *WINDOW,
+    )
+    answer = command(*features)
+    assert answer.returncode == 1
+    assert "left out: 01-03-01-01-01-01: expected readable sound" in answer.stderr
+    assert "refused: " in answer.stderr and "named actor 03" in answer.stderr
+    assert "15 clips" in answer.stdout
+    assert command(*features, "--skip-bad").returncode == 0
+
+
+def test_the_output_may_not_be_the_input(made, tmp_path):
+    video = write_video(tmp_path / "a.mp4", sound=tone(1.6))
+    before = video.read_bytes()
+    answer = command("infer", video, "--model", made[0] / "model", "--out", tmp_path)
+    assert_one_line(answer, "expected another output")
+    assert video.read_bytes() == before
+
+
+def test_a_sound_file_without_sound_is_refused(tmp_path):
+    silent = write_video(tmp_path / "a.mp4")
+    assert_one_line(command("infer", silent, "--audio", silent, cwd=tmp_path), "no audio stream")
+    wav = write_wav(tmp_path / "b.wav", tone(1.0))
+    wav.write_bytes(b"")
+    assert_one_line(command("infer", silent, "--audio", wav, cwd=tmp_path), "0 bytes")
+
+
+def test_a_full_disk_is_one_line(raw, tmp_path):
+    script = (
+        "import sys; from pipeline import shards, __main__ as cli\n"
+        "def full(*_): raise OSError(28, 'No space left on device', 'x.h5')\n"
+        "shards.ShardWriter.append = full; sys.exit(cli.main())"
+    )
+    answer = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            script,
+            "features",
+            "--raw",
+            str(raw),
+            "--cache",
+            str(tmp_path),
+            "--jobs",
+            "1",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 2
+    assert answer.stderr.strip().splitlines()[-1].startswith("error: expected a readable, writable")
+    assert "Traceback" not in answer.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+# The rooms
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize(
+    ("room", "forbidden"),
+    [
+        ("pipeline", ("train", "infer", "tensorflow", "keras")),
+        (
+            "train",
+            (
+                "infer",
+                "pipeline.audio",
+                "pipeline.video",
+                "pipeline.decode",
+                "pipeline.build",
+                "pipeline.augment",
+                "pipeline.features",
+                "cv2",
+                "librosa",
+                "av",
+            ),
+        ),
+        ("infer", ("pipeline.augment", "pipeline.build", "pipeline.shards")),
+    ],
+)
+def test_import_direction_is_data_direction(room, forbidden):
+    files = sorted((ROOT / room).rglob("*.py"))
+    assert files
+    for path in files:
+        for name in imports_of(path):
+            assert not any(name == word or name.startswith(f"{word}.") for word in forbidden), (
+                f"{path} imports {name}"
+            )
+
+
+def test_only_one_place_opens_media():
+    openers = {
+        path.relative_to(ROOT).as_posix()
+        for room in ("pipeline", "train", "infer")
+        for path in (ROOT / room).rglob("*.py")
+        if "av" in set(imports_of(path))
+    }
+    assert openers == {"pipeline/decode.py", "pipeline/encode.py"}
+
+
+def test_the_makefile_documents_its_targets():
+    answer = subprocess.run(
+        ["make", "-C", ROOT, "--no-print-directory"], capture_output=True, text=True, check=False
+    )
+    targets = {line.split()[1] for line in answer.stdout.splitlines() if line.startswith("  make ")}
+    phony = next(
+        line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith(".PHONY")
+    )
+    assert targets == set(phony.split(":")[1].split())
+    assert {"help", "demo", "test", "features", "train", "evaluate", "infer"} <= targets

@@ -1,0 +1,196 @@
+import csv
+import json
+
+import av
+import keras
+import numpy as np
+import pytest
+from conftest import RATE, tone, write_video, write_wav
+
+from infer import annotate, predict
+from pipeline import catalog, decode, features
+from pipeline.errors import InputError
+from pipeline.faces import Box
+from pipeline.spec import EMOTIONS
+from train import artefact, model
+from train.protocol import Split
+
+
+@pytest.fixture(scope="module")
+def trained(spec):
+    """An untrained network: inference does not ask how good it is."""
+    keras.utils.set_random_seed(0)
+    network = model.build_fusion_cnn(spec, np.zeros(40, np.float32), np.ones(40, np.float32))
+    return artefact.Artefact(network, spec, Split((1,), (2,), (3,)), {})
+
+
+def opened(path, spec, sound=None):
+    return predict.open_recording(path, sound, spec)
+
+
+def test_one_window_is_the_cached_one(raw, spec, trained):
+    clip = catalog.scan(raw).clips[0]
+    recording = opened(clip.video, spec, clip.audio)
+    spans = [span for span, _ in predict.plan_windows(recording, spec)]
+    assert features.clip_span(recording.waveform, spec) in spans
+
+
+def test_windows_cover_a_long_recording_and_overlap_by_half(tmp_path, spec):
+    silence = np.zeros(RATE // 4, np.float32)
+    sound = np.concatenate([silence, tone(4.0), np.zeros(2 * RATE, np.float32)])
+    recording = opened(write_wav(tmp_path / "a.wav", sound), spec)
+    planned = predict.plan_windows(recording, spec)
+    starts = [span.start for span, _ in planned]
+    assert starts[0] == 0 and starts[-1] == len(sound) - spec.window_samples
+    assert max(np.diff(starts)) == spec.window_samples // 2
+    weights = [weight for _, weight in planned]
+    assert max(weights) == 1.0 and weights[-1] == 0.0
+
+
+def test_a_recording_shorter_than_the_window_is_one_window(tmp_path, spec):
+    recording = opened(write_wav(tmp_path / "a.wav", tone(0.4)), spec)
+    assert [span.start for span, _ in predict.plan_windows(recording, spec)] == [0]
+
+
+def window(start, probabilities, weight, basis=predict.VOICE_AND_FACE):
+    values = np.array(probabilities, np.float32)
+    return predict.WindowPrediction(start, start + 1.0, values, values, None, basis, None, weight)
+
+
+def test_the_answer_is_the_weighted_mean_of_the_windows():
+    first, second = np.eye(8)[3], np.eye(8)[5]
+    said = predict.Prediction((window(0, first, 0.25), window(0.5, second, 0.75)), ())
+    assert said.probabilities == pytest.approx(0.25 * first + 0.75 * second)
+    assert said.emotion == "fearful"
+    assert said.mean("face") is None
+    assert said.at(0.2) == pytest.approx(first)
+    assert said.at(0.7) == pytest.approx((first + second) / 2)
+    assert said.at(9.0) == pytest.approx(second)
+    unheard = predict.Prediction((window(0, first, 0.0), window(1, second, 0.0)), ())
+    assert unheard.probabilities == pytest.approx((first + second) / 2)
+
+
+@pytest.mark.parametrize(
+    ("sound", "pictures", "basis"),
+    [(True, False, predict.VOICE), (True, True, predict.VOICE), (False, True, predict.PICTURE)],
+)
+def test_the_answer_comes_from_what_there_is(tmp_path, spec, trained, sound, pictures, basis):
+    """These pictures show no face."""
+    waveform = tone(1.6) if sound else None
+    path = (
+        write_video(tmp_path / "a.mp4", sound=waveform)
+        if pictures
+        else write_wav(tmp_path / "a.wav", waveform)
+    )
+    recording = opened(path, spec)
+    said = predict.predict(recording, trained)
+    head = {"voice": "voice"}.get(basis, "face")
+    assert said.basis == basis
+    assert said.probabilities == pytest.approx(said.mean(head))
+    assert any("no face" in note or "no video" in note for note in said.notes)
+    assert any("no sound" in note for note in said.notes) == (not sound)
+
+
+def test_a_silent_track_counts_as_no_voice(tmp_path, spec, trained):
+    path = write_video(tmp_path / "a.mp4", sound=np.zeros(2 * RATE, np.float32))
+    said = predict.predict(opened(path, spec), trained)
+    assert said.mean("voice") is None and "silent" in said.notes[0]
+
+
+def test_draw_leaves_the_picture_alone_and_marks_the_face():
+    picture = np.full((360, 640, 3), 90, np.uint8)
+    probabilities = np.full(8, 0.02, np.float32)
+    probabilities[4] = 0.86
+    shown = annotate.draw(picture, Box(250, 100, 120, 140), probabilities)
+    assert (picture == 90).all() and shown.shape == picture.shape
+    colour = np.array(annotate.COLOURS["angry"])
+    for x, y in ((250, 170), (370, 170), (310, 240)):
+        patch = shown[y - 2 : y + 3, x - 2 : x + 3].reshape(-1, 3)
+        assert np.abs(patch.astype(int) - colour).sum(axis=1).min() < 30
+    without = annotate.draw(picture, None, probabilities)
+    assert (without[170, 240:380] == 90).all()
+    assert (without[:40, :150] != 90).any()
+    assert set(annotate.COLOURS) == set(EMOTIONS)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (48, 64), (200, 90), (720, 1280)])
+def test_draw_takes_any_size_and_any_box(size):
+    picture = np.zeros((*size, 3), np.uint8)
+    for box in (None, Box(-20, -20, 40, 40), Box(size[1] - 5, size[0] - 5, 50, 50)):
+        assert annotate.draw(picture, box, np.full(8, 0.125, np.float32)).shape == picture.shape
+
+
+def test_boxes_move_evenly_between_detections(monkeypatch):
+    found = iter([[Box(0, 0, 100, 100)], [Box(20, 0, 100, 100)], []])
+    monkeypatch.setattr(annotate.faces, "detect", lambda picture, detector: next(found))
+    frames = [(number * 0.1, np.zeros((4, 4, 3), np.uint8)) for number in range(6)]
+    boxes = [box and box.x for _, _, box in annotate.with_boxes(iter(frames), "any")]
+    assert boxes[:3] == pytest.approx([0, 10, 20])
+    assert boxes[3:] == [None, None, None]
+
+
+def render(path, spec, trained, target, sound=None):
+    recording = opened(path, spec, sound)
+    said = predict.predict(recording, trained)
+    annotate.render(recording, said, target, spec.face_detector, progress=False)
+    return recording, said
+
+
+def test_rendered_video_has_every_frame_and_the_sound(tmp_path, spec, trained):
+    sound = tone(1.6)
+    path = write_video(tmp_path / "a.mp4", 1.6, sound=sound)
+    render(path, spec, trained, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+        assert container.streams.audio[0].codec_context.name == "aac"
+        times = [float(frame.time) for frame in container.decode(video=0)]
+    assert times == pytest.approx([n / 10 for n in range(16)])
+    heard = decode.read_waveform(tmp_path / "out.mp4", RATE)[: len(sound)]
+    assert np.corrcoef(heard[2000:-2000], sound[2000:-2000])[0, 1] > 0.99
+    assert decode.probe(tmp_path / "out.mp4").height_px == annotate.SMALLEST_HEIGHT_PX
+
+
+def test_sound_alone_is_rendered_as_its_waveform(tmp_path, spec, trained):
+    path = write_wav(tmp_path / "a.wav", tone(1.0, rate=192_000), 192_000)
+    render(path, spec, trained, tmp_path / "out.mp4")
+    media = decode.probe(tmp_path / "out.mp4")
+    assert media.has_audio and (media.width_px, media.height_px) == (640, 360)
+    assert media.duration_seconds == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_sound_file_of_its_own_replaces_the_track(tmp_path, spec, trained):
+    video = write_video(tmp_path / "a.mp4", 1.6, sound=tone(1.6, 300))
+    wav = write_wav(tmp_path / "b.wav", tone(1.6, 900))
+    render(video, spec, trained, tmp_path / "out.mp4", wav)
+    heard = decode.read_waveform(tmp_path / "out.mp4", RATE)
+    assert np.abs(np.fft.rfft(heard)).argmax() * RATE / len(heard) == pytest.approx(900, abs=2)
+
+
+def test_predictions_are_written_as_json_and_csv(tmp_path, spec, trained):
+    path = write_video(tmp_path / "a.b.mp4", 2.6, sound=tone(2.6))
+    recording = opened(path, spec)
+    said = predict.predict(recording, trained)
+    files = predict.write_predictions(said, recording, tmp_path / "a.b")
+    assert [file.name for file in files] == ["a.b.json", "a.b.csv"]
+    content = json.loads(files[0].read_text())
+    assert content["file"] == "a.b.mp4" and content["emotion"] == said.emotion
+    assert sum(content["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+    assert content["windows"][0]["start_seconds"] == 0
+    assert content["windows"][-1]["end_seconds"] == content["duration_seconds"]
+    rows = list(csv.DictReader(files[1].open()))
+    assert [row["emotion"] for row in rows] == [w["emotion"] for w in content["windows"]]
+    assert float(rows[0][content["windows"][0]["emotion"]]) == pytest.approx(
+        content["windows"][0]["probability"], abs=1e-3
+    )
+
+
+def test_nothing_is_written_when_the_video_breaks(tmp_path, spec, trained):
+    noise = np.random.default_rng(0).normal(0, 0.1, 4 * RATE).astype(np.float32)
+    whole = write_video(tmp_path / "whole.mp4", 4.0, sound=noise)
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(InputError, match=r"cut short|readable|empty"):
+        render(broken, spec, trained, out / "x.mp4")
+    assert not list(out.iterdir())

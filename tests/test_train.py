@@ -1,0 +1,350 @@
+import csv
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline import index
+from pipeline.errors import InputError
+from pipeline.spec import EMOTIONS, FeatureSpec
+from train import artefact, dataset, evaluate, fit, model, protocol, resume, schedule
+from train.protocol import Split
+
+SPLIT = Split((1, 2), (3,), (4,))
+MEAN, VARIANCE = np.zeros(40, np.float32), np.ones(40, np.float32)
+SHORT = fit.Settings(epochs=3, batch_size=6, patience=5, seed=3)
+
+
+@pytest.fixture(scope="module")
+def found(cache):
+    return index.find_cache(cache)
+
+
+@pytest.fixture
+def deterministic():
+    keras.utils.set_random_seed(3)
+
+
+def epoch_of(rows, batch_size, seed=0, epoch=0):
+    data = dataset.shuffled(rows, batch_size, seed, MEAN, epoch)
+    return list(data.take(dataset.steps_per_epoch(rows, batch_size)).as_numpy_iterator())
+
+
+# Loader
+
+
+def test_only_training_reads_variants(found):
+    both = dataset.select_rows(found, (1, 2), variants=True)
+    clean = dataset.select_rows(found, (1, 2))
+    assert (len(both), len(clean)) == (16, 8)
+    assert set(clean.variant) == {"clean"} and set(both.variant) == {"clean", "pitch"}
+
+
+def test_an_actor_is_on_one_side(found):
+    sides = [
+        dataset.select_rows(found, actors) for actors in (SPLIT.train, SPLIT.validation, SPLIT.test)
+    ]
+    assert [set(rows.actor.tolist()) for rows in sides] == [{1, 2}, {3}, {4}]
+    assert not set(sides[0].clip) & set(sides[2].clip)
+    assert [int(clip[-2:]) for clip in sides[0].clip] == sides[0].actor.tolist()
+
+
+def test_tensors_are_those_of_the_shards(found):
+    rows = dataset.select_rows(found, (2, 4), variants=True)
+    mfcc, frames, label = dataset.RowReader(rows).read(np.array([13, 0, 5]))
+    import h5py
+
+    for place, number in enumerate((13, 0, 5)):
+        with h5py.File(rows.shards[rows.shard[number]]) as file:
+            row = rows.row[number]
+            assert np.array_equal(mfcc[place], file["mfcc"][row])
+            assert np.array_equal(frames[place], file["frames"][row])
+            assert label[place] == file["label"][row]
+
+
+def test_every_row_comes_once_an_epoch(found):
+    rows = dataset.select_rows(found, (1, 2, 3), variants=True)
+    expected = {tensor.tobytes() for tensor in dataset.RowReader(rows).read(np.arange(24))[0]}
+    batches = list(dataset.in_order(rows, 7).as_numpy_iterator())
+    assert [len(targets["fused"]) for _, targets in batches] == [7, 7, 7, 3]
+    assert {t.tobytes() for inputs, _ in batches for t in inputs["mfcc"]} == expected
+    targets = np.concatenate([targets["audio"] for _, targets in epoch_of(rows, 7)])
+    assert np.bincount(targets).tolist() == np.bincount(rows.label).tolist()
+
+
+def test_order_depends_on_seed_and_epoch_alone(found, monkeypatch):
+    monkeypatch.setattr(dataset, "mask_mfcc", lambda mfcc, mean, seed: mfcc)
+    rows = dataset.select_rows(found, (1, 2, 3), variants=True)
+
+    def order(seed, epoch):
+        return [t.tobytes() for inputs, _ in epoch_of(rows, 5, seed, epoch) for t in inputs["mfcc"]]
+
+    assert order(0, 0) != order(0, 1) != order(1, 1)
+    assert set(order(0, 0)) == set(order(0, 1)) and len(set(order(0, 0))) == 24
+    assert order(0, 1) == order(0, 1)
+    two = dataset.shuffled(rows, 5, 0, MEAN).take(10).as_numpy_iterator()
+    assert [t.tobytes() for inputs, _ in two for t in inputs["mfcc"]] == order(0, 0) + order(0, 1)
+
+
+def test_augmentation_on_the_fly():
+    seed = np.array([1, 2], np.int64)
+    frames = np.arange(64 * 2 * 3 * 4 * 3).reshape(64, 2, 3, 4, 3).astype(np.uint8)
+    flipped = dataset.flip(frames, seed).numpy()
+    mirrored = [np.array_equal(a, b[:, :, ::-1]) for a, b in zip(flipped, frames, strict=True)]
+    same = [np.array_equal(a, b) for a, b in zip(flipped, frames, strict=True)]
+    assert 16 < sum(mirrored) < 48 and sum(mirrored) + sum(same) == 64
+    grey = np.full((32, 2, 2, 2, 3), 128, np.uint8)
+    shifts = dataset.change_light(grey, seed).numpy().astype(int) - 128
+    assert np.ptp(shifts, axis=(1, 2, 3, 4)).max() == 0 and len(np.unique(shifts)) > 8
+    assert np.abs(shifts).max() <= dataset.BRIGHTNESS_SHIFT
+    mfcc = np.ones((32, 40, 44, 1), np.float32)
+    masked = dataset.mask_mfcc(mfcc, np.full((1, 40, 1, 1), 7, np.float32), seed).numpy()[..., 0]
+    columns, bands = (masked == 7).all(axis=1).sum(axis=1), (masked == 7).all(axis=2).sum(axis=1)
+    assert set(np.unique(masked)) == {1, 7}
+    assert 4 <= columns.max() <= dataset.TIME_MASK_COLUMNS
+    assert 3 <= bands.max() <= dataset.FREQUENCY_MASK_COEFFICIENTS
+
+
+def test_statistics_are_those_of_the_rows(found):
+    rows = dataset.select_rows(found, (1, 3))
+    mean, variance = dataset.mfcc_statistics(rows)
+    everything = dataset.RowReader(rows).read(np.arange(len(rows)))[0]
+    assert mean == pytest.approx(everything.mean(axis=(0, 2, 3)), rel=1e-4, abs=1e-4)
+    assert variance == pytest.approx(everything.var(axis=(0, 2, 3)), rel=1e-3, abs=1e-3)
+
+
+def test_a_cut_shard_names_the_row(found, tmp_path):
+    shutil.copytree(found.folder, tmp_path / "cut")
+    rows = dataset.select_rows(index.read_index(tmp_path / "cut"), (2,))
+    reader = dataset.RowReader(rows)
+    with (tmp_path / "cut" / "actor-02.h5").open("r+b") as file:
+        file.truncate(2_000_000)
+    with pytest.raises(InputError, match=r"bytes of row 6 in .*actor-02\.h5"):
+        reader.read(np.array([3]))
+
+
+def test_unknown_actors_are_refused(found):
+    with pytest.raises(InputError, match=r"got \[9\]"):
+        dataset.select_rows(found, (1, 9))
+
+
+# Splits
+
+
+def test_default_split_is_by_number():
+    split = protocol.split_actors(range(1, 19))
+    assert split == Split(tuple(range(1, 13)), (13, 14), (15, 16, 17, 18))
+    assert protocol.split_actors(range(1, 25)).test == tuple(range(19, 25))
+    assert protocol.split_actors([3, 1, 2]) == Split((1,), (2,), (3,))
+
+
+def test_named_split_and_refusals():
+    assert protocol.split_actors(range(1, 7), (1, 2), (3,)) == Split((4, 5, 6), (3,), (1, 2))
+    for present, test, validation, said in [
+        ([1, 2], None, None, "at least 3 actors"),
+        ([1, 2, 3], (9,), None, "test actors out of 1-3"),
+        ([1, 2, 3], (1,), (1,), "got 1 in both"),
+        ([1, 2, 3], (1, 2), (3,), "left to train on"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            protocol.split_actors(present, test, validation)
+
+
+@pytest.mark.parametrize(
+    ("text", "actors"), [("1-4,9", (1, 2, 3, 4, 9)), ("7", (7,)), ("3, 1 2", (1, 2, 3))]
+)
+def test_lists_of_actors(text, actors):
+    assert protocol.parse_actors(text) == actors
+    assert protocol.parse_actors(protocol.format_actors(actors)) == actors
+
+
+@pytest.mark.parametrize("text", ["", "a", "4-1", "1--2", "-3", "1-99999999"])
+def test_wrong_lists_of_actors(text):
+    with pytest.raises(InputError, match="expected actors such as"):
+        protocol.parse_actors(text)
+
+
+# Model and schedule
+
+
+def test_model_reads_rows_and_answers_with_probabilities():
+    spec = FeatureSpec()
+    network = model.build_fusion_cnn(spec, MEAN, VARIANCE)
+    inputs = {
+        "mfcc": np.zeros((2, *spec.mfcc_shape), np.float32),
+        "frames": np.full((2, *spec.frames_shape), 255, np.uint8),
+    }
+    outputs = {name: np.asarray(output) for name, output in network(inputs).items()}
+    assert outputs.keys() == {"fused", "audio", "video"}
+    for output in outputs.values():
+        assert output.shape == (2, 8) and output.sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_each_head_hears_or_sees_its_own_modality():
+    spec = FeatureSpec()
+    network = model.build_fusion_cnn(spec, MEAN, VARIANCE)
+    random = np.random.default_rng(0)
+    base = {
+        "mfcc": random.normal(size=(1, *spec.mfcc_shape)).astype(np.float32),
+        "frames": random.integers(0, 256, (1, *spec.frames_shape)).astype(np.uint8),
+    }
+    other_sound = base | {"mfcc": -base["mfcc"]}
+    before, after = network(base), network(other_sound)
+    assert np.array_equal(before["video"], after["video"])
+    assert not np.array_equal(before["audio"], after["audio"])
+    assert not np.array_equal(before["fused"], after["fused"])
+
+
+def test_warm_up_then_cosine():
+    values = [schedule.warmup_cosine(step, 10, 110) for step in range(120)]
+    assert values[:10] == pytest.approx(np.arange(1, 11) / 10)
+    assert values[60] == pytest.approx((1 + 0.02) / 2)
+    assert values[110:] == pytest.approx([0.02] * 10)
+    assert all(0 < value <= 1 for value in values)
+
+
+def test_schedule_and_plateau_compose():
+    network = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    network.compile(keras.optimizers.Adam(0.1), "mse")
+    network.optimizer.build(network.trainable_variables)
+    warm = schedule.WarmupCosine(4, 40)
+    plateau = keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=1)
+    for callback in (warm, plateau):
+        callback.set_model(network)
+        callback.on_train_begin()
+    rates = []
+    for epoch in range(4):
+        for batch in range(10):
+            warm.on_train_batch_begin(batch)
+            rates.append(float(network.optimizer.learning_rate))
+        plateau.on_epoch_end(epoch, {"val_loss": 1.0 if epoch < 3 else 2.0})
+    cuts = [1.0] * 20 + [0.5] * 10 + [0.25] * 10
+    expected = [0.1 * schedule.warmup_cosine(step, 4, 40) * cut for step, cut in enumerate(cuts)]
+    assert rates == pytest.approx(expected, rel=1e-4)
+
+
+# Training
+
+
+@pytest.fixture(scope="module")
+def trained(found, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    keras.utils.set_random_seed(SHORT.seed)
+    return folder, fit.fit(found, folder, SPLIT, SHORT)
+
+
+def test_a_training_leaves_a_complete_artefact(trained, found, raw):
+    folder, judged = trained
+    assert {path.name for path in folder.iterdir()} == {
+        "model.keras",
+        "model.json",
+        "report",
+        "training",
+    }
+    assert {path.name for path in (folder / "report").iterdir()} == {
+        "metrics.json",
+        "predictions.csv",
+        "confusion.png",
+        "learning_curves.png",
+    }
+    description = json.loads((folder / "model.json").read_text())
+    assert description["actors"] == {"train": [1, 2], "validation": [3], "test": [4]}
+    assert description["settings"]["seed"] == 3 and description["emotions"] == list(EMOTIONS)
+    assert (
+        description["metrics"]
+        == judged
+        == json.loads((folder / "report" / "metrics.json").read_text())
+    )
+    seen = {source.sha256 for entry in found.clips if entry.actor < 4 for source in entry.sources}
+    assert set(description["seen"]) == seen
+    with (folder / "report" / "predictions.csv").open() as stream:
+        predictions = list(csv.DictReader(stream))
+    assert [row["actor"] for row in predictions] == ["4"] * 4
+    assert sum(float(predictions[0][f"p_{name}"]) for name in EMOTIONS) == pytest.approx(
+        1, abs=1e-3
+    )
+    assert len((folder / "training" / "log.csv").read_text().splitlines()) == 4
+    assert list((folder / "training" / "tensorboard").rglob("events.out.*"))
+
+
+def test_a_loaded_model_answers_as_the_trained_one(trained, found):
+    folder, judged = trained
+    loaded = artefact.load(folder)
+    rows = dataset.select_rows(found, SPLIT.test)
+    assert evaluate.metrics(rows, evaluate.predict(loaded.model, rows)) == judged
+    assert (loaded.spec, loaded.split) == (found.spec, SPLIT)
+
+
+def test_metrics_against_counts_by_hand(found):
+    rows = dataset.select_rows(found, (3, 4))
+    answers = np.zeros((8, 8), np.float32)
+    answers[range(8), [0, 2, 2, 7, 0, 2, 4, 0]] = 1
+    judged = evaluate.metrics(rows, dict.fromkeys(dataset.HEADS, answers))
+    assert rows.label.tolist() == [0, 2, 4, 7] * 2
+    assert judged["clips"] == 8 and judged["actors"] == [3, 4]
+    fused = judged["fused"]
+    assert fused["war"] == fused["uar"] == 6 / 8
+    assert fused["recall"]["neutral"] == 1 and fused["recall"]["angry"] == 0.5
+    assert fused["recall"]["calm"] is None
+    assert fused["confusion"][7] == [1, 0, 0, 0, 0, 0, 0, 1]
+    assert fused["actors"]["3"] == {"war": 0.75, "uar": 0.75, "clips": 4}
+
+
+def test_an_interrupted_training_resumes_to_the_same_end(trained, found, tmp_path):
+    folder, judged = trained
+
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if self.model.optimizer.iterations > 4:
+                raise KeyboardInterrupt
+
+    callbacks = fit.callbacks
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "callbacks", lambda *given: [*callbacks(*given), Interrupt()])
+        keras.utils.set_random_seed(SHORT.seed)
+        with pytest.raises(KeyboardInterrupt):
+            fit.fit(found, tmp_path, SPLIT, SHORT)
+    assert not (tmp_path / "model.keras").exists()
+    assert json.loads((tmp_path / "training" / "state.json").read_text())["epoch"] == 1
+    keras.utils.set_random_seed(99)
+    assert fit.fit(found, tmp_path, SPLIT, SHORT, go_on=True) == judged
+    logs = [(place / "training" / "log.csv").read_text() for place in (folder, tmp_path)]
+    assert logs[0] == logs[1]
+
+
+def test_resuming_with_other_settings_is_refused(trained):
+    folder, _ = trained
+    with pytest.raises(InputError, match="seed 3 there, 4 now"):
+        resume.read_state(folder / "training", {"seed": 4})
+    assert resume.read_state(folder / "nowhere", {}) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format_version": 7}, "format 7"),
+        ({"emotions": ["joy"]}, "joy"),
+        ({"spec": {"columns": 44}}, "spec with the fields"),
+        ({"spec_revision": 99}, "revision 99"),
+    ],
+)
+def test_models_this_code_cannot_serve(trained, tmp_path, change, said):
+    for name in ("model.keras", "model.json"):
+        shutil.copy(trained[0] / name, tmp_path / name)
+    description = json.loads((tmp_path / "model.json").read_text())
+    if "spec_revision" in change:
+        change = {"spec": description["spec"] | {"revision": change["spec_revision"]}}
+    (tmp_path / "model.json").write_text(json.dumps(description | change))
+    with pytest.raises(InputError, match=said):
+        artefact.load(tmp_path)
+
+
+def test_damaged_and_missing_models(trained, tmp_path):
+    with pytest.raises(InputError, match="make train"):
+        artefact.load(tmp_path)
+    shutil.copy(trained[0] / "model.json", tmp_path)
+    (tmp_path / "model.keras").write_bytes((trained[0] / "model.keras").read_bytes()[:5000])
+    with pytest.raises(InputError, match="can serve"):
+        artefact.load(tmp_path)
