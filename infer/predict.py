@@ -159,7 +159,12 @@ def open_recording(path: Path, sound: Path | None, spec: FeatureSpec) -> Recordi
     heard_seconds = 0.0 if waveform is None else len(waveform) / spec.sample_rate_hz
     shown_seconds = media.duration_seconds if media.has_video else 0.0
     return Recording(
-        path, path if media.has_video else None, sound, waveform, max(heard_seconds, shown_seconds)
+        path,
+        path if media.has_video else None,
+        sound,
+        waveform,
+        max(heard_seconds, shown_seconds),
+        media.frame_rate,
     )
 
 
