@@ -61,23 +61,23 @@ def infer(arguments: argparse.Namespace) -> int:
     if arguments.show:
         refuse_without_display()
     runtime.start_tensorflow()
-    from infer import annotate, predict
+    from infer import annotate, predict, recording, results
     from train import artefact
 
     trained = artefact.load(arguments.model)
-    recording = predict.open_recording(arguments.video, sound, trained.spec)
-    prediction = predict.predict(recording, trained)
+    opened = recording.open_recording(arguments.video, sound, trained.spec)
+    prediction = predict.predict(opened, trained)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    annotate.render(recording, prediction, target, trained.spec.face_detector)
-    written = [target, *predict.write_predictions(prediction, recording, stem)]
+    annotate.render(opened, prediction, target, trained.spec.face_detector)
+    written = [target, *results.write_predictions(prediction, opened, stem)]
 
     print(
         f"{arguments.video.name}: {prediction.emotion} "
         f"{100 * prediction.probabilities.max():.0f} % from {prediction.basis}, "
-        f"{recording.duration_seconds:.1f} s in {len(prediction.windows)} windows"
+        f"{opened.duration_seconds:.1f} s in {len(prediction.windows)} windows"
     )
     for part in ("voice", "face"):
-        answer = predict.answered(prediction.mean(part))
+        answer = results.answered(prediction.mean(part))
         if answer:
             print(f"  {part} alone: {answer['emotion']} {100 * answer['probability']:.0f} %")
     for note in prediction.notes:

@@ -11,7 +11,8 @@ import numpy as np
 import tqdm
 from numpy.typing import NDArray
 
-from infer.predict import Prediction, Recording
+from infer.predict import Prediction
+from infer.recording import Recording
 from pipeline import decode, encode, faces
 from pipeline.faces import Box
 from pipeline.spec import EMOTIONS

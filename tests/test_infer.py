@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import RATE, tone, write_video, write_wav
 
-from infer import annotate, predict
+from infer import annotate, predict, recording, results
 from pipeline import catalog, decode, features
 from pipeline.errors import InputError
 from pipeline.faces import Box
@@ -25,21 +25,21 @@ def trained(spec):
 
 
 def opened(path, spec, sound=None):
-    return predict.open_recording(path, sound, spec)
+    return recording.open_recording(path, sound, spec)
 
 
 def test_one_window_is_the_cached_one(raw, spec, trained):
     clip = catalog.scan(raw).clips[0]
-    recording = opened(clip.video, spec, clip.audio)
-    spans = [span for span, _ in predict.plan_windows(recording, spec)]
-    assert features.clip_span(recording.waveform, spec) in spans
+    take = opened(clip.video, spec, clip.audio)
+    spans = [span for span, _ in recording.plan_windows(take, spec)]
+    assert features.clip_span(take.waveform, spec) in spans
 
 
 def test_windows_cover_a_long_recording_and_overlap_by_half(tmp_path, spec):
     silence = np.zeros(RATE // 4, np.float32)
     sound = np.concatenate([silence, tone(4.0), np.zeros(2 * RATE, np.float32)])
-    recording = opened(write_wav(tmp_path / "a.wav", sound), spec)
-    planned = predict.plan_windows(recording, spec)
+    take = opened(write_wav(tmp_path / "a.wav", sound), spec)
+    planned = recording.plan_windows(take, spec)
     starts = [span.start for span, _ in planned]
     assert starts[0] == 0 and starts[-1] == len(sound) - spec.window_samples
     assert max(np.diff(starts)) == spec.window_samples // 2
@@ -48,8 +48,8 @@ def test_windows_cover_a_long_recording_and_overlap_by_half(tmp_path, spec):
 
 
 def test_a_recording_shorter_than_the_window_is_one_window(tmp_path, spec):
-    recording = opened(write_wav(tmp_path / "a.wav", tone(0.4)), spec)
-    assert [span.start for span, _ in predict.plan_windows(recording, spec)] == [0]
+    take = opened(write_wav(tmp_path / "a.wav", tone(0.4)), spec)
+    assert [span.start for span, _ in recording.plan_windows(take, spec)] == [0]
 
 
 def window(start, probabilities, weight, basis=predict.VOICE_AND_FACE):
@@ -82,8 +82,8 @@ def test_the_answer_comes_from_what_there_is(tmp_path, spec, trained, sound, pic
         if pictures
         else write_wav(tmp_path / "a.wav", waveform)
     )
-    recording = opened(path, spec)
-    said = predict.predict(recording, trained)
+    take = opened(path, spec)
+    said = predict.predict(take, trained)
     head = {"voice": "voice"}.get(basis, "face")
     assert said.basis == basis
     assert said.probabilities == pytest.approx(said.mean(head))
@@ -130,10 +130,10 @@ def test_boxes_move_evenly_between_detections(monkeypatch):
 
 
 def render(path, spec, trained, target, sound=None):
-    recording = opened(path, spec, sound)
-    said = predict.predict(recording, trained)
-    annotate.render(recording, said, target, spec.face_detector, progress=False)
-    return recording, said
+    take = opened(path, spec, sound)
+    said = predict.predict(take, trained)
+    annotate.render(take, said, target, spec.face_detector, progress=False)
+    return take, said
 
 
 def test_rendered_video_has_every_frame_and_the_sound(tmp_path, spec, trained):
@@ -168,9 +168,9 @@ def test_a_sound_file_of_its_own_replaces_the_track(tmp_path, spec, trained):
 
 def test_predictions_are_written_as_json_and_csv(tmp_path, spec, trained):
     path = write_video(tmp_path / "a.b.mp4", 2.6, sound=tone(2.6))
-    recording = opened(path, spec)
-    said = predict.predict(recording, trained)
-    files = predict.write_predictions(said, recording, tmp_path / "a.b")
+    take = opened(path, spec)
+    said = predict.predict(take, trained)
+    files = results.write_predictions(said, take, tmp_path / "a.b")
     assert [file.name for file in files] == ["a.b.json", "a.b.csv"]
     content = json.loads(files[0].read_text())
     assert content["file"] == "a.b.mp4" and content["emotion"] == said.emotion

@@ -1,0 +1,108 @@
+"""A raw file as inference sees it: what it holds, and the windows that cover it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import librosa
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import audio, decode, features
+from pipeline.errors import InputError
+from pipeline.features import Span
+from pipeline.spec import FeatureSpec
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A raw file, or a video with a sound file of its own.
+
+    Parameters
+    ----------
+    path
+        The file as named by the user.
+    video
+        Where the pictures come from; None without any.
+    sound
+        Where the sound comes from; None without any.
+    waveform
+        float32 (samples,) at the spec's rate; None without sound.
+    duration_seconds
+        Length of the longer of the two.
+    frame_rate
+        Average pictures per second; 0 without any.
+    """
+
+    path: Path
+    video: Path | None
+    sound: Path | None
+    waveform: NDArray[np.float32] | None
+    duration_seconds: float
+    frame_rate: float
+
+
+def open_recording(path: Path, sound: Path | None, spec: FeatureSpec) -> Recording:
+    """Find out what there is to see and hear, and decode the sound.
+
+    Raises
+    ------
+    InputError
+        If a file does not exist, cannot be read, or holds neither sound nor video.
+    """
+    media = decode.probe(path)
+    if sound is None and media.has_audio:
+        sound = path
+    if sound is None and not media.has_video:
+        raise InputError(f"expected sound or video in {path}, got neither; give another file")
+    waveform = None if sound is None else decode.read_waveform(sound, spec.sample_rate_hz)
+    heard_seconds = 0.0 if waveform is None else len(waveform) / spec.sample_rate_hz
+    shown_seconds = media.duration_seconds if media.has_video else 0.0
+    return Recording(
+        path,
+        path if media.has_video else None,
+        sound,
+        waveform,
+        max(heard_seconds, shown_seconds),
+        media.frame_rate,
+    )
+
+
+def plan_windows(recording: Recording, spec: FeatureSpec) -> list[tuple[Span, float]]:
+    """Cover a recording with windows that overlap by half.
+
+    One of them is the very window that training would cut from this recording; the others are laid
+    out from it in both directions, the outermost moved inwards to the recording's ends.
+
+    Returns
+    -------
+    list of (Span, float)
+        Each window with the part of it that is voice (1 for a recording without sound).
+    """
+    total = round(recording.duration_seconds * spec.sample_rate_hz)
+    latest = max(0, total - spec.window_samples)
+    waveform = recording.waveform
+    if waveform is None or audio.is_silent(waveform):
+        first, voiced = latest // 2 if spec.window_placement == "voice" else 0, None
+    else:
+        first = features.clip_span(waveform, spec).start
+        voiced = librosa.effects.split(waveform, top_db=spec.voice_threshold_db)
+    step = spec.window_samples // 2
+    before, after = -(-first // step), -(-max(0, latest - first) // step)
+    starts = sorted(
+        {
+            min(max(0, first + number * step), max(latest, first))
+            for number in range(-before, after + 1)
+        }
+    )
+    return [(Span(start, spec.window_samples), voice_part(start, voiced, spec)) for start in starts]
+
+
+def voice_part(start: int, voiced: NDArray[np.int64] | None, spec: FeatureSpec) -> float:
+    """Part of a window that lies in the voiced stretches of a recording."""
+    if voiced is None:
+        return 1.0
+    end = start + spec.window_samples
+    shared = np.minimum(voiced[:, 1], end) - np.maximum(voiced[:, 0], start)
+    return float(np.maximum(0, shared).sum() / spec.window_samples)
