@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
-import librosa
 import numpy as np
 import tqdm
 from numpy.typing import NDArray
@@ -38,21 +37,6 @@ DETECTION_SECONDS = 0.2
 
 BLANK_SIZE_PX = (360, 640)
 BLANK_FRAME_RATE = 25
-AAC_SAMPLE_RATES_HZ = (
-    8000,
-    11025,
-    12000,
-    16000,
-    22050,
-    24000,
-    32000,
-    44100,
-    48000,
-    64000,
-    88200,
-    96000,
-)
-FALLBACK_SAMPLE_RATE_HZ = 48_000
 
 
 def draw(
@@ -173,11 +157,9 @@ def render(
         shown: Iterable[tuple[float, NDArray[np.uint8], Box | None]] = waveform_pictures(recording)
     else:
         shown = with_boxes(decode.every_picture(recording.video), detector)
-    sound, rate = (
-        (None, FALLBACK_SAMPLE_RATE_HZ)
-        if recording.sound is None
-        else playable(*decode.read_sound(recording.sound))
-    )
+    sound, rate = None, 0
+    if recording.sound is not None:
+        sound, rate = encode.playable(*decode.read_sound(recording.sound))
     total = round(recording.duration_seconds * (recording.frame_rate or BLANK_FRAME_RATE))
     with tqdm.tqdm(shown, desc="render", unit="frame", total=total, disable=not progress) as bar:
         frames = (
@@ -243,16 +225,3 @@ def waveform_pictures(
         column = min(width - 1, round(time / recording.duration_seconds * width))
         picture[height // 8 : height * 13 // 24, column] = 255
         yield time, picture, None
-
-
-def playable(sound: NDArray[np.float32], sample_rate_hz: int) -> tuple[NDArray[np.float32], int]:
-    """Resample sound, shape (samples, channels), whose rate AAC does not know."""
-    if sample_rate_hz in AAC_SAMPLE_RATES_HZ:
-        return sound, sample_rate_hz
-    resampled = librosa.resample(
-        sound.T,
-        orig_sr=sample_rate_hz,
-        target_sr=FALLBACK_SAMPLE_RATE_HZ,
-        res_type=decode.RESAMPLER,
-    )
-    return np.ascontiguousarray(resampled.T), FALLBACK_SAMPLE_RATE_HZ

@@ -14,12 +14,16 @@ from itertools import chain
 from pathlib import Path
 
 import av
+import librosa
 import numpy as np
+
+from pipeline.decode import RESAMPLER
 
 VIDEO_TICKS_PER_SECOND = 90_000
 AAC_FRAME_SAMPLES = 1024
 AAC_BITS_PER_SECOND_AND_CHANNEL = 96_000
 FALLBACK_FRAME_SECONDS = 1 / 30
+FALLBACK_SAMPLE_RATE_HZ = 48_000
 CHANNEL_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 # libswscale converts with the BT.601 matrix unless told otherwise; players assume BT.709 for
 # large pictures unless the stream says so. These are FFmpeg's codes for "BT.601, video range".
@@ -82,6 +86,32 @@ def write_mp4(
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def playable(sound: np.ndarray, sample_rate_hz: int) -> tuple[np.ndarray, int]:
+    """Make any sound one that AAC can hold.
+
+    Parameters
+    ----------
+    sound
+        Float, (samples, channels).
+    sample_rate_hz
+        Samples per second.
+
+    Returns
+    -------
+    sound : ndarray of float, shape (samples, channels)
+        Resampled to 48 kHz if AAC lacks its rate, mixed down to one channel if it lacks its layout.
+    sample_rate_hz : int
+    """
+    if sound.shape[1] not in CHANNEL_LAYOUTS:
+        sound = sound.mean(axis=1, keepdims=True)
+    if sample_rate_hz in av.codec.Codec("aac", "w").audio_rates:
+        return sound, sample_rate_hz
+    resampled = librosa.resample(
+        sound.T, orig_sr=sample_rate_hz, target_sr=FALLBACK_SAMPLE_RATE_HZ, res_type=RESAMPLER
+    )
+    return resampled.T, FALLBACK_SAMPLE_RATE_HZ
 
 
 def _checked(frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[av.VideoFrame]:
