@@ -101,7 +101,7 @@ def play(path: Path) -> None:
     import cv2
 
     started = time.monotonic()
-    for seconds, picture in decode.every_picture(path):
+    for seconds, picture in decode.every_picture(path, 1280):
         cv2.imshow(path.name, picture[..., ::-1])
         left = started + seconds - time.monotonic()
         if cv2.waitKey(max(1, round(1000 * left))) >= 0:

@@ -32,6 +32,9 @@ FONT = cv2.FONT_HERSHEY_DUPLEX
 SMALLEST_HEIGHT_PX = 360
 """Smaller pictures are enlarged, so that the labels can be read."""
 
+LARGEST_SIDE_PX = 1920
+"""Larger pictures are scaled down to this."""
+
 DETECTION_SECONDS = 0.2
 """Faces are searched this often; in between the box moves evenly."""
 
@@ -156,7 +159,7 @@ def render(
     if recording.video is None:
         shown: Iterable[tuple[float, NDArray[np.uint8], Box | None]] = waveform_pictures(recording)
     else:
-        shown = with_boxes(decode.every_picture(recording.video), detector)
+        shown = with_boxes(decode.every_picture(recording.video, LARGEST_SIDE_PX), detector)
     sound, rate = None, 0
     if recording.sound is not None:
         sound, rate = encode.playable(*decode.read_sound(recording.sound))

@@ -37,7 +37,7 @@ class WindowPrediction:
     basis
         What the answer rests on.
     box
-        The face in pixels of the decoded picture; None without one.
+        The face in pixels of the recording; None without one.
     weight
         Part of the window that is voice, in [0, 1]: how much it counts in the whole answer.
     """
@@ -164,9 +164,15 @@ def predict_group(
             heads["audio"][number] if basis in (VOICE_AND_FACE, VOICE) else None,
             heads["video"][number] if basis != VOICE else None,
             basis,
-            box,
+            box and source_box(box, window, recording),
             weight,
         )
+
+
+def source_box(box: Box, window: Window, recording: Recording) -> Box:
+    """Scale a box from the decoded pictures, which are bounded in size, to the recording's."""
+    width = next(picture.shape[1] for picture in window.pictures or [] if picture is not None)
+    return Box(*(side * recording.width_px / width for side in box))
 
 
 def basis_of(window: Window, box: Box | None, spec: FeatureSpec) -> str:

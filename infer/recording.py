@@ -33,6 +33,8 @@ class Recording:
         Length of the longer of the two.
     frame_rate
         Average pictures per second; 0 without any.
+    width_px
+        Width of the pictures; 0 without any.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class Recording:
     waveform: NDArray[np.float32] | None
     duration_seconds: float
     frame_rate: float
+    width_px: int
 
 
 def open_recording(path: Path, sound: Path | None, spec: FeatureSpec) -> Recording:
@@ -66,6 +69,7 @@ def open_recording(path: Path, sound: Path | None, spec: FeatureSpec) -> Recordi
         waveform,
         max(heard_seconds, shown_seconds),
         media.frame_rate,
+        media.width_px,
     )
 
 

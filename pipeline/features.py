@@ -116,7 +116,8 @@ def read_pictures(
         span: video.frame_times(span.start / rate, span.samples / rate, count) for span in spans
     }
     wanted = sorted({time for span in spans for time in times[span]})
-    found = dict(zip(wanted, decode.read_pictures(video_path, wanted, threads), strict=True))
+    decoded = decode.read_pictures(video_path, wanted, threads, spec.decode == "reference")
+    found = dict(zip(wanted, decoded, strict=True))
     return [[found[time] for time in times[span]] for span in spans]
 
 

@@ -49,6 +49,8 @@ class FeatureSpec:
     frame_sampling
         ``"spread"`` takes pictures evenly over the window by presentation time,
         ``"consecutive"`` the first ones from its start.
+    decode
+        ``"reference"`` decodes only the frames of a video that others refer to, ``"full"`` all.
     crop
         ``"face"`` cuts a square around the face, ``"whole"`` squeezes the whole picture.
     face_margin
@@ -73,6 +75,7 @@ class FeatureSpec:
     frame_count: int = 20
     frame_size_px: int = 112
     frame_sampling: str = "spread"
+    decode: str = "reference"
     crop: str = "face"
     face_margin: float = 1.2
     face_detector: str = "haarcascade_frontalface_alt2"
@@ -91,6 +94,7 @@ class FeatureSpec:
             "window_seconds": 44 * 512 / 22_050,
             "window_placement": "start",
             "frame_sampling": "consecutive",
+            "decode": "full",
             "crop": "whole",
         }
         return cls(**(published | changes))  # type: ignore[arg-type]

@@ -1,0 +1,184 @@
+"""Raw clips to features, against the usual script and against the decoder alone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import av
+import cv2
+import joblib
+import librosa
+import numpy as np
+
+from bench import media
+from bench.timing import medians, seconds
+from pipeline import build, catalog, decode, features
+from pipeline.spec import FeatureSpec
+
+ROUNDS = 3
+JOBS = 2
+CLEAN = FeatureSpec(variants=())
+
+
+def usual_script(found: catalog.Catalog, out: Path) -> None:
+    """One process that reads and resizes every frame, as most published code does."""
+    out.mkdir(parents=True, exist_ok=True)
+    for clip in found.clips:
+        video, frames = cv2.VideoCapture(str(clip.video)), []
+        while True:
+            read, frame = video.read()
+            if not read:
+                break
+            frames.append(cv2.resize(frame, (112, 112)))
+        video.release()
+        sound, rate = librosa.load(clip.sound, sr=22_050)
+        mfcc = librosa.feature.mfcc(y=sound, sr=rate, n_mfcc=40)
+        np.save(out / f"{clip.id}-frames.npy", np.array(frames[:20]))
+        np.save(out / f"{clip.id}-mfcc.npy", mfcc[:, :44])
+
+
+def decode_every_frame(path: Path) -> int:
+    """Decode a video on one thread and convert nothing."""
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "NONE"
+        return sum(1 for _ in container.decode(video=0))
+
+
+def decode_limit(found: catalog.Catalog) -> None:
+    """Decode every frame of every clip, in as many processes as the pipeline uses."""
+    joblib.Parallel(n_jobs=JOBS)(joblib.delayed(decode_every_frame)(c.video) for c in found.clips)
+
+
+def extract(found: catalog.Catalog, cache: Path, spec: FeatureSpec, jobs: int = JOBS) -> None:
+    """Run the pipeline on an empty cache."""
+    shutil.rmtree(cache, ignore_errors=True)
+    build.build(found, cache, spec, jobs=jobs, progress=False)
+
+
+def worker_memory(found: catalog.Catalog) -> tuple[float, bool]:
+    """Peak memory of a worker in MB after clips with variants, and whether it has TensorFlow."""
+    results = joblib.Parallel(n_jobs=JOBS)(
+        joblib.delayed(extract_and_weigh)(clip, found.root) for clip in found.clips[:8]
+    )
+    return max(peak for peak, _ in results), any(loaded for _, loaded in results)
+
+
+def extract_and_weigh(clip: catalog.Clip, root: Path) -> tuple[float, bool]:
+    """Extract a clip in a worker and report on its process."""
+    import sys
+
+    build.extract(clip, root, FeatureSpec())
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak = next(line for line in status if line.startswith("VmHWM"))
+    return int(peak.split()[1]) / 1000, "tensorflow" in sys.modules
+
+
+def reference_decoding_error(found: catalog.Catalog) -> float:
+    """Mean absolute difference, in grey levels of 255, that the decoding shortcut makes."""
+    full = FeatureSpec(variants=(), decode="full")
+    differences = []
+    for clip in found.clips[:6]:
+        waveform = decode.read_waveform(clip.sound, CLEAN.sample_rate_hz)
+        span = features.clip_span(waveform, CLEAN)
+        windows = [
+            features.read_windows(waveform, clip.video, [span], spec)[0] for spec in (CLEAN, full)
+        ]
+        box = features.find_face(windows[1], full)
+        pictures = [
+            features.featurize(window, box, full).frames.astype(float) for window in windows
+        ]
+        differences.append(np.abs(pictures[0] - pictures[1]).mean())
+    return float(np.mean(differences))
+
+
+def measure(folder: Path) -> Iterator[dict]:
+    """Yield one result a claim."""
+    found = catalog.scan(media.high_definition_clips(folder))
+    clips, cache = len(found.clips), folder / "cache-extraction"
+    extract(found, cache, FeatureSpec())  # workers start and import here, not in a measurement
+    decode_limit(found)
+    took = medians(
+        ROUNDS,
+        usual=partial(usual_script, found, folder / "usual"),
+        limit=partial(decode_limit, found),
+        ours=partial(extract, found, cache, CLEAN),
+        variants=partial(extract, found, cache, FeatureSpec()),
+    )
+    rates = {name: clips / value for name, value in took.items()}
+    yield {
+        "what": f"extraction, clean, {JOBS} jobs: clips/s",
+        "ours": rates["ours"],
+        "against": "usual script, 1 process",
+        "theirs": rates["usual"],
+        "ratio": took["usual"] / took["ours"],
+        "target": ">= 4",
+    }
+    yield {
+        "what": f"extraction, clean, {JOBS} jobs: clips/s",
+        "ours": rates["ours"],
+        "against": "PyAV decoding every frame",
+        "theirs": rates["limit"],
+        "ratio": took["limit"] / took["ours"],
+        "target": ">= 1.3",
+    }
+    yield {
+        "what": "extraction with 3 variants: s",
+        "ours": took["variants"],
+        "against": "clean",
+        "theirs": took["ours"],
+        "ratio": took["variants"] / took["ours"],
+        "target": "<= 1.25",
+    }
+    scaling = medians(
+        ROUNDS,
+        one=partial(extract_warm, found, cache, 1),
+        two=partial(extract_warm, found, cache, 2),
+    )
+    yield {
+        "what": "extraction, 2 jobs: s",
+        "ours": scaling["two"],
+        "against": "1 job",
+        "theirs": scaling["one"],
+        "ratio": scaling["one"] / scaling["two"],
+        "target": ">= 1.9",
+    }
+    peak, tensorflow = worker_memory(found)
+    yield {
+        "what": "peak memory of a worker: MB",
+        "ours": peak,
+        "against": "TensorFlow imported: " + ("yes" if tensorflow else "no"),
+        "theirs": None,
+        "ratio": None,
+        "target": "<= 350",
+    }
+    yield {
+        "what": "decoding shortcut: mean |difference| of 255",
+        "ours": reference_decoding_error(found),
+        "against": "full decode",
+        "theirs": 0.0,
+        "ratio": None,
+        "target": "<= 1.5",
+    }
+    big = media.linked_corpus(folder, 1440)
+    cache = folder / "cache-1440"
+    build.build(catalog.scan(big), cache, CLEAN, jobs=-1)
+    again = seconds(lambda: build.build(catalog.scan(big), cache, CLEAN, jobs=-1))
+    yield {
+        "what": "make features, nothing changed, 1,440 clips: s",
+        "ours": again,
+        "against": "",
+        "theirs": None,
+        "ratio": None,
+        "target": "<= 2",
+    }
+
+
+def extract_warm(found: catalog.Catalog, cache: Path, jobs: int) -> None:
+    """Extract with variants through worker processes that are already up."""
+    shutil.rmtree(cache, ignore_errors=True)
+    spec = FeatureSpec()
+    with joblib.parallel_config(backend="loky", n_jobs=jobs):
+        build.build(found, cache, spec, jobs=jobs, progress=False)

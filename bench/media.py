@@ -1,0 +1,83 @@
+"""The files that are measured on: made once, from the sample corpus' drawings and voices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import cv2
+import joblib
+import numpy as np
+import soundfile
+
+from pipeline import build, catalog
+from pipeline.sample import corpus
+from pipeline.spec import FeatureSpec
+
+SIZE_PX = (720, 1280)
+FRAME_RATE = 30
+FRAMES = 110
+BITS_PER_SECOND = 10_000_000
+CLIPS = 16
+SEED = 7
+
+
+def high_definition_clips(folder: Path) -> Path:
+    """Clips of 1280x720, H.264 with B-frames, about 10 Mbit/s, 110 frames, each with a wav."""
+    raw = folder / "raw-720p"
+    takes = corpus.takes(2, 1)[::4][:CLIPS]
+    missing = [take for take in takes if not video_path(raw, take).is_file()]
+    joblib.Parallel(n_jobs=-1)(joblib.delayed(write_clip)(raw, take) for take in missing)
+    return raw
+
+
+def video_path(raw: Path, take: corpus.Take) -> Path:
+    """Where a clip of :func:`high_definition_clips` lies."""
+    return raw / "videos" / f"Actor_{take.actor:02d}" / f"{take.name(1)}.mp4"
+
+
+def write_clip(raw: Path, take: corpus.Take) -> None:
+    """Enlarge a drawn take, add film grain, and encode it as a camera's file would be."""
+    path = video_path(raw, take)
+    sound_path = raw / "audios" / path.parent.name / f"{take.name(3)}.wav"
+    for folder in (path.parent, sound_path.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    waveform, _, frames = corpus.record(take, SEED)
+    soundfile.write(sound_path, waveform, 48_000, subtype="PCM_16")
+    random = np.random.default_rng(SEED)
+    grain = random.normal(0, 6, (8, *SIZE_PX, 1)).astype(np.float32)
+    partial = path.with_suffix(".part")
+    with av.open(str(partial), "w", format="mp4") as container:
+        stream = container.add_stream(
+            "libx264", rate=FRAME_RATE, options={"preset": "fast", "bf": "3", "b-pyramid": "normal"}
+        )
+        stream.height, stream.width = SIZE_PX
+        stream.pix_fmt, stream.bit_rate = "yuv420p", BITS_PER_SECOND
+        drawn = [picture for _, picture in frames]
+        for number in range(FRAMES):
+            picture = cv2.resize(drawn[min(number, len(drawn) - 1)], SIZE_PX[::-1])
+            noisy = np.clip(picture + grain[number % len(grain)], 0, 255).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noisy, format="rgb24")))
+        container.mux(stream.encode(None))
+    partial.rename(path)
+
+
+def linked_corpus(folder: Path, clips: int) -> Path:
+    """A corpus of any size up to RAVDESS' 1,440 clips, whose names all link to one clip."""
+    raw = folder / f"raw-{clips}"
+    source = next((folder / "raw-720p" / "videos").rglob("*.mp4")).resolve()
+    sound = next((folder / "raw-720p" / "audios").rglob("*.wav")).resolve()
+    for take in corpus.takes(24, 2)[:clips]:
+        target = video_path(raw, take)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(source)
+            target.with_name(f"{take.name(3)}.wav").symlink_to(sound)
+    return raw
+
+
+def cached_rows(folder: Path, rows: int) -> Path:
+    """A cache of clean rows, for the loaders."""
+    raw, cache = linked_corpus(folder, rows), folder / f"cache-{rows}"
+    build.build(catalog.scan(raw), cache, FeatureSpec(variants=()))
+    return cache
