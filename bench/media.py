@@ -23,7 +23,7 @@ SEED = 7
 
 
 def high_definition_clips(folder: Path) -> Path:
-    """Clips of 1280x720, H.264 with B-frames, about 10 Mbit/s, 110 frames, each with a wav."""
+    """Make clips of 1280x720, H.264 with B-frames, about 10 Mbit/s, 110 frames, each with a wav."""
     raw = folder / "raw-720p"
     takes = corpus.takes(2, 1)[::4][:CLIPS]
     missing = [take for take in takes if not video_path(raw, take).is_file()]
@@ -63,7 +63,7 @@ def write_clip(raw: Path, take: corpus.Take) -> None:
 
 
 def linked_corpus(folder: Path, clips: int) -> Path:
-    """A corpus of any size up to RAVDESS' 1,440 clips, whose names all link to one clip."""
+    """Make a corpus of any size up to RAVDESS' 1,440 clips, whose names all link to one clip."""
     raw = folder / f"raw-{clips}"
     source = next((folder / "raw-720p" / "videos").rglob("*.mp4")).resolve()
     sound = next((folder / "raw-720p" / "audios").rglob("*.wav")).resolve()
@@ -77,7 +77,7 @@ def linked_corpus(folder: Path, clips: int) -> Path:
 
 
 def cached_rows(folder: Path, rows: int) -> Path:
-    """A cache of clean rows, for the loaders."""
+    """Make a cache of clean rows, for the loaders."""
     raw, cache = linked_corpus(folder, rows), folder / f"cache-{rows}"
     build.build(catalog.scan(raw), cache, FeatureSpec(variants=()))
     return cache

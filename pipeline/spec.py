@@ -145,9 +145,14 @@ class FeatureSpec:
         """
         values = json.loads(text)
         fields = {field.name: field.default for field in dataclasses.fields(cls)}
-        if not isinstance(values, dict) or values.keys() != fields.keys():
-            received = sorted(values) if isinstance(values, dict) else type(values).__name__
-            raise ValueError(f"expected a spec with the fields {sorted(fields)}, got {received}")
+        if not isinstance(values, dict):
+            raise ValueError(f"expected a spec, got {type(values).__name__}")
+        if values.keys() != fields.keys():
+            missing, unknown = fields.keys() - values.keys(), values.keys() - fields.keys()
+            raise ValueError(
+                f"expected the fields of this version's spec, got {len(missing)} missing "
+                f"{sorted(missing)[:3]} and {len(unknown)} unknown {sorted(unknown)[:3]}"
+            )
         values["variants"] = tuple(values["variants"])
         for name, default in fields.items():
             if not isinstance(values[name], type(default)):

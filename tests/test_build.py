@@ -270,7 +270,7 @@ def test_sound_of_the_video_is_used_without_a_wav(tmp_path, spec):
     ("change", "said"),
     [
         ({"format_version": 2}, "expected cache format 1"),
-        ({"spec": {}}, "expected a spec with the fields"),
+        ({"spec": {}}, "fields of this version's spec"),
         ({"clips": [{}]}, "expected an index of this version"),
     ],
 )

@@ -326,7 +326,7 @@ def test_resuming_with_other_settings_is_refused(trained):
     [
         ({"format_version": 7}, "format 7"),
         ({"emotions": ["joy"]}, "joy"),
-        ({"spec": {"columns": 44}}, "spec with the fields"),
+        ({"spec": {"columns": 44}}, "fields of this version's spec"),
         ({"spec_revision": 99}, "revision 99"),
     ],
 )
