@@ -8,6 +8,7 @@ MODEL ?= data/model
 OUT ?= data/out
 DEMO ?= data/demo
 JOBS ?= -1
+PROTOCOL ?= contiguous:3
 RUN := .venv/bin/python -m
 STAMP := .venv/.ready
 DEV_STAMP := .venv/.ready-dev
@@ -17,7 +18,7 @@ fit_options = $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
 	$(if $(TEST_ACTORS),--test-actors "$(TEST_ACTORS)") $(if $(RESUME),--resume)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow features list train evaluate infer clean
+.PHONY: help setup demo test test-slow features list train evaluate crossval infer clean
 
 help: ## Print every target with one line
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +53,10 @@ train: $(STAMP) ## Shards to a trained, tested model  [CACHE= MODEL= EPOCHS= TES
 
 evaluate: $(STAMP) ## A trained model on other actors    [CACHE= MODEL= ACTORS=]
 	@$(RUN) train evaluate --cache "$(CACHE)" --model "$(MODEL)" $(if $(ACTORS),--actors "$(ACTORS)")
+
+crossval: $(STAMP) ## Every fold of a protocol           [PROTOCOL=contiguous:3 CACHE= MODEL= EPOCHS= SEED=]
+	@$(RUN) train crossval --cache "$(CACHE)" --model "$(MODEL)" --protocol $(PROTOCOL) \
+		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED))
 
 infer: $(STAMP) ## Raw file to annotated video        VIDEO= [AUDIO= MODEL= OUT=]
 	@$(if $(VIDEO),,echo "error: expected VIDEO=clip.mp4, got none; name a recording" >&2; exit 2;) \

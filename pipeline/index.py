@@ -7,6 +7,7 @@ A cache is a folder named by the digest of its spec, ``data/cache/<digest>/``, w
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -104,6 +105,12 @@ class Index:
     def actors(self) -> list[int]:
         """Sorted numbers of the actors that have rows."""
         return sorted({shard.actor for shard in self.shards})
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any byte of any shard."""
+        contents = "".join(f"{shard.file} {shard.sha256}\n" for shard in self.shards)
+        return hashlib.sha256(contents.encode()).hexdigest()[:16]
 
     @property
     def rows(self) -> int:

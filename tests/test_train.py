@@ -74,6 +74,31 @@ def test_every_row_comes_once_an_epoch(found):
     assert np.bincount(targets).tolist() == np.bincount(rows.label).tolist()
 
 
+def test_memory_of_batches_is_used_again_only_when_nobody_holds_it():
+    memory = dataset.BatchMemory()
+    first = memory.empty((3, 5), np.float32)
+    address = first.ctypes.data
+    assert address % dataset.ALIGNMENT_BYTES == 0 and first.shape == (3, 5)
+    second = memory.empty((3, 5), np.float32)
+    assert second.ctypes.data != address
+    del first
+    assert memory.empty((5, 3), np.float32).ctypes.data == address
+
+
+def test_batches_that_wait_keep_their_rows(found):
+    """Every batch of several epochs held at once still has the rows of the files."""
+    rows = dataset.select_rows(found, (1, 2, 3), variants=True)
+    mfcc, frames, _ = dataset.RowReader(rows).read(np.arange(24))
+    known = {a.tobytes(): b.tobytes() for a, b in zip(mfcc, frames, strict=True)}
+    held = list(dataset.shuffled(rows, 5, 0).take(20))
+    pairs = [
+        (a.tobytes(), b.tobytes())
+        for inputs, _ in held
+        for a, b in zip(inputs["mfcc"].numpy(), inputs["frames"].numpy(), strict=True)
+    ]
+    assert len(pairs) == 4 * 24 and all(known[a] == b for a, b in pairs)
+
+
 def test_order_depends_on_seed_and_epoch_alone(found, monkeypatch):
     monkeypatch.setattr(dataset, "mask_mfcc", lambda mfcc, mean, seed: mfcc)
     rows = dataset.select_rows(found, (1, 2, 3), variants=True)

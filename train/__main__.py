@@ -63,6 +63,28 @@ def parser() -> argparse.ArgumentParser:
     )
     fit.set_defaults(run=run_fit)
 
+    cross = commands.add_parser(
+        "crossval", help="every fold of a protocol, judged together", **shown
+    )
+    add_places(cross)
+    cross.add_argument(
+        "--protocol",
+        default="contiguous:3",
+        metavar="NAME",
+        help=f"{', '.join(protocol.PROTOCOLS)}, contiguous:K or loso",
+    )
+    cross.add_argument(
+        "--present-only",
+        action="store_true",
+        help="cut the protocol down to the actors that are there, and say so in the report",
+    )
+    cross.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="folds trained at the same time"
+    )
+    cross.add_argument("--epochs", type=int, default=30, metavar="N", help="most epochs")
+    cross.add_argument("--seed", type=int, default=0, metavar="N", help="of every fold")
+    cross.set_defaults(run=run_crossval)
+
     test = commands.add_parser("evaluate", help="a trained model on actors of a cache", **shown)
     add_places(test)
     test.add_argument(
@@ -121,6 +143,33 @@ def run_fit(arguments: argparse.Namespace) -> int:
     judged = fit.fit(cache, arguments.model, split, settings, arguments.resume)
     print(evaluate.table(judged))
     print(f"model: {arguments.model}, report: {arguments.model / 'report'}")
+    return 0
+
+
+def run_crossval(arguments: argparse.Namespace) -> int:
+    """Train and test every fold, write the report and print the table."""
+    if arguments.epochs < 1 or arguments.jobs == 0:
+        raise InputError(
+            f"expected at least 1 epoch and a number of jobs other than 0, got {arguments.epochs} "
+            f"and {arguments.jobs}; choose others"
+        )
+    cache = index.find_cache(arguments.cache)
+    splits = protocol.folds(arguments.protocol, cache.actors, arguments.present_only)
+    from train import crossval
+
+    named = protocol.file_name(arguments.protocol)
+    folder = arguments.model / f"crossval-{named}-seed-{arguments.seed}"
+    settings = {"epochs": arguments.epochs, "seed": arguments.seed}
+    folders = crossval.run(cache, folder, splits, settings, arguments.jobs)
+    tested = {actor for split in splits for actor in split.test}
+    cut = arguments.protocol in protocol.PROTOCOLS and tested != {
+        actor for test, _ in protocol.PROTOCOLS[arguments.protocol] for actor in test
+    }
+    stamp = f"{arguments.protocol} on present actors only: not comparable" if cut else None
+    judged = crossval.judge(folders, splits, stamp)
+    crossval.write_report(folder / "report", judged)
+    print(crossval.table(judged))
+    print(f"report: {folder / 'report'}")
     return 0
 
 

@@ -18,6 +18,7 @@ from train.protocol import Split
 MODEL_NAME = "model.keras"
 DESCRIPTION_NAME = "model.json"
 DESCRIPTION_VERSION = 1
+TRAIN_AGAIN = "use the code that trained it, or train again"
 LIBRARIES = ("tensorflow", "keras", "numpy", "librosa", "opencv-python", "av", "h5py")
 
 
@@ -39,6 +40,8 @@ class Artefact:
         Test results, see :func:`train.evaluate.metrics`.
     seen
         Hashes of the recordings it was trained on or chosen by.
+    cache
+        Fingerprint of the cache it was trained on.
     """
 
     model: keras.Model
@@ -47,6 +50,7 @@ class Artefact:
     settings: dict
     metrics: dict = field(default_factory=dict)
     seen: tuple[str, ...] = ()
+    cache: str = ""
 
 
 def save(artefact: Artefact, folder: Path) -> None:
@@ -67,12 +71,42 @@ def save(artefact: Artefact, folder: Path) -> None:
         "metrics": artefact.metrics,
         "libraries": library_versions(),
         "git_commit": git_commit(),
+        "cache": artefact.cache,
         "seen": artefact.seen,
     }
     text = folder / f"partial-{DESCRIPTION_NAME}"
     text.write_text(json.dumps(description, indent=1), encoding="utf-8")
     os.replace(partial, folder / MODEL_NAME)
     os.replace(text, folder / DESCRIPTION_NAME)
+
+
+def read_description(folder: Path) -> dict:
+    """Read ``model.json``.
+
+    Raises
+    ------
+    InputError
+        If it is missing, or describes something this code cannot serve.
+    """
+    path = folder / DESCRIPTION_NAME
+    if not path.is_file() or not (folder / MODEL_NAME).is_file():
+        raise InputError(
+            f"expected {MODEL_NAME} and {DESCRIPTION_NAME} in {folder}, got neither or one; "
+            "run 'make train' first"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version, emotions = content["format_version"], tuple(content["emotions"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"expected a model description in {path}, got: {error}; {TRAIN_AGAIN}"
+        ) from error
+    if version != DESCRIPTION_VERSION or emotions != EMOTIONS:
+        raise InputError(
+            f"expected a model of format {DESCRIPTION_VERSION} for {EMOTIONS} in {path}, got "
+            f"format {version} for {emotions}; {TRAIN_AGAIN}"
+        )
+    return content
 
 
 def load(folder: Path) -> Artefact:
@@ -83,25 +117,7 @@ def load(folder: Path) -> Artefact:
     InputError
         If a file is missing, or holds something this code cannot serve.
     """
-    path = folder / DESCRIPTION_NAME
-    if not path.is_file() or not (folder / MODEL_NAME).is_file():
-        raise InputError(
-            f"expected {MODEL_NAME} and {DESCRIPTION_NAME} in {folder}, got neither "
-            "or one; run 'make train' first"
-        )
-    again = "use the code that trained it, or train again"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version, emotions = content["format_version"], tuple(content["emotions"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"expected a model description in {path}, got: {error}; {again}"
-        ) from error
-    if version != DESCRIPTION_VERSION or emotions != EMOTIONS:
-        raise InputError(
-            f"expected a model of format {DESCRIPTION_VERSION} for {EMOTIONS} in "
-            f"{path}, got format {version} for {emotions}; {again}"
-        )
+    content = read_description(folder)
     try:
         spec = FeatureSpec.from_json(json.dumps(content["spec"]))
         actors = {side: tuple(map(int, numbers)) for side, numbers in content["actors"].items()}
@@ -117,11 +133,12 @@ def load(folder: Path) -> Artefact:
             content["settings"],
             content["metrics"],
             tuple(content["seen"]),
+            content["cache"],
         )
     except (ValueError, KeyError, TypeError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"expected a model this code can serve in {folder}, got: {reason}; {again}"
+            f"expected a model this code can serve in {folder}, got: {reason}; {TRAIN_AGAIN}"
         ) from error
 
 

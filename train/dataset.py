@@ -7,6 +7,7 @@ no HDF5 lock, no mapping that counts as memory, and the interpreter lock is free
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,7 @@ class RowReader:
         self.rows = rows
         self.files: list[int] = []
         self.offsets: list[tuple[int, int]] = []
+        weakref.finalize(self, close_all, self.files)
         for path in rows.shards:
             with shards.open_shard(path, rows.spec) as file:
                 places = (file["mfcc"].id.get_offset(), file["frames"].id.get_offset())
@@ -145,12 +147,10 @@ class RowReader:
             self.offsets.append(places)
             self.files.append(os.open(path, os.O_RDONLY))
 
-    def __del__(self) -> None:
-        for file in self.files:
-            os.close(file)
-
     def read(
-        self, numbers: NDArray[np.int64]
+        self,
+        numbers: NDArray[np.int64],
+        empty: Callable[[tuple[int, ...], type], NDArray] = np.empty,
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int64]]:
         """Read a batch.
 
@@ -158,6 +158,8 @@ class RowReader:
         ----------
         numbers
             Positions in the table, shape (batch,).
+        empty
+            Makes the arrays that are read into.
 
         Returns
         -------
@@ -166,8 +168,8 @@ class RowReader:
         label : ndarray of int64, shape (batch,)
         """
         spec = self.rows.spec
-        mfcc = aligned_empty((len(numbers), *spec.mfcc_shape), np.float32)
-        frames = aligned_empty((len(numbers), *spec.frames_shape), np.uint8)
+        mfcc = empty((len(numbers), *spec.mfcc_shape), np.float32)
+        frames = empty((len(numbers), *spec.frames_shape), np.uint8)
         for place, number in enumerate(numbers):
             shard, row = self.rows.shard[number], int(self.rows.row[number])
             for tensor, offset in zip((mfcc, frames), self.offsets[shard], strict=True):
@@ -182,12 +184,34 @@ class RowReader:
         return mfcc, frames, self.rows.label[numbers]
 
 
-def aligned_empty(shape: tuple[int, ...], dtype: type) -> NDArray:
-    """Return an uninitialised array that TensorFlow adopts instead of copying it."""
-    length = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    block = np.empty(length + ALIGNMENT_BYTES, np.uint8)
-    start = -block.ctypes.data % ALIGNMENT_BYTES
-    return block[start : start + length].view(dtype).reshape(shape)
+def close_all(files: list[int]) -> None:
+    """Close file descriptors."""
+    for file in files:
+        os.close(file)
+
+
+class BatchMemory:
+    """Arrays that TensorFlow adopts instead of copying, their memory used again when it lets go.
+
+    Fresh memory costs as much as reading into it. An array may be handed to TensorFlow alone:
+    slices of it do not keep its memory.
+    """
+
+    def __init__(self) -> None:
+        self.free: dict[int, list[NDArray[np.uint8]]] = {}
+
+    def empty(self, shape: tuple[int, ...], dtype: type) -> NDArray:
+        """Return an uninitialised array, aligned as TensorFlow asks for."""
+        length = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        free = self.free.setdefault(length, [])
+        try:
+            block = free.pop()
+        except IndexError:
+            block = np.empty(length + ALIGNMENT_BYTES, np.uint8)
+        start = -block.ctypes.data % ALIGNMENT_BYTES
+        array = block[start : start + length].view(dtype).reshape(shape)
+        weakref.finalize(array, free.append, block).atexit = False
+        return array
 
 
 def in_order(rows: Rows, batch_size: int) -> tf.data.Dataset:
@@ -198,7 +222,11 @@ def in_order(rows: Rows, batch_size: int) -> tf.data.Dataset:
 
 
 def shuffled(
-    rows: Rows, batch_size: int, seed: int, mfcc_mean: NDArray[np.float32], first_epoch: int = 0
+    rows: Rows,
+    batch_size: int,
+    seed: int,
+    mfcc_mean: NDArray[np.float32] | None = None,
+    first_epoch: int = 0,
 ) -> tf.data.Dataset:
     """Return batches of endless epochs for training.
 
@@ -214,7 +242,8 @@ def shuffled(
     seed
         Of the permutations and of the augmentation.
     mfcc_mean
-        Shape (mfcc_count,): what masked stretches of the MFCC are set to.
+        Shape (mfcc_count,): what masked stretches of the MFCC are set to. None leaves all rows as
+        they are.
     first_epoch
         Number of the first epoch.
 
@@ -230,11 +259,13 @@ def shuffled(
         steps = permutation.batch(batch_size).enumerate()
         return steps.map(lambda step, numbers: (numbers, [seed, epoch * MAX_STEPS + step]))
 
-    mean = tf.constant(mfcc_mean.reshape(1, -1, 1, 1), tf.float32)
     read = tensor_reader(rows)
 
     def load(numbers: tf.Tensor, step_seed: tf.Tensor) -> tuple[dict, dict]:
         inputs, targets = read(numbers)
+        if mfcc_mean is None:
+            return inputs, targets
+        mean = tf.constant(mfcc_mean.reshape(1, -1, 1, 1), tf.float32)
         mfcc = mask_mfcc(inputs["mfcc"], mean, step_seed)
         frames = change_light(flip(inputs["frames"], step_seed), step_seed)
         return {"mfcc": mfcc, "frames": frames}, targets
@@ -251,11 +282,13 @@ def steps_per_epoch(rows: Rows, batch_size: int) -> int:
 
 def tensor_reader(rows: Rows) -> Callable[[tf.Tensor], tuple[dict, dict]]:
     """Return the function that turns a batch of row numbers into inputs and targets."""
-    reader, spec = RowReader(rows), rows.spec
+    reader, memory, spec = RowReader(rows), BatchMemory(), rows.spec
 
     def read(numbers: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         mfcc, frames, label = tf.numpy_function(
-            reader.read, [numbers], [tf.float32, tf.uint8, tf.int64]
+            lambda numbers: reader.read(numbers, memory.empty),
+            [numbers],
+            [tf.float32, tf.uint8, tf.int64],
         )
         mfcc.set_shape((None, *spec.mfcc_shape))
         frames.set_shape((None, *spec.frames_shape))

@@ -62,7 +62,14 @@ class Settings:
     seed: int = 0
 
 
-def fit(index: Index, folder: Path, split: Split, settings: Settings, go_on: bool = False) -> dict:
+def fit(
+    index: Index,
+    folder: Path,
+    split: Split,
+    settings: Settings,
+    go_on: bool = False,
+    progress: bool = True,
+) -> dict:
     """Train on a cache and leave a tested model in a folder.
 
     Parameters
@@ -77,6 +84,8 @@ def fit(index: Index, folder: Path, split: Split, settings: Settings, go_on: boo
         How to train.
     go_on
         Whether to go on from an interrupted training in the same folder.
+    progress
+        Whether to show a bar and a line an epoch.
 
     Returns
     -------
@@ -120,7 +129,8 @@ def fit(index: Index, folder: Path, split: Split, settings: Settings, go_on: boo
         epochs=settings.epochs,
         initial_epoch=first_epoch,
         steps_per_epoch=steps,
-        callbacks=callbacks(work, settings, started_with, steps, state),
+        callbacks=callbacks(work, settings, started_with, steps, state)
+        + ([Progress(settings.epochs, steps, first_epoch)] if progress else []),
         shuffle=False,
         verbose=0,
     )
@@ -138,7 +148,13 @@ def fit(index: Index, folder: Path, split: Split, settings: Settings, go_on: boo
     }
     artefact.save(
         artefact.Artefact(
-            network, index.spec, split, asdict(settings), judged, tuple(sorted(seen))
+            network,
+            index.spec,
+            split,
+            asdict(settings),
+            judged,
+            tuple(sorted(seen)),
+            index.fingerprint,
         ),
         folder,
     )
@@ -182,7 +198,6 @@ def callbacks(
         keras.callbacks.CSVLogger(work / LOG_NAME, append=state is not None),
         keras.callbacks.TensorBoard(work / "tensorboard", write_graph=False),
         resume.Resume(work, started_with, watched, state),
-        Progress(settings.epochs, steps, first_epoch),
     ]
 
 

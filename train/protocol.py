@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,37 @@ TEST_PART = 4
 
 VALIDATION_PART = 6
 """One of this many of the other actors validates by default, the last ones by number."""
+
+Folds = tuple[tuple[tuple[int, ...], tuple[int, ...] | None], ...]
+
+PROTOCOLS: dict[str, Folds] = {
+    "luna5": (
+        ((2, 5, 14, 15, 16), (3, 6)),
+        ((3, 6, 7, 13, 18), (10, 11)),
+        ((10, 11, 12, 19, 20), (8, 17)),
+        ((8, 17, 21, 23, 24), (1, 14)),
+        ((1, 4, 9, 22), (2, 5)),
+    ),
+    "sixfold": tuple((tuple(range(first, first + 4)), None) for first in range(1, 25, 4)),
+    "chumachenko": (((5, 10, 16, 19), (11, 13, 18, 22)),),
+    "emobox": tuple(
+        (test, None)
+        for test in (
+            (1, 11, 20, 21),
+            (4, 10, 12, 14),
+            (8, 9, 19, 23),
+            (3, 5, 7, 24),
+            (2, 15, 16, 18),
+            (6, 13, 17, 22),
+        )
+    ),
+}
+"""Test and validation actors of each fold, of RAVDESS' 24; None takes the default validation.
+
+``luna5`` is the protocol of Luna-Jiménez et al. 2022, ``chumachenko`` that of Chumachenko,
+Iosifidis & Gabbouj 2022, ``emobox`` that of Ma et al. 2024."""
+
+CONTIGUOUS, LEAVE_ONE_OUT = "contiguous", "loso"
 
 
 @dataclass(frozen=True)
@@ -114,3 +146,63 @@ def split_actors(
             "expected actors left to train on, got none; name fewer test or validation actors"
         )
     return Split(tuple(train), tuple(chosen_validation), tuple(chosen_test))
+
+
+def file_name(name: str) -> str:
+    """Name of a protocol as part of a file name: ``"contiguous:3"`` to ``"contiguous-3"``."""
+    return name.replace(":", "-")
+
+
+def folds(name: str, present: Sequence[int], present_only: bool = False) -> list[Split]:
+    """List the splits of a named protocol.
+
+    Parameters
+    ----------
+    name
+        One of :data:`PROTOCOLS`; ``"contiguous:K"``, the present actors in order cut into K
+        groups; or ``"loso"``, one actor at a time.
+    present
+        Actors that have rows.
+    present_only
+        Whether a protocol may be cut down to the actors that are there.
+
+    Returns
+    -------
+    list of Split
+        Validation actors are always taken from the training side.
+
+    Raises
+    ------
+    InputError
+        If there is no such protocol, or actors of it are missing and may not be.
+    """
+    actors = sorted(present)
+    kind, _, number = name.partition(":")
+    if name == LEAVE_ONE_OUT:
+        return [split_actors(actors, (actor,)) for actor in actors]
+    if kind == CONTIGUOUS:
+        if not (number.isascii() and number.isdigit() and 2 <= int(number) <= len(actors)):
+            raise InputError(
+                f"expected {CONTIGUOUS}:K with K from 2 to {len(actors)}, got {name!r}; "
+                "K is the number of groups"
+            )
+        groups = int(number)
+        edges = [round(group * len(actors) / groups) for group in range(groups + 1)]
+        cuts = itertools.pairwise(edges)
+        return [split_actors(actors, tuple(actors[first:last])) for first, last in cuts]
+    if name not in PROTOCOLS:
+        known = ", ".join([*PROTOCOLS, f"{CONTIGUOUS}:K", LEAVE_ONE_OUT])
+        raise InputError(f"expected a protocol out of {known}, got {name!r}; choose one")
+    wanted = {actor for test, _ in PROTOCOLS[name] for actor in test}
+    if (missing := sorted(wanted - set(actors))) and not present_only:
+        raise InputError(
+            f"expected actors {format_actors(sorted(wanted))} for {name}, got a cache without "
+            f"{format_actors(missing)}; add them or accept the others with --present-only"
+        )
+    splits = []
+    for test, validation in PROTOCOLS[name]:
+        kept_test = tuple(actor for actor in test if actor in actors)
+        kept_validation = tuple(actor for actor in validation or () if actor in actors)
+        if kept_test:
+            splits.append(split_actors(actors, kept_test, kept_validation or None))
+    return splits
