@@ -18,7 +18,7 @@ fit_options = $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
 	$(if $(TEST_ACTORS),--test-actors "$(TEST_ACTORS)") $(if $(RESUME),--resume)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow features list train evaluate crossval infer clean
+.PHONY: help setup demo test test-slow features list train evaluate crossval infer bench clean
 
 help: ## Print every target with one line
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,9 @@ crossval: $(STAMP) ## Every fold of a protocol           [PROTOCOL=contiguous:3 
 infer: $(STAMP) ## Raw file to annotated video        VIDEO= [AUDIO= MODEL= OUT=]
 	@$(if $(VIDEO),,echo "error: expected VIDEO=clip.mp4, got none; name a recording" >&2; exit 2;) \
 	$(RUN) infer "$(VIDEO)" --model "$(MODEL)" --out "$(OUT)" $(if $(AUDIO),--audio "$(AUDIO)")
+
+bench: $(STAMP) ## Speed against what people use; needs a trained MODEL  [MODEL=]
+	@$(RUN) bench --model "$(MODEL)"
 
 clean: ## Remove .venv and what the demo made; caches and models stay
 	rm -rf .venv $(DEMO)

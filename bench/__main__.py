@@ -1,0 +1,127 @@
+"""Print one table of everything that is claimed about speed: ``python -m bench``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from pathlib import Path
+
+from pipeline.errors import InputError, run
+from train import runtime
+
+PARTS = ("extraction", "loading", "inference")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe every option."""
+    top = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    top.add_argument(
+        "parts", nargs="*", default=PARTS, metavar="PART", help=f"out of {', '.join(PARTS)}"
+    )
+    top.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("data/bench"),
+        metavar="DIR",
+        help="where the measured files are made and kept",
+    )
+    top.add_argument(
+        "--model",
+        type=Path,
+        default=Path("data/model"),
+        metavar="DIR",
+        help="model that inference is measured with",
+    )
+    top.add_argument(
+        "--out",
+        type=Path,
+        default=Path("bench/results.json"),
+        metavar="FILE",
+        help="results as JSON",
+    )
+    return top
+
+
+def line(result: dict) -> str:
+    """Format one result."""
+
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
+
+    return (
+        f"{result['what']:<52}{number(result['ours']):>9}  {result['against']:<38}"
+        f"{number(result['theirs']):>9}{number(result['ratio']):>8}  {result['target']}"
+    )
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    """Measure the chosen parts, print each result as it comes, write them all."""
+    if unknown := set(arguments.parts) - set(PARTS):
+        raise InputError(
+            f"expected parts out of {', '.join(PARTS)}, got "
+            f"{', '.join(sorted(unknown))}; choose those"
+        )
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    print(
+        line(
+            {
+                "what": "what",
+                "ours": None,
+                "against": "against",
+                "theirs": None,
+                "ratio": None,
+                "target": "target",
+            }
+        )
+    )
+    results = []
+
+    def note(result: dict) -> None:
+        results.append(result)
+        print(line(result), flush=True)
+
+    if "extraction" in arguments.parts:
+        from bench import extraction
+
+        for result in extraction.measure(arguments.folder):
+            note(result)
+    device = runtime.start_tensorflow()
+    if "loading" in arguments.parts:
+        from bench import loading
+
+        for result in loading.measure(arguments.folder):
+            note(result)
+    if "inference" in arguments.parts:
+        from bench import inference
+
+        for result in inference.measure(arguments.folder, arguments.model):
+            note(result)
+    from train import artefact
+
+    machine = {
+        "device": device,
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        "libraries": artefact.library_versions(),
+    }
+    arguments.out.write_text(
+        json.dumps({"machine": machine, "results": results}, indent=1), encoding="utf-8"
+    )
+    print(f"results: {arguments.out}")
+    return 0
+
+
+def main() -> int:
+    """Parse the command line and run it."""
+    arguments = parser().parse_args()
+    return run(lambda: bench(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

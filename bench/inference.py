@@ -1,0 +1,76 @@
+"""Raw video to annotated video, against real time and against the bare start of TensorFlow."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from bench import media
+from bench.timing import medians
+from infer import annotate, predict, recording, results
+from pipeline import catalog
+from train import artefact
+
+ROUNDS = 3
+BARE_START = "import tensorflow, keras, sys; keras.models.load_model(sys.argv[1], compile=False)"
+FIRST_PREDICTION = """
+import sys
+from pathlib import Path
+from train import runtime
+runtime.start_tensorflow()
+from infer import predict, recording
+from train import artefact
+trained = artefact.load(Path(sys.argv[1]))
+predict.predict(recording.open_recording(Path(sys.argv[2]), None, trained.spec), trained)
+"""
+
+
+def whole_command(video: Path, model: Path, out: Path) -> None:
+    """Do what ``make infer`` does after its imports."""
+    trained = artefact.load(model)
+    take = recording.open_recording(video, None, trained.spec)
+    prediction = predict.predict(take, trained)
+    annotate.render(take, prediction, out / "x.mp4", trained.spec.face_detector, progress=False)
+    results.write_predictions(prediction, take, out / "x")
+
+
+def start(code: str, *arguments: Path) -> None:
+    """Run a piece of Python in a fresh process."""
+    subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], check=True, capture_output=True
+    )
+
+
+def measure(folder: Path, model: Path) -> Iterator[dict]:
+    """Yield one result a claim; needs a trained model."""
+    video = catalog.scan(media.high_definition_clips(folder)).clips[0].video
+    length = media.FRAMES / media.FRAME_RATE
+    with tempfile.TemporaryDirectory() as out:
+        work = partial(whole_command, video, model, Path(out))
+        work()
+        took = medians(ROUNDS, ours=work)["ours"]
+    yield {
+        "what": "inference, 1280x720, boxes and video written: s",
+        "ours": took,
+        "against": "length of the video",
+        "theirs": length,
+        "ratio": length / took,
+        "target": ">= 8",
+    }
+    took = medians(
+        ROUNDS,
+        bare=partial(start, BARE_START, model / artefact.MODEL_NAME),
+        ours=partial(start, FIRST_PREDICTION, model, video),
+    )
+    yield {
+        "what": "start to first prediction: s",
+        "ours": took["ours"],
+        "against": "import tensorflow + load_model",
+        "theirs": took["bare"],
+        "ratio": took["ours"] / took["bare"],
+        "target": "<= 1.5",
+    }
