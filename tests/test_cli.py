@@ -274,7 +274,6 @@ def imports_of(path):
                 "pipeline.build",
                 "pipeline.augment",
                 "pipeline.features",
-                "cv2",
                 "librosa",
                 "av",
             ),

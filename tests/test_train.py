@@ -2,9 +2,11 @@ import csv
 import json
 import shutil
 
+import cv2
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pipeline import index
 from pipeline.errors import InputError
@@ -28,7 +30,7 @@ def deterministic():
 
 
 def epoch_of(rows, batch_size, seed=0, epoch=0):
-    data = dataset.shuffled(rows, batch_size, seed, MEAN, epoch)
+    data = dataset.shuffled(rows, batch_size, seed, None, epoch)
     return list(data.take(dataset.steps_per_epoch(rows, batch_size)).as_numpy_iterator())
 
 
@@ -99,8 +101,7 @@ def test_batches_that_wait_keep_their_rows(found):
     assert len(pairs) == 4 * 24 and all(known[a] == b for a, b in pairs)
 
 
-def test_order_depends_on_seed_and_epoch_alone(found, monkeypatch):
-    monkeypatch.setattr(dataset, "mask_mfcc", lambda mfcc, mean, seed: mfcc)
+def test_order_depends_on_seed_and_epoch_alone(found):
     rows = dataset.select_rows(found, (1, 2, 3), variants=True)
 
     def order(seed, epoch):
@@ -109,27 +110,53 @@ def test_order_depends_on_seed_and_epoch_alone(found, monkeypatch):
     assert order(0, 0) != order(0, 1) != order(1, 1)
     assert set(order(0, 0)) == set(order(0, 1)) and len(set(order(0, 0))) == 24
     assert order(0, 1) == order(0, 1)
-    two = dataset.shuffled(rows, 5, 0, MEAN).take(10).as_numpy_iterator()
+    two = dataset.shuffled(rows, 5, 0).take(10).as_numpy_iterator()
     assert [t.tobytes() for inputs, _ in two for t in inputs["mfcc"]] == order(0, 0) + order(0, 1)
 
 
-def test_augmentation_on_the_fly():
-    seed = np.array([1, 2], np.int64)
-    frames = np.arange(64 * 2 * 3 * 4 * 3).reshape(64, 2, 3, 4, 3).astype(np.uint8)
-    flipped = dataset.flip(frames, seed).numpy()
-    mirrored = [np.array_equal(a, b[:, :, ::-1]) for a, b in zip(flipped, frames, strict=True)]
-    same = [np.array_equal(a, b) for a, b in zip(flipped, frames, strict=True)]
-    assert 16 < sum(mirrored) < 48 and sum(mirrored) + sum(same) == 64
-    grey = np.full((32, 2, 2, 2, 3), 128, np.uint8)
-    shifts = dataset.change_light(grey, seed).numpy().astype(int) - 128
-    assert np.ptp(shifts, axis=(1, 2, 3, 4)).max() == 0 and len(np.unique(shifts)) > 8
-    assert np.abs(shifts).max() <= dataset.BRIGHTNESS_SHIFT
+SEED = np.array([1, 2], np.int64)
+
+
+def test_a_view_is_one_affine_map_and_one_light_for_all_pictures_of_a_clip():
+    picture = np.random.default_rng(0).integers(60, 190, (16, 16, 3)).astype(np.uint8)
+    frames = np.broadcast_to(cv2.resize(picture, (112, 112)), (24, 3, 112, 112, 3)).copy()
+    changed = dataset.change_view(frames, SEED)
+    assert changed.shape == frames.shape and changed.dtype == np.uint8
+    assert np.array_equal(changed, dataset.change_view(frames, SEED))
+    assert not np.array_equal(changed, dataset.change_view(frames, SEED + 1))
+    assert all(
+        np.array_equal(clip[0], clip[1]) and np.array_equal(clip[0], clip[2]) for clip in changed
+    )
+    light = changed.mean(axis=(1, 2, 3, 4)) - frames.mean()
+    assert 10 < np.abs(light).max() < dataset.BRIGHTNESS_SHIFT + 8
+    assert light.min() < -5 and light.max() > 5
+
+
+def test_views_stay_within_their_bounds():
+    random = np.random.default_rng(0)
+    matrices = np.array([dataset.view_matrix(random, 112) for _ in range(200)])
+    zooms = np.sqrt(np.abs(np.linalg.det(matrices[:, :, :2])))
+    assert zooms.min() >= dataset.VIEW_ZOOMS[0] - 1e-9
+    assert zooms.max() <= dataset.VIEW_ZOOMS[1] + 1e-9
+    assert 60 < (np.linalg.det(matrices[:, :, :2]) < 0).sum() < 140
+    moved = matrices @ np.array([55.5, 55.5, 1]) - 55.5
+    assert np.abs(moved).max() <= dataset.VIEW_SHIFT * 112 + 1e-6
+
+
+def test_masks_and_shifts_of_the_mfcc():
     mfcc = np.ones((32, 40, 44, 1), np.float32)
-    masked = dataset.mask_mfcc(mfcc, np.full((1, 40, 1, 1), 7, np.float32), seed).numpy()[..., 0]
+    masked = dataset.mask_mfcc(mfcc, np.full((1, 40, 1, 1), 7, np.float32), SEED).numpy()[..., 0]
     columns, bands = (masked == 7).all(axis=1).sum(axis=1), (masked == 7).all(axis=2).sum(axis=1)
     assert set(np.unique(masked)) == {1, 7}
-    assert 4 <= columns.max() <= dataset.TIME_MASK_COLUMNS
-    assert 3 <= bands.max() <= dataset.FREQUENCY_MASK_COEFFICIENTS
+    assert 7 <= columns.max() <= dataset.TIME_MASK_COLUMNS
+    assert 5 <= bands.max() <= dataset.FREQUENCY_MASK_COEFFICIENTS
+    ramp = np.broadcast_to(np.arange(44, dtype=np.float32)[None, None, :, None], mfcc.shape)
+    first = dataset.shift_mfcc(tf.constant(ramp), SEED).numpy()[:, 0, :, 0]
+    shifts = (first[:, 0] + 22) % 44 - 22
+    assert all(
+        np.array_equal(row, (np.arange(44) + s) % 44) for row, s in zip(first, shifts, strict=True)
+    )
+    assert len(set(shifts)) > 4 and np.abs(shifts).max() == dataset.TIME_SHIFT_COLUMNS
 
 
 def test_statistics_are_those_of_the_rows(found):

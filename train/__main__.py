@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--learning-rate",
         type=float,
-        default=1e-3,
+        default=2e-3,
         metavar="RATE",
         help="peak of Adam's rate, after the warm-up",
     )

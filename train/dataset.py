@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -35,9 +36,18 @@ MAX_STEPS = 1 << 40
 HEADS = ("fused", "audio", "video")
 """The outputs of the network, each with the same target."""
 
-TIME_MASK_COLUMNS = 8
-FREQUENCY_MASK_COEFFICIENTS = 6
+TIME_MASK_COLUMNS = 14
+FREQUENCY_MASK_COEFFICIENTS = 10
+TIME_SHIFT_COLUMNS = 4
+
 BRIGHTNESS_SHIFT = 25.0
+"""Largest change of light, in grey levels of 255."""
+
+VIEW_SHIFT = 0.07
+"""Largest move of the pictures, as a part of their side."""
+
+VIEW_ZOOMS = (0.9, 1.1)
+VIEW_TURN_DEGREES = 6.0
 
 
 @dataclass(frozen=True)
@@ -259,15 +269,20 @@ def shuffled(
         steps = permutation.batch(batch_size).enumerate()
         return steps.map(lambda step, numbers: (numbers, [seed, epoch * MAX_STEPS + step]))
 
-    read = tensor_reader(rows)
+    read, memory = tensor_reader(rows), BatchMemory()
 
     def load(numbers: tf.Tensor, step_seed: tf.Tensor) -> tuple[dict, dict]:
         inputs, targets = read(numbers)
         if mfcc_mean is None:
             return inputs, targets
         mean = tf.constant(mfcc_mean.reshape(1, -1, 1, 1), tf.float32)
-        mfcc = mask_mfcc(inputs["mfcc"], mean, step_seed)
-        frames = change_light(flip(inputs["frames"], step_seed), step_seed)
+        mfcc = mask_mfcc(shift_mfcc(inputs["mfcc"], step_seed), mean, step_seed)
+        frames = tf.numpy_function(
+            lambda frames, seed: change_view(frames, seed, memory.empty),
+            [inputs["frames"], step_seed],
+            tf.uint8,
+        )
+        frames.set_shape(inputs["frames"].shape)
         return {"mfcc": mfcc, "frames": frames}, targets
 
     # Numbers are shuffled, tensors read last: what waits in the queue is eight bytes a row.
@@ -298,18 +313,59 @@ def tensor_reader(rows: Rows) -> Callable[[tf.Tensor], tuple[dict, dict]]:
     return read
 
 
-def flip(frames: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Mirror half of the clips of a batch, each as a whole."""
-    chosen = tf.random.stateless_uniform([tf.shape(frames)[0], 1, 1, 1, 1], seed) < 0.5
-    return tf.where(chosen, tf.reverse(frames, [3]), frames)
+def change_view(
+    frames: NDArray[np.uint8],
+    seed: NDArray[np.int64],
+    empty: Callable[[tuple[int, ...], type], NDArray] = np.empty,
+) -> NDArray[np.uint8]:
+    """Turn, move, resize, mirror and light each clip of a batch, all its pictures alike.
+
+    Parameters
+    ----------
+    frames
+        Shape (batch, frame_count, size, size, 3).
+    seed
+        Two numbers that fix every choice.
+    empty
+        Makes the array of the result.
+
+    Returns
+    -------
+    ndarray of uint8
+        Same shape. Pixels from outside of a picture repeat its edge.
+    """
+    random = np.random.default_rng(seed)
+    size = frames.shape[2]
+    changed = empty(frames.shape, np.uint8)
+    for clip, target in zip(frames, changed, strict=True):
+        matrix = view_matrix(random, size)
+        light = random.uniform(-BRIGHTNESS_SHIFT, BRIGHTNESS_SHIFT)
+        for picture, place in zip(clip, target, strict=True):
+            cv2.warpAffine(picture, matrix, (size, size), place, borderMode=cv2.BORDER_REPLICATE)
+        flat = target.reshape(-1, size)
+        (cv2.add if light > 0 else cv2.subtract)(flat, abs(light), flat)
+    return changed
 
 
-def change_light(frames: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Make each clip of a batch brighter or darker by one amount."""
+def view_matrix(random: np.random.Generator, size_px: int) -> NDArray[np.float64]:
+    """Draw the affine map of one clip's pictures, shape (2, 3)."""
+    middle = (size_px - 1) / 2
+    turn, zoom = random.uniform(-VIEW_TURN_DEGREES, VIEW_TURN_DEGREES), random.uniform(*VIEW_ZOOMS)
+    matrix = cv2.getRotationMatrix2D((middle, middle), turn, zoom)
+    matrix[:, 2] += random.uniform(-VIEW_SHIFT, VIEW_SHIFT, 2) * size_px
+    if random.random() < 0.5:
+        matrix = matrix @ np.array([[-1, 0, size_px - 1], [0, 1, 0], [0, 0, 1]])
+    return matrix
+
+
+def shift_mfcc(mfcc: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Move each MFCC image of a batch in time; what leaves at one end enters at the other."""
+    columns = mfcc.shape[2]
     shift = tf.random.stateless_uniform(
-        [tf.shape(frames)[0], 1, 1, 1, 1], seed + 1, -BRIGHTNESS_SHIFT, BRIGHTNESS_SHIFT
+        [tf.shape(mfcc)[0], 1], seed, -TIME_SHIFT_COLUMNS, TIME_SHIFT_COLUMNS + 1, tf.int32
     )
-    return tf.saturate_cast(tf.cast(frames, tf.float32) + shift, tf.uint8)
+    source = tf.math.floormod(tf.range(columns) + shift, columns)
+    return tf.gather(mfcc, source, axis=2, batch_dims=1)
 
 
 def mask_mfcc(mfcc: tf.Tensor, mean: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

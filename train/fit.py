@@ -18,7 +18,7 @@ from train.protocol import Split
 TRAINING_FOLDER = "training"
 LOG_NAME = "log.csv"
 BEST_NAME = "best.weights.h5"
-HEAD_LOSS_WEIGHTS = {"fused": 1.0, "audio": 0.5, "video": 0.5}
+HEAD_LOSS_WEIGHTS = {"fused": 1.0, "audio": 1.0, "video": 1.0}
 CHOSEN_BY = "val_fused_loss"
 
 
@@ -36,6 +36,8 @@ class Settings:
         Peak, reached after the warm-up.
     warmup_epochs
         Epochs of linear rise.
+    weight_decay
+        Part of the rate by which weights shrink each step.
     clip_norm
         Gradients longer than this, all taken together, are shortened to it.
     patience
@@ -52,8 +54,9 @@ class Settings:
 
     epochs: int = 30
     batch_size: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     warmup_epochs: float = 1.0
+    weight_decay: float = 1e-2
     clip_norm: float = 1.0
     patience: int = 8
     plateau_patience: int = 4
@@ -164,7 +167,11 @@ def fit(
 def compile_network(network: keras.Model, settings: Settings) -> None:
     """Give the network its losses and its optimizer."""
     network.compile(
-        optimizer=keras.optimizers.Adam(settings.learning_rate, global_clipnorm=settings.clip_norm),
+        optimizer=keras.optimizers.Adam(
+            settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            global_clipnorm=settings.clip_norm,
+        ),
         loss=dict.fromkeys(HEAD_LOSS_WEIGHTS, "sparse_categorical_crossentropy"),
         loss_weights=HEAD_LOSS_WEIGHTS,
         metrics={head: ["accuracy"] for head in HEAD_LOSS_WEIGHTS},
