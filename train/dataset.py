@@ -43,11 +43,11 @@ TIME_SHIFT_COLUMNS = 4
 BRIGHTNESS_SHIFT = 25.0
 """Largest change of light, in grey levels of 255."""
 
-VIEW_SHIFT = 0.07
+VIEW_SHIFT = 0.03
 """Largest move of the pictures, as a part of their side."""
 
-VIEW_ZOOMS = (0.9, 1.1)
-VIEW_TURN_DEGREES = 6.0
+VIEW_ZOOMS = (0.96, 1.04)
+VIEW_TURN_DEGREES = 2.0
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,6 @@ def embed_video(frames: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
                 filters, (3, 1, 1), padding="same", use_bias=False, name=f"video_time_{stage}"
             )(x)
             x = normalized(x, f"video_time_{stage}")
-            x = keras.layers.SpatialDropout3D(dropout / 4, name=f"video_dropout_{stage}")(x)
         if stage == 1:
             x = keras.layers.MaxPooling3D((2, 1, 1), name="video_pool")(x)
     return embedded(x, dropout, "video")
