@@ -21,7 +21,7 @@ import tqdm
 
 from pipeline import features, shards
 from pipeline.catalog import Catalog, Clip
-from pipeline.errors import InputError, MediaError
+from pipeline.errors import InputError, MediaError, leave_interrupts_to_parent
 from pipeline.features import Row
 from pipeline.index import (
     INDEX_NAME,
@@ -263,7 +263,12 @@ def extract_all(
     """Extract clips in worker processes, yielding results in the order of the clips."""
     if not clips:
         return
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator", batch_size=1)
+    parallel = joblib.Parallel(
+        n_jobs=jobs,
+        return_as="generator",
+        batch_size=1,
+        initializer=leave_interrupts_to_parent,
+    )
     with contextlib.closing(
         parallel(joblib.delayed(extract)(clip, root, spec) for clip in clips)
     ) as results:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from collections.abc import Callable
 
@@ -17,13 +18,20 @@ class MediaError(InputError):
     """One media file cannot be read; other files are unaffected."""
 
 
-def run(command: Callable[[], int]) -> int:
+def leave_interrupts_to_parent() -> None:
+    """Start a worker process that ignores Ctrl-C: its parent hears it too and ends the work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def run(command: Callable[[], int], go_on: str = "the same command goes on from there") -> int:
     """Run a command line and turn a user's mistake into one line and an exit code.
 
     Parameters
     ----------
     command
         Does the work and returns its exit code.
+    go_on
+        What to do after Ctrl-C.
 
     Returns
     -------
@@ -47,8 +55,5 @@ def run(command: Callable[[], int]) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        print(
-            "interrupted: finished parts are kept, the same command goes on from there",
-            file=sys.stderr,
-        )
+        print(f"interrupted: finished parts are kept, {go_on}", file=sys.stderr)
         return 130

@@ -220,7 +220,7 @@ def main() -> int:
         arguments = parser().parse_args()
         return arguments.run(arguments)
 
-    return run(command)
+    return run(command, "'make train RESUME=1' (fit --resume) goes on after the last epoch")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import soundfile
 import tqdm
 
 from pipeline import encode
+from pipeline.errors import leave_interrupts_to_parent
 from pipeline.sample import acting, expression, face, head, phones, voice
 from pipeline.spec import EMOTIONS
 
@@ -188,7 +189,12 @@ def write_corpus(
             raise ValueError(f"{name} must be 1 ... 99 to fit the file names, got {count}")
     out = Path(out)
     wanted = takes(actors, repetitions)
-    parallel = joblib.Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered")
+    parallel = joblib.Parallel(
+        n_jobs=jobs,
+        backend="loky",
+        return_as="generator_unordered",
+        initializer=leave_interrupts_to_parent,
+    )
     written: list[Path] = []
     results = parallel(joblib.delayed(write_take)(out, take, seed) for take in wanted)
     for paths in tqdm.tqdm(
