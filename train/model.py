@@ -77,9 +77,12 @@ def embed_audio(
     dropout: float,
 ) -> keras.KerasTensor:
     """Turn MFCC images into embeddings, shape (batch, EMBEDDING)."""
+    # Keras 3.12 and 3.15 agree on statistics of the last axis alone.
+    x = keras.layers.Permute((2, 3, 1), name="mfcc_last")(mfcc)
     x = keras.layers.Normalization(
-        axis=1, mean=mean, variance=np.maximum(variance, 1e-6), name="mfcc_normalization"
-    )(mfcc)
+        mean=mean, variance=np.maximum(variance, 1e-6), name="mfcc_normalization"
+    )(x)
+    x = keras.layers.Permute((3, 1, 2), name="mfcc_first")(x)
     # Beside the level of each coefficient, its course: what a speaker's voice is like cancels out.
     course = x - keras.ops.mean(x, axis=2, keepdims=True)
     x = keras.layers.Concatenate(name="audio_input")([x, course])
