@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
+
+# Before PyAV, which 'pipeline' imports: loaded after it, OpenCV's windows hang on Linux, because
+# both bring X libraries of their own (PyAV issue 1050).
+import cv2
 
 from pipeline import decode
 from pipeline.errors import InputError, run
@@ -96,10 +101,6 @@ def refuse_without_display() -> None:
 
 def play(path: Path) -> None:
     """Show a video in a window at its own pace, until its end or a key press."""
-    import time
-
-    import cv2
-
     started = time.monotonic()
     for seconds, picture in decode.every_picture(path, 1280):
         cv2.imshow(path.name, picture[..., ::-1])

@@ -247,6 +247,17 @@ def test_a_full_disk_is_one_line(raw, tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+def test_windows_can_be_opened_beside_pyav():
+    """OpenCV has to be loaded first, or its first window hangs."""
+    script = (
+        "import infer.__main__, sys; m = list(sys.modules); print(m.index('cv2') < m.index('av'))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "True"
+
+
 # The rooms
 
 
