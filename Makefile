@@ -14,10 +14,14 @@ STAMP := .venv/.ready
 DEV_STAMP := .venv/.ready-dev
 
 # Options that are passed on only when they are set.
+features_options = $(if $(RECIPE),--recipe $(RECIPE)) $(if $(CHANNEL),--channel $(CHANNEL)) \
+	$(if $(SKIP_BAD),--skip-bad)
 fit_options = $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
 	$(if $(TEST_ACTORS),--test-actors "$(TEST_ACTORS)") $(if $(RESUME),--resume)
 
 .DEFAULT_GOAL := help
+# 'make -j features train' must not train on a cache that is still being made.
+.NOTPARALLEL:
 .PHONY: help setup demo test test-slow features list train evaluate crossval infer bench clean
 
 help: ## Print every target with one line
@@ -42,8 +46,8 @@ test: $(DEV_STAMP) ## ruff and the test suite
 test-slow: $(DEV_STAMP) ## The tests that take over ten seconds
 	@$(RUN) pytest -m slow
 
-features: $(STAMP) ## Raw clips to HDF5 shards          [RAW= CACHE= JOBS=]
-	@$(RUN) pipeline features --raw "$(RAW)" --cache "$(CACHE)" --jobs $(JOBS)
+features: $(STAMP) ## Raw clips to HDF5 shards          [RAW= CACHE= JOBS= RECIPE=published CHANNEL=speech SKIP_BAD=1]
+	@$(RUN) pipeline features --raw "$(RAW)" --cache "$(CACHE)" --jobs $(JOBS) $(features_options)
 
 list: $(STAMP) ## Print what RAW holds               [RAW=]
 	@$(RUN) pipeline list --raw "$(RAW)"
