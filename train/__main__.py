@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
 
     fit = commands.add_parser("fit", help="shards to a trained, tested model", **shown)
     add_places(fit)
-    fit.add_argument("--epochs", type=int, default=20, metavar="N", help="most epochs")
+    fit.add_argument("--epochs", type=int, default=12, metavar="N", help="most epochs")
     fit.add_argument("--batch-size", type=int, default=16, metavar="ROWS", help="rows a step")
     fit.add_argument(
         "--learning-rate",
@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     cross.add_argument(
         "--jobs", type=int, default=1, metavar="N", help="folds trained at the same time"
     )
-    cross.add_argument("--epochs", type=int, default=20, metavar="N", help="most epochs")
+    cross.add_argument("--epochs", type=int, default=12, metavar="N", help="most epochs")
     cross.add_argument("--seed", type=int, default=0, metavar="N", help="of every fold")
     cross.set_defaults(run=run_crossval)
 

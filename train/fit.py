@@ -52,7 +52,7 @@ class Settings:
         Of weights, order and augmentation.
     """
 
-    epochs: int = 20
+    epochs: int = 12
     batch_size: int = 16
     learning_rate: float = 2e-3
     warmup_epochs: float = 1.0
