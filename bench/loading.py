@@ -14,8 +14,8 @@ import tensorflow as tf
 from bench import media
 from bench.timing import medians
 from pipeline import index
-from train import dataset, fit, model
-from train.dataset import Rows
+from train import dataset, fit, model, table
+from train.table import Rows
 
 ROWS = 400
 BATCH = 16
@@ -71,7 +71,7 @@ def from_records(rows: Rows, folder: Path) -> tf.data.Dataset:
     path = folder / "rows.tfrecord"
     if not path.is_file():
         with tf.io.TFRecordWriter(str(path)) as writer:
-            reader = dataset.RowReader(rows)
+            reader = table.RowReader(rows)
             for row in range(len(rows)):
                 tensors = reader.read(np.array([row]))
                 features = {
@@ -101,7 +101,7 @@ def from_npy(rows: Rows, folder: Path) -> tf.data.Dataset:
     folder = folder / "rows-npy"
     if not folder.is_dir():
         folder.mkdir()
-        reader = dataset.RowReader(rows)
+        reader = table.RowReader(rows)
         for row in range(len(rows)):
             np.save(folder / f"{row}.npy", reader.read(np.array([row]))[1][0])
 
@@ -124,7 +124,7 @@ def epoch_seconds(network: keras.Model, data: tf.data.Dataset) -> Callable[[], N
 
 def measure(folder: Path) -> Iterator[dict]:
     """Yield one result a claim."""
-    rows = dataset.select_rows(index.find_cache(media.cached_rows(folder, ROWS)), range(1, 25))
+    rows = table.select_rows(index.find_cache(media.cached_rows(folder, ROWS)), range(1, 25))
     loaders = {
         "ours": lambda: drain(ours(rows)),
         "generator": lambda: drain(from_generator(rows)),
@@ -155,10 +155,10 @@ def measure(folder: Path) -> Iterator[dict]:
             "target": ">= 2",
         }
 
-    mean, variance = dataset.mfcc_statistics(rows)
+    mean, variance = table.mfcc_statistics(rows)
     network = model.build_fusion_cnn(rows.spec, mean, variance)
     fit.compile_network(network, fit.Settings())
-    reader = dataset.RowReader(rows)
+    reader = table.RowReader(rows)
     mfcc, frames, label = reader.read(np.arange(WORKING_STEPS * BATCH))
     in_memory = tf.data.Dataset.from_tensor_slices(
         ({"mfcc": mfcc, "frames": frames}, dict.fromkeys(dataset.HEADS, label))

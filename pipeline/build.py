@@ -7,7 +7,6 @@ plan, so one shard is open at a time and its bytes do not depend on the number o
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.metadata
 import shutil
 import time
@@ -32,45 +31,10 @@ from pipeline.index import (
     Source,
     write_index,
 )
+from pipeline.plan import ShardPlan, plan_shards, relative_path
 from pipeline.spec import FeatureSpec
 
-CLIPS_PER_SHARD = 500
-"""An actor with more clips gets several shards, so that an interruption costs at most one."""
-
 LIBRARIES = ("numpy", "librosa", "soxr", "opencv-python", "opencv-python-headless", "av", "h5py")
-
-
-@dataclass(frozen=True)
-class ShardPlan:
-    """One shard as it should become.
-
-    Parameters
-    ----------
-    file
-        Its name.
-    clips
-        Every clip it should hold, sorted.
-    settled
-        What is known already, by clip id: rows on disk, or a file known to be unreadable.
-    stands
-        The file on disk, if it is already as it should be.
-    """
-
-    file: str
-    clips: tuple[Clip, ...]
-    settled: dict[str, ClipEntry]
-    stands: ShardEntry | None
-
-    @property
-    def missing(self) -> tuple[Clip, ...]:
-        """Clips that have to be extracted."""
-        return tuple(clip for clip in self.clips if clip.id not in self.settled)
-
-    @property
-    def is_done(self) -> bool:
-        """Whether nothing is left to do."""
-        unreadable = all(entry.reason for entry in self.settled.values())
-        return not self.missing and (self.stands is not None or unreadable)
 
 
 @dataclass(frozen=True)
@@ -175,76 +139,6 @@ def build(
     return Summary(index, len(missing), time.monotonic() - started)
 
 
-def plan_shards(catalog: Catalog, known: Index) -> list[ShardPlan]:
-    """Decide which clips go into which shard, and which of them need no extraction.
-
-    Parameters
-    ----------
-    catalog
-        The clips as they should be.
-    known
-        The cache as it is.
-
-    Returns
-    -------
-    list of ShardPlan
-        Sorted by actor. No media is opened; a raw file whose time stamp moved is hashed.
-    """
-    entries = {entry.clip: entry for entry in known.clips}
-    shard_entries = {shard.file: shard for shard in known.shards}
-    on_disk: dict[str, list[str]] = {}
-    for entry in known.clips:
-        if entry.shard:
-            on_disk.setdefault(entry.shard, []).append(entry.clip)
-    plans = []
-    for file, clips in shard_members(catalog).items():
-        settled = {}
-        for clip in clips:
-            entry = entries.get(clip.id)
-            if entry is None or entry.shard not in (file, None):
-                continue
-            sources = unchanged_sources(entry.sources, clip, catalog.root)
-            if sources and (entry.actor, entry.emotion) == (clip.actor, clip.emotion):
-                settled[clip.id] = dataclasses.replace(entry, sources=sources)
-        complete = len(settled) == len(clips)
-        readable = [clip for clip, entry in settled.items() if not entry.reason]
-        stands = complete and bool(readable) and readable == on_disk.get(file)
-        plans.append(ShardPlan(file, clips, settled, shard_entries[file] if stands else None))
-    return plans
-
-
-def shard_members(catalog: Catalog) -> dict[str, tuple[Clip, ...]]:
-    """Share the clips out among shard files: one an actor, numbered parts for a large one."""
-    members = {}
-    for actor in catalog.actors:
-        clips = [clip for clip in catalog.clips if clip.actor == actor]
-        for part, first in enumerate(range(0, len(clips), CLIPS_PER_SHARD)):
-            number = f"-{part + 1}" if part else ""
-            members[f"actor-{actor:02d}{number}.h5"] = tuple(clips[first : first + CLIPS_PER_SHARD])
-    return members
-
-
-def unchanged_sources(
-    recorded: tuple[Source, ...], clip: Clip, root: Path
-) -> tuple[Source, ...] | None:
-    """Return the sources of a clip with today's time stamps; None if any content changed."""
-    if [source.path for source in recorded] != [relative(path, root) for path in clip.sources]:
-        return None
-    current = []
-    for source, path in zip(recorded, clip.sources, strict=True):
-        try:
-            state = path.stat()
-            same = state.st_size == source.bytes and (
-                state.st_mtime_ns == source.modified_ns or shards.file_sha256(path) == source.sha256
-            )
-        except OSError:
-            return None
-        if not same:
-            return None
-        current.append(dataclasses.replace(source, modified_ns=state.st_mtime_ns))
-    return tuple(current)
-
-
 def refuse_small_disk(folder: Path, spec: FeatureSpec, plans: Sequence[ShardPlan]) -> None:
     """Raise before any work if the rows to be written cannot fit."""
     clips = sum(len(plan.clips) for plan in plans if not plan.is_done)
@@ -292,12 +186,9 @@ def extract(clip: Clip, root: Path, spec: FeatureSpec) -> Extraction:
 def describe(path: Path, root: Path) -> Source:
     """Record a raw file as it is now."""
     state = path.stat()
-    return Source(relative(path, root), state.st_size, shards.file_sha256(path), state.st_mtime_ns)
-
-
-def relative(path: Path, root: Path) -> str:
-    """Path below the raw folder, the same on every system."""
-    return path.relative_to(root).as_posix()
+    return Source(
+        relative_path(path, root), state.st_size, shards.file_sha256(path), state.st_mtime_ns
+    )
 
 
 def write_shard(

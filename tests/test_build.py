@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import write_take, write_video, write_wav
 
-from pipeline import build, catalog, decode, features, index, shards
+from pipeline import build, catalog, decode, features, index, plan, shards
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
 
@@ -250,7 +250,7 @@ def test_a_disk_that_fills_up_leaves_no_half_shard(raw, spec, tmp_path, monkeypa
 
 
 def test_a_large_actor_gets_numbered_shards(raw, spec, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "CLIPS_PER_SHARD", 3)
+    monkeypatch.setattr(plan, "CLIPS_PER_SHARD", 3)
     found = make(raw, tmp_path, spec).index
     assert [shard.file for shard in found.shards[:2]] == ["actor-01.h5", "actor-01-2.h5"]
     assert found.rows == 32 and found.actors == [1, 2, 3, 4]

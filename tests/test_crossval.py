@@ -5,7 +5,7 @@ import pytest
 
 from pipeline import index
 from pipeline.errors import InputError
-from train import crossval, dataset, evaluate, protocol
+from train import crossval, dataset, evaluate, protocol, table
 
 
 def test_protocols_test_every_ravdess_actor_once():
@@ -94,7 +94,7 @@ def folded(cache, tmp_path):
     splits = protocol.folds("contiguous:2", found.actors)
     folders = []
     for number, split in enumerate(splits):
-        rows = dataset.select_rows(found, split.test)
+        rows = table.select_rows(found, split.test)
         place = np.concatenate([np.arange(4)] * len(split.test))
         given = np.where(place < rows.actor - 1, rows.label, (rows.label + 1) % 8)
         probabilities = dict.fromkeys(dataset.HEADS, np.eye(8, dtype=np.float32)[given])

@@ -11,7 +11,18 @@ import tensorflow as tf
 from pipeline import index
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
-from train import artefact, dataset, evaluate, fit, model, protocol, resume, schedule
+from train import (
+    artefact,
+    dataset,
+    evaluate,
+    fit,
+    model,
+    protocol,
+    resume,
+    schedule,
+    table,
+    views,
+)
 from train.protocol import Split
 
 SPLIT = Split((1, 2), (3,), (4,))
@@ -38,15 +49,15 @@ def epoch_of(rows, batch_size, seed=0, epoch=0):
 
 
 def test_only_training_reads_variants(found):
-    both = dataset.select_rows(found, (1, 2), variants=True)
-    clean = dataset.select_rows(found, (1, 2))
+    both = table.select_rows(found, (1, 2), variants=True)
+    clean = table.select_rows(found, (1, 2))
     assert (len(both), len(clean)) == (16, 8)
     assert set(clean.variant) == {"clean"} and set(both.variant) == {"clean", "pitch"}
 
 
 def test_an_actor_is_on_one_side(found):
     sides = [
-        dataset.select_rows(found, actors) for actors in (SPLIT.train, SPLIT.validation, SPLIT.test)
+        table.select_rows(found, actors) for actors in (SPLIT.train, SPLIT.validation, SPLIT.test)
     ]
     assert [set(rows.actor.tolist()) for rows in sides] == [{1, 2}, {3}, {4}]
     assert not set(sides[0].clip) & set(sides[2].clip)
@@ -54,8 +65,8 @@ def test_an_actor_is_on_one_side(found):
 
 
 def test_tensors_are_those_of_the_shards(found):
-    rows = dataset.select_rows(found, (2, 4), variants=True)
-    mfcc, frames, label = dataset.RowReader(rows).read(np.array([13, 0, 5]))
+    rows = table.select_rows(found, (2, 4), variants=True)
+    mfcc, frames, label = table.RowReader(rows).read(np.array([13, 0, 5]))
     import h5py
 
     for place, number in enumerate((13, 0, 5)):
@@ -67,8 +78,8 @@ def test_tensors_are_those_of_the_shards(found):
 
 
 def test_every_row_comes_once_an_epoch(found):
-    rows = dataset.select_rows(found, (1, 2, 3), variants=True)
-    expected = {tensor.tobytes() for tensor in dataset.RowReader(rows).read(np.arange(24))[0]}
+    rows = table.select_rows(found, (1, 2, 3), variants=True)
+    expected = {tensor.tobytes() for tensor in table.RowReader(rows).read(np.arange(24))[0]}
     batches = list(dataset.in_order(rows, 7).as_numpy_iterator())
     assert [len(targets["fused"]) for _, targets in batches] == [7, 7, 7, 3]
     assert {t.tobytes() for inputs, _ in batches for t in inputs["mfcc"]} == expected
@@ -77,10 +88,10 @@ def test_every_row_comes_once_an_epoch(found):
 
 
 def test_memory_of_batches_is_used_again_only_when_nobody_holds_it():
-    memory = dataset.BatchMemory()
+    memory = table.BatchMemory()
     first = memory.empty((3, 5), np.float32)
     address = first.ctypes.data
-    assert address % dataset.ALIGNMENT_BYTES == 0 and first.shape == (3, 5)
+    assert address % table.ALIGNMENT_BYTES == 0 and first.shape == (3, 5)
     second = memory.empty((3, 5), np.float32)
     assert second.ctypes.data != address
     del first
@@ -89,8 +100,8 @@ def test_memory_of_batches_is_used_again_only_when_nobody_holds_it():
 
 def test_batches_that_wait_keep_their_rows(found):
     """Every batch of several epochs held at once still has the rows of the files."""
-    rows = dataset.select_rows(found, (1, 2, 3), variants=True)
-    mfcc, frames, _ = dataset.RowReader(rows).read(np.arange(24))
+    rows = table.select_rows(found, (1, 2, 3), variants=True)
+    mfcc, frames, _ = table.RowReader(rows).read(np.arange(24))
     known = {a.tobytes(): b.tobytes() for a, b in zip(mfcc, frames, strict=True)}
     held = list(dataset.shuffled(rows, 5, 0).take(20))
     pairs = [
@@ -102,7 +113,7 @@ def test_batches_that_wait_keep_their_rows(found):
 
 
 def test_order_depends_on_seed_and_epoch_alone(found):
-    rows = dataset.select_rows(found, (1, 2, 3), variants=True)
+    rows = table.select_rows(found, (1, 2, 3), variants=True)
 
     def order(seed, epoch):
         return [t.tobytes() for inputs, _ in epoch_of(rows, 5, seed, epoch) for t in inputs["mfcc"]]
@@ -120,57 +131,57 @@ SEED = np.array([1, 2], np.int64)
 def test_a_view_is_one_affine_map_and_one_light_for_all_pictures_of_a_clip():
     picture = np.random.default_rng(0).integers(60, 190, (16, 16, 3)).astype(np.uint8)
     frames = np.broadcast_to(cv2.resize(picture, (112, 112)), (24, 3, 112, 112, 3)).copy()
-    changed = dataset.change_view(frames, SEED)
+    changed = views.change_view(frames, SEED)
     assert changed.shape == frames.shape and changed.dtype == np.uint8
-    assert np.array_equal(changed, dataset.change_view(frames, SEED))
-    assert not np.array_equal(changed, dataset.change_view(frames, SEED + 1))
+    assert np.array_equal(changed, views.change_view(frames, SEED))
+    assert not np.array_equal(changed, views.change_view(frames, SEED + 1))
     assert all(
         np.array_equal(clip[0], clip[1]) and np.array_equal(clip[0], clip[2]) for clip in changed
     )
     light = changed.mean(axis=(1, 2, 3, 4)) - frames.mean()
-    assert 10 < np.abs(light).max() < dataset.BRIGHTNESS_SHIFT + 8
+    assert 10 < np.abs(light).max() < views.BRIGHTNESS_SHIFT + 8
     assert light.min() < -5 and light.max() > 5
 
 
 def test_views_stay_within_their_bounds():
     random = np.random.default_rng(0)
-    matrices = np.array([dataset.view_matrix(random, 112) for _ in range(200)])
+    matrices = np.array([views.view_matrix(random, 112) for _ in range(200)])
     zooms = np.sqrt(np.abs(np.linalg.det(matrices[:, :, :2])))
-    assert zooms.min() >= dataset.VIEW_ZOOMS[0] - 1e-9
-    assert zooms.max() <= dataset.VIEW_ZOOMS[1] + 1e-9
+    assert zooms.min() >= views.VIEW_ZOOMS[0] - 1e-9
+    assert zooms.max() <= views.VIEW_ZOOMS[1] + 1e-9
     assert 60 < (np.linalg.det(matrices[:, :, :2]) < 0).sum() < 140
     moved = matrices @ np.array([55.5, 55.5, 1]) - 55.5
-    assert np.abs(moved).max() <= dataset.VIEW_SHIFT * 112 + 1e-6
+    assert np.abs(moved).max() <= views.VIEW_SHIFT * 112 + 1e-6
 
 
 def test_masks_and_shifts_of_the_mfcc():
     mfcc = np.ones((32, 40, 44, 1), np.float32)
-    masked = dataset.mask_mfcc(mfcc, np.full((1, 40, 1, 1), 7, np.float32), SEED).numpy()[..., 0]
+    masked = views.mask_mfcc(mfcc, np.full((1, 40, 1, 1), 7, np.float32), SEED).numpy()[..., 0]
     columns, bands = (masked == 7).all(axis=1).sum(axis=1), (masked == 7).all(axis=2).sum(axis=1)
     assert set(np.unique(masked)) == {1, 7}
-    assert 7 <= columns.max() <= dataset.TIME_MASK_COLUMNS
-    assert 5 <= bands.max() <= dataset.FREQUENCY_MASK_COEFFICIENTS
+    assert 7 <= columns.max() <= views.TIME_MASK_COLUMNS
+    assert 5 <= bands.max() <= views.FREQUENCY_MASK_COEFFICIENTS
     ramp = np.broadcast_to(np.arange(44, dtype=np.float32)[None, None, :, None], mfcc.shape)
-    first = dataset.shift_mfcc(tf.constant(ramp), SEED).numpy()[:, 0, :, 0]
+    first = views.shift_mfcc(tf.constant(ramp), SEED).numpy()[:, 0, :, 0]
     shifts = (first[:, 0] + 22) % 44 - 22
     assert all(
         np.array_equal(row, (np.arange(44) + s) % 44) for row, s in zip(first, shifts, strict=True)
     )
-    assert len(set(shifts)) > 4 and np.abs(shifts).max() == dataset.TIME_SHIFT_COLUMNS
+    assert len(set(shifts)) > 4 and np.abs(shifts).max() == views.TIME_SHIFT_COLUMNS
 
 
 def test_statistics_are_those_of_the_rows(found):
-    rows = dataset.select_rows(found, (1, 3))
-    mean, variance = dataset.mfcc_statistics(rows)
-    everything = dataset.RowReader(rows).read(np.arange(len(rows)))[0]
+    rows = table.select_rows(found, (1, 3))
+    mean, variance = table.mfcc_statistics(rows)
+    everything = table.RowReader(rows).read(np.arange(len(rows)))[0]
     assert mean == pytest.approx(everything.mean(axis=(0, 2, 3)), rel=1e-4, abs=1e-4)
     assert variance == pytest.approx(everything.var(axis=(0, 2, 3)), rel=1e-3, abs=1e-3)
 
 
 def test_a_cut_shard_names_the_row(found, tmp_path):
     shutil.copytree(found.folder, tmp_path / "cut")
-    rows = dataset.select_rows(index.read_index(tmp_path / "cut"), (2,))
-    reader = dataset.RowReader(rows)
+    rows = table.select_rows(index.read_index(tmp_path / "cut"), (2,))
+    reader = table.RowReader(rows)
     with (tmp_path / "cut" / "actor-02.h5").open("r+b") as file:
         file.truncate(2_000_000)
     with pytest.raises(InputError, match=r"bytes of row 6 in .*actor-02\.h5"):
@@ -179,7 +190,7 @@ def test_a_cut_shard_names_the_row(found, tmp_path):
 
 def test_unknown_actors_are_refused(found):
     with pytest.raises(InputError, match=r"got \[9\]"):
-        dataset.select_rows(found, (1, 9))
+        table.select_rows(found, (1, 9))
 
 
 # Splits
@@ -324,13 +335,13 @@ def test_a_training_leaves_a_complete_artefact(trained, found, raw):
 def test_a_loaded_model_answers_as_the_trained_one(trained, found):
     folder, judged = trained
     loaded = artefact.load(folder)
-    rows = dataset.select_rows(found, SPLIT.test)
+    rows = table.select_rows(found, SPLIT.test)
     assert evaluate.metrics(rows, evaluate.predict(loaded.model, rows)) == judged
     assert (loaded.spec, loaded.split) == (found.spec, SPLIT)
 
 
 def test_metrics_against_counts_by_hand(found):
-    rows = dataset.select_rows(found, (3, 4))
+    rows = table.select_rows(found, (3, 4))
     answers = np.zeros((8, 8), np.float32)
     answers[range(8), [0, 2, 2, 7, 0, 2, 4, 0]] = 1
     judged = evaluate.metrics(rows, dict.fromkeys(dataset.HEADS, answers))

@@ -177,7 +177,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     """Test a trained model, write the report and print the table."""
     cache = index.find_cache(arguments.cache)
     runtime.start_tensorflow()
-    from train import artefact, dataset, evaluate
+    from train import artefact, evaluate, table
 
     trained = artefact.load(arguments.model)
     if trained.spec != cache.spec:
@@ -196,7 +196,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
             f"expected actors the model has not seen in {arguments.cache}, got none; "
             "name some with --actors to test on seen ones all the same"
         )
-    rows = dataset.select_rows(cache, actors)
+    rows = table.select_rows(cache, actors)
     probabilities = evaluate.predict(trained.model, rows)
     judged = evaluate.metrics(rows, probabilities)
     judged["seen_in_training"] = sorted(seen & set(actors))

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
 from pipeline.spec import EMOTIONS
-from train.dataset import HEADS, Rows, in_order
+from train.dataset import HEADS, in_order
+from train.table import Rows
 
 LABELS = tuple(range(len(EMOTIONS)))
 

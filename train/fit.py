@@ -12,7 +12,7 @@ import keras
 import tqdm
 
 from pipeline.index import Index
-from train import artefact, dataset, evaluate, model, resume, runtime, schedule
+from train import artefact, dataset, evaluate, model, resume, runtime, schedule, table
 from train.protocol import Split
 
 TRAINING_FOLDER = "training"
@@ -100,10 +100,10 @@ def fit(
     InputError
         If the cache lacks an actor, or the interrupted training had other settings.
     """
-    training = dataset.select_rows(index, split.train, settings.variants)
-    clean = dataset.select_rows(index, split.train)
-    validation = dataset.select_rows(index, split.validation)
-    test = dataset.select_rows(index, split.test)
+    training = table.select_rows(index, split.train, settings.variants)
+    clean = table.select_rows(index, split.train)
+    validation = table.select_rows(index, split.validation)
+    test = table.select_rows(index, split.test)
 
     work = folder / TRAINING_FOLDER
     started_with = {
@@ -116,7 +116,7 @@ def fit(
         shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
 
-    mean, variance = dataset.mfcc_statistics(clean)
+    mean, variance = table.mfcc_statistics(clean)
     network = model.build_fusion_cnn(index.spec, mean, variance, settings.dropout)
     compile_network(network, settings)
     first_epoch = 0

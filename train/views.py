@@ -1,0 +1,100 @@
+"""How training rows are changed on the fly: pictures as a camera might, MFCCs by masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+TIME_MASK_COLUMNS = 14
+FREQUENCY_MASK_COEFFICIENTS = 10
+TIME_SHIFT_COLUMNS = 4
+
+BRIGHTNESS_SHIFT = 25.0
+"""Largest change of light, in grey levels of 255."""
+
+VIEW_SHIFT = 0.03
+"""Largest move of the pictures, as a part of their side."""
+
+VIEW_ZOOMS = (0.96, 1.04)
+VIEW_TURN_DEGREES = 2.0
+
+
+def change_view(
+    frames: NDArray[np.uint8],
+    seed: NDArray[np.int64],
+    empty: Callable[[tuple[int, ...], type], NDArray] = np.empty,
+) -> NDArray[np.uint8]:
+    """Turn, move, resize, mirror and light each clip of a batch, all its pictures alike.
+
+    Parameters
+    ----------
+    frames
+        Shape (batch, frame_count, size, size, 3).
+    seed
+        Two numbers that fix every choice.
+    empty
+        Makes the array of the result.
+
+    Returns
+    -------
+    ndarray of uint8
+        Same shape. Pixels from outside of a picture repeat its edge.
+    """
+    random = np.random.default_rng(seed)
+    size = frames.shape[2]
+    changed = empty(frames.shape, np.uint8)
+    for clip, target in zip(frames, changed, strict=True):
+        matrix = view_matrix(random, size)
+        light = random.uniform(-BRIGHTNESS_SHIFT, BRIGHTNESS_SHIFT)
+        for picture, place in zip(clip, target, strict=True):
+            cv2.warpAffine(picture, matrix, (size, size), place, borderMode=cv2.BORDER_REPLICATE)
+        flat = target.reshape(-1, size)
+        (cv2.add if light > 0 else cv2.subtract)(flat, abs(light), flat)
+    return changed
+
+
+def view_matrix(random: np.random.Generator, size_px: int) -> NDArray[np.float64]:
+    """Draw the affine map of one clip's pictures, shape (2, 3)."""
+    middle = (size_px - 1) / 2
+    turn, zoom = random.uniform(-VIEW_TURN_DEGREES, VIEW_TURN_DEGREES), random.uniform(*VIEW_ZOOMS)
+    matrix = cv2.getRotationMatrix2D((middle, middle), turn, zoom)
+    matrix[:, 2] += random.uniform(-VIEW_SHIFT, VIEW_SHIFT, 2) * size_px
+    if random.random() < 0.5:
+        matrix = matrix @ np.array([[-1, 0, size_px - 1], [0, 1, 0], [0, 0, 1]])
+    return matrix
+
+
+def shift_mfcc(mfcc: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Move each MFCC image of a batch in time; what leaves at one end enters at the other."""
+    columns = mfcc.shape[2]
+    shift = tf.random.stateless_uniform(
+        [tf.shape(mfcc)[0], 1], seed, -TIME_SHIFT_COLUMNS, TIME_SHIFT_COLUMNS + 1, tf.int32
+    )
+    source = tf.math.floormod(tf.range(columns) + shift, columns)
+    return tf.gather(mfcc, source, axis=2, batch_dims=1)
+
+
+def mask_mfcc(mfcc: tf.Tensor, mean: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Set a stretch of columns and a band of coefficients of each MFCC image to the mean.
+
+    Notes
+    -----
+    Park et al. 2019, "SpecAugment: A simple data augmentation method for automatic speech
+    recognition", without the time warp.
+    """
+    for axis, widest, offset in ((2, TIME_MASK_COLUMNS, 2), (1, FREQUENCY_MASK_COEFFICIENTS, 3)):
+        length = mfcc.shape[axis]
+        draws = tf.random.stateless_uniform([2, tf.shape(mfcc)[0], 1, 1, 1], seed + offset)
+        width = draws[0] * (widest + 1)
+        start = draws[1] * (tf.cast(length, tf.float32) - width)
+        place = tf.reshape(
+            tf.range(length, dtype=tf.float32), [-1 if number == axis else 1 for number in range(4)]
+        )
+        mfcc = tf.where(
+            (place >= tf.floor(start)) & (place < tf.floor(start) + tf.floor(width)), mean, mfcc
+        )
+    return mfcc
