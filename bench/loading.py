@@ -124,7 +124,8 @@ def epoch_seconds(network: keras.Model, data: tf.data.Dataset) -> Callable[[], N
 
 def measure(folder: Path) -> Iterator[dict]:
     """Yield one result a claim."""
-    rows = table.select_rows(index.find_cache(media.cached_rows(folder, ROWS)), range(1, 25))
+    cache = index.find_cache(media.cached_rows(folder, ROWS))
+    rows = table.select_rows(cache, cache.actors)
     loaders = {
         "ours": lambda: drain(ours(rows)),
         "generator": lambda: drain(from_generator(rows)),
