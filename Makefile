@@ -58,13 +58,15 @@ train: $(STAMP) ## Shards to a trained, tested model  [CACHE= MODEL= EPOCHS= TES
 evaluate: $(STAMP) ## A trained model on other actors    [CACHE= MODEL= ACTORS=]
 	@$(RUN) train evaluate --cache "$(CACHE)" --model "$(MODEL)" $(if $(ACTORS),--actors "$(ACTORS)")
 
-crossval: $(STAMP) ## Every fold of a protocol           [PROTOCOL=contiguous:3 CACHE= MODEL= EPOCHS= SEED=]
+crossval: $(STAMP) ## Every fold of a protocol           [PROTOCOL=contiguous:3 CACHE= MODEL= EPOCHS= SEED= PRESENT_ONLY=1]
 	@$(RUN) train crossval --cache "$(CACHE)" --model "$(MODEL)" --protocol $(PROTOCOL) \
-		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED))
+		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(PRESENT_ONLY),--present-only)
 
-infer: $(STAMP) ## Raw file to annotated video        VIDEO= [AUDIO= MODEL= OUT=]
+infer: $(STAMP) ## Raw file to annotated video        VIDEO= [AUDIO= MODEL= OUT= SHOW=1]
 	@$(if $(VIDEO),,echo "error: expected VIDEO=clip.mp4, got none; name a recording" >&2; exit 2;) \
-	$(RUN) infer "$(VIDEO)" --model "$(MODEL)" --out "$(OUT)" $(if $(AUDIO),--audio "$(AUDIO)")
+	$(RUN) infer "$(VIDEO)" --model "$(MODEL)" --out "$(OUT)" $(if $(AUDIO),--audio "$(AUDIO)") \
+		$(if $(SHOW),--show)
 
 bench: $(STAMP) ## Speed against what people use; needs a trained MODEL  [MODEL=]
 	@$(RUN) bench --model "$(MODEL)"

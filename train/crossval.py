@@ -97,7 +97,7 @@ def run(
 def train_fold(index: Index, folder: Path, split: Split, settings: dict) -> dict:
     """Train a fold unless it is finished, and return its metrics."""
     runtime.start_tensorflow(settings["seed"])
-    from train import artefact, fit
+    from train import artefact, fit, resume
 
     chosen = fit.Settings(**settings)
     try:
@@ -113,7 +113,10 @@ def train_fold(index: Index, folder: Path, split: Split, settings: dict) -> dict
     if same:
         return description["metrics"]
     folder.mkdir(parents=True, exist_ok=True)
-    return fit.fit(index, folder, split, chosen, go_on=True, progress=False)
+    try:
+        return fit.fit(index, folder, split, chosen, go_on=True, progress=False)
+    except resume.OtherSettings:
+        return fit.fit(index, folder, split, chosen, progress=False)
 
 
 def read_answers(folders: Sequence[Path]) -> Answers:

@@ -109,7 +109,7 @@ def fit(
     started_with = {
         **asdict(settings),
         **{side: list(actors) for side, actors in asdict(split).items()},
-        "spec": index.spec.digest,
+        "cache": index.fingerprint,
     }
     state = resume.read_state(work, started_with) if go_on else None
     if state is None:

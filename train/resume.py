@@ -17,6 +17,10 @@ MEMORY = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
 """Attributes in which Keras' callbacks remember what they saw."""
 
 
+class OtherSettings(InputError):
+    """An interrupted training was started with other settings than this one."""
+
+
 @dataclass(frozen=True)
 class State:
     """Where a training stands after an epoch.
@@ -52,8 +56,10 @@ def read_state(folder: Path, settings: dict) -> State | None:
 
     Raises
     ------
+    OtherSettings
+        If it belongs to a training with other settings.
     InputError
-        If it belongs to a training with other settings, or is damaged.
+        If it is damaged.
     """
     path = folder / STATE_NAME
     if not path.is_file():
@@ -68,7 +74,7 @@ def read_state(folder: Path, settings: dict) -> State | None:
         changes = ", ".join(
             f"{name} {state.settings.get(name)} there, {settings[name]} now" for name in differing
         )
-        raise InputError(
+        raise OtherSettings(
             f"expected the settings of the interrupted training, got others "
             f"({changes}); use the same or train without --resume"
         )
