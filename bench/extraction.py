@@ -16,6 +16,7 @@ import numpy as np
 from bench import media
 from bench.timing import medians, seconds
 from pipeline import build, catalog, decode, features
+from pipeline.errors import leave_interrupts_to_parent
 from pipeline.spec import FeatureSpec
 
 ROUNDS = 3
@@ -47,9 +48,14 @@ def decode_every_frame(path: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
+def workers() -> joblib.Parallel:
+    """Use the very worker processes of the pipeline: others would make joblib start them anew."""
+    return joblib.Parallel(n_jobs=JOBS, initializer=leave_interrupts_to_parent)
+
+
 def decode_limit(found: catalog.Catalog) -> None:
     """Decode every frame of every clip, in as many processes as the pipeline uses."""
-    joblib.Parallel(n_jobs=JOBS)(joblib.delayed(decode_every_frame)(c.video) for c in found.clips)
+    workers()(joblib.delayed(decode_every_frame)(c.video) for c in found.clips)
 
 
 def extract(found: catalog.Catalog, cache: Path, spec: FeatureSpec, jobs: int = JOBS) -> None:
@@ -60,7 +66,7 @@ def extract(found: catalog.Catalog, cache: Path, spec: FeatureSpec, jobs: int = 
 
 def worker_memory(found: catalog.Catalog) -> tuple[float, bool]:
     """Peak memory of a worker in MB after clips with variants, and whether it has TensorFlow."""
-    results = joblib.Parallel(n_jobs=JOBS)(
+    results = workers()(
         joblib.delayed(extract_and_weigh)(clip, found.root) for clip in found.clips[:8]
     )
     return max(peak for peak, _ in results), any(loaded for _, loaded in results)
