@@ -260,6 +260,25 @@ def test_each_head_hears_or_sees_its_own_modality():
     assert not np.array_equal(before["fused"], after["fused"])
 
 
+def test_without_a_modality_the_answer_is_the_other_heads():
+    spec = FeatureSpec()
+    network = model.build_fusion_cnn(spec, MEAN, VARIANCE)
+    random = np.random.default_rng(0)
+    rows = {
+        "mfcc": random.normal(size=(4, *spec.mfcc_shape)).astype(np.float32),
+        "frames": random.integers(0, 256, (4, *spec.frames_shape), dtype=np.uint8),
+    }
+    rows["mfcc"][1] = 0
+    rows["frames"][2] = 0
+    rows["frames"][3, :19] = 0
+    said = {head: np.asarray(value) for head, value in network(rows).items()}
+    assert (said["fused"][1] == said["video"][1]).all()
+    assert (said["fused"][2] == said["audio"][2]).all()
+    for row in (0, 3):
+        assert np.abs(said["fused"][row] - said["audio"][row]).max() > 1e-4
+        assert np.abs(said["fused"][row] - said["video"][row]).max() > 1e-4
+
+
 def test_warm_up_then_cosine():
     values = [schedule.warmup_cosine(step, 10, 110) for step in range(120)]
     assert values[:10] == pytest.approx(np.arange(1, 11) / 10)
