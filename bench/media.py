@@ -20,6 +20,8 @@ FRAMES = 110
 BITS_PER_SECOND = 10_000_000
 CLIPS = 16
 SEED = 7
+GRAIN = 3.0
+"""Standard deviation of the film grain, in grey levels of 255: a camera in studio light."""
 
 
 def high_definition_clips(folder: Path) -> Path:
@@ -45,7 +47,7 @@ def write_clip(raw: Path, take: corpus.Take) -> None:
     waveform, _, frames = corpus.record(take, SEED)
     soundfile.write(sound_path, waveform, 48_000, subtype="PCM_16")
     random = np.random.default_rng(SEED)
-    grain = random.normal(0, 6, (8, *SIZE_PX, 1)).astype(np.float32)
+    grain = random.normal(0, GRAIN, (8, *SIZE_PX, 1)).astype(np.float32)
     partial = path.with_suffix(".part")
     with av.open(str(partial), "w", format="mp4") as container:
         stream = container.add_stream(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -35,8 +36,14 @@ SMALLEST_HEIGHT_PX = 360
 LARGEST_SIDE_PX = 1920
 """Larger pictures are scaled down to this."""
 
-DETECTION_SECONDS = 0.2
+PRESET, CRF = "ultrafast", 20
+"""x264's settings for the annotated video: five times faster than ``veryfast`` at its default."""
+
+DETECTION_SECONDS = 0.25
 """Faces are searched this often; in between the box moves evenly."""
+
+PANEL_LIGHT = 0.35
+"""Part of the picture's light that is left under the bars."""
 
 BLANK_SIZE_PX = (360, 640)
 BLANK_FRAME_RATE = 25
@@ -105,16 +112,22 @@ def draw_label(
 
 def draw_bars(canvas: NDArray[np.uint8], probabilities: NDArray[np.float32], unit: float) -> None:
     """Draw a bar for each emotion on a darkened corner at the lower left."""
+    ink = bars_ink(tuple(probabilities.tolist()), unit)
+    panel = canvas[max(0, canvas.shape[0] - len(ink)) :, : ink.shape[1]]
+    shown = ink[len(ink) - len(panel) :, : panel.shape[1]]
+    panel[:] = cv2.addWeighted(panel, PANEL_LIGHT, shown, 1.0, 0.0)
+
+
+@functools.lru_cache(maxsize=4)
+def bars_ink(probabilities: tuple[float, ...], unit: float) -> NDArray[np.uint8]:
+    """Draw the bars and their names on black; they stay the same for many pictures."""
     line, name_width, bar_width = round(15 * unit), round(72 * unit), round(70 * unit)
     pad = max(2, round(6 * unit))
-    panel_width = 2 * pad + name_width + bar_width
-    top = canvas.shape[0] - len(EMOTIONS) * line - 2 * pad
-    panel = canvas[max(0, top) :, :panel_width]
-    panel[:] = (panel * 0.35).astype(np.uint8)
+    ink = np.zeros((len(EMOTIONS) * line + 2 * pad, 2 * pad + name_width + bar_width, 3), np.uint8)
     for number, (name, value) in enumerate(zip(EMOTIONS, probabilities, strict=True)):
-        base = top + pad + (number + 1) * line - round(4 * unit)
+        base = pad + (number + 1) * line - round(4 * unit)
         cv2.putText(
-            canvas,
+            ink,
             name,
             (pad, base),
             FONT,
@@ -125,12 +138,13 @@ def draw_bars(canvas: NDArray[np.uint8], probabilities: NDArray[np.float32], uni
         )
         left = pad + name_width
         cv2.rectangle(
-            canvas,
+            ink,
             (left, base - round(8 * unit)),
-            (left + max(1, round(float(value) * bar_width)), base),
+            (left + max(1, round(value * bar_width)), base),
             COLOURS[name],
             cv2.FILLED,
         )
+    return ink
 
 
 def render(
@@ -168,7 +182,7 @@ def render(
         frames = (
             (time, draw(*enlarged(picture, box), prediction.at(time))) for time, picture, box in bar
         )
-        encode.write_mp4(path, frames, sound, rate)
+        encode.write_mp4(path, frames, sound, rate, crf=CRF, preset=PRESET, threads=2)
 
 
 def with_boxes(
