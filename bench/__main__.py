@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.errors import InputError, run
 from train import runtime
 
-PARTS = ("extraction", "loading", "inference")
+PARTS = ("extraction", "loading", "step", "inference")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,6 +96,11 @@ def bench(arguments: argparse.Namespace) -> int:
         from bench import loading
 
         for result in loading.measure(arguments.folder):
+            note(result)
+    if "step" in arguments.parts:
+        from bench import step
+
+        for result in step.measure():
             note(result)
     if "inference" in arguments.parts:
         from bench import inference

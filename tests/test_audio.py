@@ -24,6 +24,14 @@ def test_mfcc_is_librosas(spec):
     assert np.array_equal(image[..., 0], expected[:, :44])
 
 
+@pytest.mark.parametrize("quiet_seconds", [0.0, 0.01, 0.7])
+def test_the_voice_is_what_librosa_trims_to(quiet_seconds):
+    quiet = np.random.default_rng(0).normal(0, 1e-3, round(quiet_seconds * RATE))
+    sound = np.concatenate([quiet, tone(1.234), quiet]).astype(np.float32)
+    _, expected = librosa.effects.trim(sound, top_db=SPEC.voice_threshold_db)
+    assert audio.voice_span(sound, SPEC) == tuple(expected)
+
+
 def test_long_sound_is_truncated():
     sound = np.random.default_rng(0).normal(0, 0.1, 3 * SPEC.window_samples).astype(np.float32)
     expected = direct_mfcc(sound, SPEC)

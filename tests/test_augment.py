@@ -1,3 +1,4 @@
+import librosa
 import numpy as np
 import pytest
 from conftest import RATE, tone
@@ -21,6 +22,15 @@ def test_randomness_comes_from_identity():
     assert draw("clip", "noise") == draw("clip", "noise")
     assert draw("clip", "noise") != draw("other", "noise")
     assert draw("clip", "noise") != draw("clip", "noise-2")
+
+
+@pytest.mark.parametrize("amount", [-2.3, 0.7, 1.9])
+def test_pitch_and_stretch_are_librosas(amount):
+    sound = np.random.default_rng(0).normal(0, 0.1, 9001).astype(np.float32)
+    shifted = librosa.effects.pitch_shift(sound, sr=RATE, n_steps=amount)
+    assert np.array_equal(augment.pitch_shift(sound, amount, RATE), shifted)
+    stretched = librosa.effects.time_stretch(sound, rate=abs(amount))
+    assert np.array_equal(augment.time_stretch(sound, abs(amount)), stretched)
 
 
 def test_clean_changes_nothing():

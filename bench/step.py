@@ -1,0 +1,159 @@
+"""A training step, against the same layers in PyTorch.
+
+PyTorch is an opponent, not a dependency: ``pip install -r bench/requirements.txt`` where it is
+wanted; without it the part says so and measures nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from bench.timing import medians
+from pipeline.spec import EMOTIONS, FeatureSpec
+from train import fit, model
+
+BATCH = 16
+STEPS = 8
+ROUNDS = 5
+
+
+def keras_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
+    """Return some training steps of the project's own network."""
+    spec = FeatureSpec()
+    zeros = np.zeros(spec.mfcc_count, np.float32)
+    network = model.build_fusion_cnn(spec, zeros, zeros + 1)
+    fit.compile_network(network, fit.Settings())
+    targets = dict.fromkeys(fit.HEAD_LOSS_WEIGHTS, labels)
+
+    def train() -> None:
+        for _ in range(STEPS):
+            network.train_on_batch(inputs, targets)
+
+    return train
+
+
+def torch_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
+    """Return the same steps of the same layers in PyTorch."""
+    import torch
+    from torch import nn
+
+    momentum = 1 - model.BATCH_NORMALIZATION_MOMENTUM
+    spec = FeatureSpec()
+
+    def normalized(kind: type, channels: int) -> list:
+        return [kind(channels, eps=1e-3, momentum=momentum), nn.ReLU()]
+
+    class Embedding(nn.Module):
+        """The end of each branch, as :func:`train.model.embedded`."""
+
+        def __init__(self, features: int) -> None:
+            super().__init__()
+            self.instant = nn.Linear(features, model.INSTANT, bias=False)
+            self.instant_norm = nn.BatchNorm1d(model.INSTANT, eps=1e-3, momentum=momentum)
+            self.dense = nn.Linear(2 * model.INSTANT, model.EMBEDDING, bias=False)
+            self.norm = nn.BatchNorm1d(model.EMBEDDING, eps=1e-3, momentum=momentum)
+            self.first, self.last = nn.Dropout(0.2), nn.Dropout(0.4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            """Take (batch, time, features) to (batch, EMBEDDING)."""
+            x = self.instant(self.first(x)).transpose(1, 2)
+            x = torch.relu(self.instant_norm(x))
+            x = torch.cat([x.mean(2), x.amax(2)], 1)
+            return self.last(torch.relu(self.norm(self.dense(x))))
+
+    class Network(nn.Module):
+        """The fusion network, as :func:`train.model.build_fusion_cnn`."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            first, *_ = model.AUDIO_FILTERS
+            hear = [nn.Conv2d(2, first, 5, 2, 2, bias=False), *normalized(nn.BatchNorm2d, first)]
+            channels = first
+            for stage, filters in enumerate(model.AUDIO_FILTERS):
+                hear += [nn.MaxPool2d(2)] if stage else []
+                for _ in range(1 + min(stage, 1)):
+                    hear.append(nn.Conv2d(channels, filters, 3, 1, 1, bias=False))
+                    hear += normalized(nn.BatchNorm2d, filters)
+                    channels = filters
+                hear.append(nn.Dropout2d(0.1))
+            self.hear = nn.Sequential(*hear)
+            see, channels = [], 2
+            for stage, filters in enumerate(model.VIDEO_FILTERS):
+                size, pad = (3, 1) if stage else (5, 2)
+                space = nn.Conv3d(
+                    channels, filters, (1, size, size), (1, 2, 2), (0, pad, pad), bias=False
+                )
+                see += [space, *normalized(nn.BatchNorm3d, filters)]
+                if stage:
+                    see.append(nn.Conv3d(filters, filters, (3, 1, 1), 1, (1, 0, 0), bias=False))
+                    see += normalized(nn.BatchNorm3d, filters)
+                if stage == 1:
+                    see.append(nn.MaxPool3d((2, 1, 1)))
+                channels = filters
+            self.see = nn.Sequential(*see)
+            self.pool = nn.AvgPool3d((1, 2, 2))
+            height = spec.mfcc_count // 8
+            side = -(-spec.frame_size_px // 2 ** (1 + len(model.VIDEO_FILTERS)))
+            self.heard = Embedding(height * model.AUDIO_FILTERS[-1])
+            self.seen = Embedding(side * side * model.VIDEO_FILTERS[-1])
+            self.fusion = nn.Sequential(
+                nn.Linear(2 * model.EMBEDDING, model.EMBEDDING), nn.ReLU(), nn.Dropout(0.4)
+            )
+            self.heads = nn.ModuleList(nn.Linear(model.EMBEDDING, len(EMOTIONS)) for _ in range(3))
+
+        def forward(self, mfcc: torch.Tensor, frames: torch.Tensor) -> list[torch.Tensor]:
+            """Give the scores of the fused, the audio and the video head."""
+            x = mfcc.permute(0, 3, 1, 2)
+            x = self.hear(torch.cat([x, x - x.mean(3, keepdim=True)], 1))
+            heard = self.heard(x.permute(0, 3, 2, 1).flatten(2))
+            y = self.pool(frames.float().mul(1 / 255).mean(-1).unsqueeze(1))
+            y = nn.functional.layer_norm(y, y.shape[1:])
+            y = torch.cat([y, (y - y.mean(2, keepdim=True)) * model.MOTION_GAIN], 1)
+            seen = self.seen(self.see(y).permute(0, 2, 3, 4, 1).flatten(2))
+            both = self.fusion(torch.cat([heard, seen], 1))
+            scores = [head(x) for head, x in zip(self.heads, (both, heard, seen), strict=True)]
+            return [sum(scores), *scores[1:]]
+
+    network = Network().train()
+    optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-2)
+    tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
+    target = torch.from_numpy(labels)
+
+    def train() -> None:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            loss = sum(nn.functional.cross_entropy(scores, target) for scores in network(**tensors))
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+
+    return train
+
+
+def measure() -> Iterator[dict]:
+    """Yield one result a claim; needs PyTorch."""
+    if importlib.util.find_spec("torch") is None:
+        print("training step: PyTorch is not installed (bench/requirements.txt); not measured")
+        return
+    spec, random = FeatureSpec(), np.random.default_rng(0)
+    inputs = {
+        "mfcc": random.normal(size=(BATCH, *spec.mfcc_shape)).astype(np.float32),
+        "frames": random.integers(0, 256, (BATCH, *spec.frames_shape), dtype=np.uint8),
+    }
+    labels = random.integers(0, len(EMOTIONS), BATCH)
+    works = {"ours": keras_steps(inputs, labels), "torch": torch_steps(inputs, labels)}
+    for work in works.values():
+        work()
+    took = medians(ROUNDS, **works)
+    per_row = {name: 1000 * value / (STEPS * BATCH) for name, value in took.items()}
+    yield {
+        "what": f"training step, batch {BATCH}: ms a row",
+        "ours": per_row["ours"],
+        "against": "the same layers in PyTorch",
+        "theirs": per_row["torch"],
+        "ratio": per_row["torch"] / per_row["ours"],
+        "target": ">= 1",
+    }
