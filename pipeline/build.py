@@ -7,10 +7,11 @@ plan, so one shard is open at a time and its bytes do not depend on the number o
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import cv2
 import joblib
 import tqdm
 
-from pipeline import features, shards
+from pipeline import contents, features, shards
 from pipeline.catalog import Catalog, Clip
 from pipeline.errors import InputError, MediaError, leave_interrupts_to_parent
 from pipeline.features import Row
@@ -31,7 +32,7 @@ from pipeline.index import (
     Source,
     write_index,
 )
-from pipeline.plan import ShardPlan, plan_shards, relative_path
+from pipeline.plan import ShardPlan, forget_damage, plan_shards, relative_path
 from pipeline.spec import FeatureSpec
 
 LIBRARIES = ("numpy", "librosa", "soxr", "opencv-python", "opencv-python-headless", "av", "h5py")
@@ -67,7 +68,12 @@ class Summary:
 
 
 def build(
-    catalog: Catalog, cache: Path, spec: FeatureSpec, jobs: int = -1, progress: bool = True
+    catalog: Catalog,
+    cache: Path,
+    spec: FeatureSpec,
+    jobs: int = -1,
+    progress: bool = True,
+    distrusted: Collection[str] = (),
 ) -> Summary:
     """Make the cache of a catalogue complete, extracting only what is missing.
 
@@ -83,6 +89,9 @@ def build(
         Worker processes; -1 for one a core.
     progress
         Whether to show a bar.
+    distrusted
+        Names of shards to write anew although they seem complete. Their rows are copied where
+        they are what was written, and extracted again where they are not.
 
     Returns
     -------
@@ -100,8 +109,8 @@ def build(
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(f"*{PARTIAL_SUFFIX}"):
         leftover.unlink()
-    known = shards.survey(folder, spec)
-    plans = plan_shards(catalog, known)
+    known = contents.survey(folder, spec)
+    plans = [forget_damage(plan, folder, spec) for plan in plan_shards(catalog, known, distrusted)]
     kept = {plan.file for plan in plans if plan.missing or plan.stands or not plan.is_done}
     surplus = [path for path in sorted(folder.glob("*.h5")) if path.name not in kept]
     if surplus or not all(plan.is_done for plan in plans):
@@ -187,7 +196,7 @@ def describe(path: Path, root: Path) -> Source:
     """Record a raw file as it is now."""
     state = path.stat()
     return Source(
-        relative_path(path, root), state.st_size, shards.file_sha256(path), state.st_mtime_ns
+        relative_path(path, root), state.st_size, contents.file_sha256(path), state.st_mtime_ns
     )
 
 
@@ -198,10 +207,9 @@ def write_shard(
     if plan.is_done:
         return list(plan.settled.values()), plan.stands
     path = folder / plan.file
-    readable = any(not entry.reason for entry in plan.settled.values())
     writer = shards.ShardWriter(path, spec, plan.clips[0].actor, len(plan.clips))
     entries = []
-    with writer, shards.open_shard(path, spec) if readable else contextlib.nullcontext() as old:
+    with writer:
         for clip in plan.clips:
             entry = plan.settled.get(clip.id)
             if entry is None:
@@ -218,9 +226,10 @@ def write_shard(
                 )
                 bar.update()
             else:
-                rows = [] if entry.reason else shards.read_rows(old, clip.id)
-            writer.append(clip, entry.sources, rows)
-            entries.append(entry)
+                rows = [] if entry.reason else shards.read_rows(folder, plan.old, entry, spec)
+            first = writer.rows if rows else None
+            checksums = writer.append(clip, entry.sources, rows)
+            entries.append(dataclasses.replace(entry, row=first, checksums=checksums))
     if writer.entry is None:
         path.unlink(missing_ok=True)
     return entries, writer.entry

@@ -13,70 +13,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.entries import ClipEntry, ShardEntry, Source, entry_of, refuse_contradictions
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 INDEX_NAME = "index.json"
 PARTIAL_SUFFIX = ".partial"
-
-
-@dataclass(frozen=True)
-class Source:
-    """A raw file as it was when its clip was extracted.
-
-    Parameters
-    ----------
-    path
-        Relative to the raw folder, with forward slashes.
-    bytes, sha256
-        Size and content.
-    modified_ns
-        Modification time. A different one alone only makes the content be compared.
-    """
-
-    path: str
-    bytes: int
-    sha256: str
-    modified_ns: int
-
-
-@dataclass(frozen=True)
-class ClipEntry:
-    """A clip in the index: where it came from and where its rows are.
-
-    Parameters
-    ----------
-    clip, actor, emotion
-        Identity, person, and emotion name.
-    sources
-        Files it was made from.
-    shard
-        File that holds its rows; None if it could not be read.
-    face_found
-        Whether a face was found in its window.
-    reason
-        Why it could not be read; None if it could.
-    """
-
-    clip: str
-    actor: int
-    emotion: str
-    sources: tuple[Source, ...]
-    shard: str | None
-    face_found: bool
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class ShardEntry:
-    """A shard in the index: its file name, actor, number of rows, size and content."""
-
-    file: str
-    actor: int
-    rows: int
-    bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -108,9 +51,10 @@ class Index:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any byte of any shard."""
-        contents = "".join(f"{shard.file} {shard.sha256}\n" for shard in self.shards)
-        return hashlib.sha256(contents.encode()).hexdigest()[:16]
+        """Sixteen hexadecimal digits that change with any byte of any shard, and with its clips."""
+        contents = [[shard.file, shard.sha256] for shard in self.shards]
+        contents += [[clip.shard, clip.row] for clip in self.clips if clip.shard]
+        return content_sha256(contents)[:16]
 
     @property
     def rows(self) -> int:
@@ -121,6 +65,12 @@ class Index:
     def bytes(self) -> int:
         """Size of all shards."""
         return sum(shard.bytes for shard in self.shards)
+
+
+def content_sha256(content: object) -> str:
+    """SHA-256 of what some JSON says, in hexadecimal, whatever its layout."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_index(index: Index) -> None:
@@ -134,6 +84,7 @@ def write_index(index: Index) -> None:
         "shards": [dataclasses.asdict(entry) for entry in index.shards],
         "clips": [dataclasses.asdict(entry) for entry in index.clips],
     }
+    content["sha256"] = content_sha256(content)
     path = index.folder / INDEX_NAME
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
@@ -153,30 +104,54 @@ def read_index(folder: Path) -> Index:
         raise InputError(
             f"expected a finished cache in {folder}, got no {INDEX_NAME}; run 'make features' first"
         )
-    again = "remove it and run 'make features' again"
+    again = "run 'make features' again, it makes a new one from the shards"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        version = content["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
+        version, sha256 = content["format_version"], content.pop("sha256", None)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"expected an index in {path}, got something else ({error}); {again}"
         ) from error
     if version != FORMAT_VERSION:
         raise InputError(
-            f"expected cache format {FORMAT_VERSION} in {path}, got {version}; {again}"
+            f"expected cache format {FORMAT_VERSION} in {path}, got {version!r}; {again}"
         )
+    if sha256 != content_sha256(content):
+        raise InputError(f"expected {path} as it was written, got other content; {again}")
     try:
-        spec = FeatureSpec.from_json(json.dumps(content["spec"]))
-        clips = tuple(
-            ClipEntry(**entry | {"sources": tuple(Source(**source) for source in entry["sources"])})
-            for entry in content["clips"]
-        )
-        shards = tuple(ShardEntry(**entry) for entry in content["shards"])
-        return Index(folder, spec, shards, clips, content["libraries"])
+        return index_of(folder, content)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"expected an index of this version in {path}, got: {error}; {again}"
         ) from error
+
+
+def index_of(folder: Path, content: dict) -> Index:
+    """Make an index of parsed JSON.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If it is not what :func:`write_index` writes.
+    """
+    spec = FeatureSpec.from_json(json.dumps(content["spec"]))
+    if content["digest"] != spec.digest or content["emotions"] != list(EMOTIONS):
+        raise ValueError("another digest or other emotions")
+    clips = tuple(
+        entry_of(
+            ClipEntry,
+            values
+            | {
+                "sources": tuple(entry_of(Source, source) for source in values["sources"]),
+                "checksums": tuple(values["checksums"]),
+            },
+        )
+        for values in content["clips"]
+    )
+    shards = tuple(entry_of(ShardEntry, values) for values in content["shards"])
+    libraries = dict(content["libraries"])
+    refuse_contradictions(spec, shards, clips)
+    return Index(folder, spec, shards, clips, libraries)
 
 
 def find_cache(root: Path) -> Index:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import shards
+from pipeline import contents, rows
 from pipeline.catalog import Catalog, Clip
 from pipeline.index import ClipEntry, Index, ShardEntry, Source
+from pipeline.spec import FeatureSpec
 
 CLIPS_PER_SHARD = 500
 """An actor with more clips gets several shards, so that an interruption costs at most one."""
@@ -28,12 +30,15 @@ class ShardPlan:
         What is known already, by clip id: rows on disk, or a file known to be unreadable.
     stands
         The file on disk, if it is already as it should be.
+    old
+        The file on disk, as it should be or not; settled rows are copied from it.
     """
 
     file: str
     clips: tuple[Clip, ...]
     settled: dict[str, ClipEntry]
     stands: ShardEntry | None
+    old: ShardEntry | None
 
     @property
     def missing(self) -> tuple[Clip, ...]:
@@ -47,7 +52,9 @@ class ShardPlan:
         return not self.missing and (self.stands is not None or unreadable)
 
 
-def plan_shards(catalog: Catalog, known: Index) -> list[ShardPlan]:
+def plan_shards(
+    catalog: Catalog, known: Index, distrusted: Collection[str] = ()
+) -> list[ShardPlan]:
     """Decide which clips go into which shard, and which of them need no extraction.
 
     Parameters
@@ -56,6 +63,8 @@ def plan_shards(catalog: Catalog, known: Index) -> list[ShardPlan]:
         The clips as they should be.
     known
         The cache as it is.
+    distrusted
+        Shards that do not stand although they hold the right clips: they are damaged.
 
     Returns
     -------
@@ -81,8 +90,22 @@ def plan_shards(catalog: Catalog, known: Index) -> list[ShardPlan]:
         complete = len(settled) == len(clips)
         readable = [clip for clip, entry in settled.items() if not entry.reason]
         stands = complete and bool(readable) and readable == on_disk.get(file)
-        plans.append(ShardPlan(file, clips, settled, shard_entries[file] if stands else None))
+        old = shard_entries.get(file)
+        stands = stands and file not in distrusted
+        plans.append(ShardPlan(file, clips, settled, old if stands else None, old))
     return plans
+
+
+def forget_damage(plan: ShardPlan, folder: Path, spec: FeatureSpec) -> ShardPlan:
+    """Read the rows that would be copied from a shard; those of a damaged clip are not settled."""
+    if plan.is_done:
+        return plan
+    settled = {
+        clip: entry
+        for clip, entry in plan.settled.items()
+        if entry.reason or rows.is_intact(folder, plan.old, entry, spec)
+    }
+    return dataclasses.replace(plan, settled=settled)
 
 
 def shard_members(catalog: Catalog) -> dict[str, tuple[Clip, ...]]:
@@ -107,7 +130,8 @@ def unchanged_sources(
         try:
             state = path.stat()
             same = state.st_size == source.bytes and (
-                state.st_mtime_ns == source.modified_ns or shards.file_sha256(path) == source.sha256
+                state.st_mtime_ns == source.modified_ns
+                or contents.file_sha256(path) == source.sha256
             )
         except OSError:
             return None

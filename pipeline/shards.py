@@ -1,43 +1,30 @@
-"""The shard format, version 1: one HDF5 file of rows for each actor. Writer and reader."""
+"""The shard format, version 2: one HDF5 file of rows for each actor, written here.
+
+Read by :mod:`pipeline.contents`, and row by row by :mod:`pipeline.rows`.
+
+``/mfcc`` and, after it, ``/frames`` are contiguous; ``/label``, ``/clip``, ``/variant``,
+``/face_found`` and ``/sources`` say what a row is. ``/checksum``, uint32, is the CRC-32 of the
+row: of the JSON ``[actor, label, clip, variant, face_found, sources]``, then of the bytes of its
+MFCC, then of those of its frames. A clip's rows follow each other, the clean one first, then the
+variants of the spec. Attributes: ``format_version``, ``digest``, ``spec``, ``actor``.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import errno
-import hashlib
-import json
 import os
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from pipeline import rows
 from pipeline.catalog import Clip
-from pipeline.errors import InputError
+from pipeline.contents import COLUMN_TYPES, describe_shard
 from pipeline.features import Features, Row
-from pipeline.index import (
-    FORMAT_VERSION,
-    PARTIAL_SUFFIX,
-    ClipEntry,
-    Index,
-    ShardEntry,
-    Source,
-    read_index,
-)
-from pipeline.spec import EMOTIONS, FeatureSpec
-
-UNKNOWN_TIME = -1
-TEXT = h5py.string_dtype("utf-8")
-COLUMN_TYPES = {
-    "label": np.int64,
-    "clip": TEXT,
-    "variant": TEXT,
-    "face_found": np.bool_,
-    "sources": TEXT,
-}
-"""One value a row beside the tensors, in the order :meth:`ShardWriter.append` gives them."""
-
-HASH_BLOCK_BYTES = 1 << 20
+from pipeline.index import FORMAT_VERSION, PARTIAL_SUFFIX, ClipEntry, ShardEntry, Source
+from pipeline.spec import FeatureSpec
 
 
 class ShardWriter:
@@ -101,15 +88,24 @@ class ShardWriter:
         file.attrs["actor"] = self.actor
         return file
 
-    def append(self, clip: Clip, sources: tuple[Source, ...], rows: list[Row]) -> None:
-        """Add the rows of one clip."""
-        contents = json.dumps([[source.path, source.bytes, source.sha256] for source in sources])
-        for row in rows:
-            self.file["mfcc"][self.rows] = row.features.mfcc
-            self.file["frames"][self.rows] = row.features.frames
-            values = (clip.label, clip.id, row.variant, row.face_found, contents)
+    def append(
+        self, clip: Clip, sources: tuple[Source, ...], features: list[Row]
+    ) -> tuple[int, ...]:
+        """Add the rows of one clip and return their checksums."""
+        contents = rows.sources_text(sources)
+        checksums = []
+        for row in features:
+            mfcc, frames = map(np.ascontiguousarray, row.features)
+            identity = rows.identity(
+                clip.actor, clip.label, clip.id, row.variant, row.face_found, contents
+            )
+            checksums.append(rows.checksum(identity, mfcc, frames))
+            self.file["mfcc"][self.rows] = mfcc
+            self.file["frames"][self.rows] = frames
+            values = (clip.label, clip.id, row.variant, row.face_found, contents, checksums[-1])
             for column, value in zip(self.columns.values(), values, strict=True):
                 column.append(value)
+        return tuple(checksums)
 
     def finish(self) -> ShardEntry:
         """Write the small columns, check the file, and rename it."""
@@ -119,7 +115,8 @@ class ShardWriter:
             self.file.create_dataset(name, data=self.columns[name], dtype=kind)
         self.file.close()
         entry, clips = describe_shard(self.partial, self.spec)
-        if entry.rows != self.rows or clips[-1].clip != self.columns["clip"][-1]:
+        kept = [number for clip in clips for number in clip.checksums]
+        if entry.rows != self.rows or kept != self.columns["checksum"]:
             raise OSError(errno.EIO, "the file does not read back as written", str(self.partial))
         os.replace(self.partial, self.path)
         return dataclasses.replace(entry, file=self.path.name)
@@ -137,129 +134,15 @@ class ShardWriter:
         roomy.unlink()
 
 
-def open_shard(path: Path, spec: FeatureSpec | None = None) -> h5py.File:
-    """Open a shard for reading, refusing what this code did not write.
-
-    Parameters
-    ----------
-    path
-        A shard.
-    spec
-        What its rows have to mean; None accepts any spec.
+def read_rows(folder: Path, shard: ShardEntry, clip: ClipEntry, spec: FeatureSpec) -> list[Row]:
+    """Read the rows of one clip back, as they were extracted.
 
     Raises
     ------
     InputError
-        If it is not HDF5, of another format version, or of another spec.
+        If a row is not what was written; the message names file, row and clip.
     """
-    try:
-        file = h5py.File(path, "r")
-    except FileNotFoundError as error:
-        raise InputError(
-            f"expected a shard at {path}, got nothing; run 'make features' again"
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"expected an HDF5 shard at {path}, got: {error}; "
-            "remove it and run 'make features' again"
-        ) from error
-    version, digest = file.attrs.get("format_version"), file.attrs.get("digest")
-    if version != FORMAT_VERSION:
-        file.close()
-        raise InputError(
-            f"expected shard format {FORMAT_VERSION} in {path}, got {version}; "
-            "remove its folder and run 'make features' again"
-        )
-    if spec is not None and digest != spec.digest:
-        file.close()
-        raise InputError(
-            f"expected features of spec {spec.digest} in {path}, got {digest}; "
-            "remove its folder and run 'make features' again"
-        )
-    return file
-
-
-def describe_shard(path: Path, spec: FeatureSpec) -> tuple[ShardEntry, list[ClipEntry]]:
-    """Read what a shard says of itself, as the index would record it.
-
-    Raises
-    ------
-    InputError
-        If it is not a complete shard of this spec.
-    """
-    with open_shard(path, spec) as file:
-        try:
-            columns = {
-                name: (file[name].asstr() if kind is TEXT else file[name])[:].tolist()
-                for name, kind in COLUMN_TYPES.items()
-            }
-            actor, rows = int(file.attrs["actor"]), len(file["frames"])
-            sources = [
-                tuple(Source(*values, modified_ns=UNKNOWN_TIME) for values in json.loads(text))
-                for text in columns["sources"]
-            ]
-        except (KeyError, ValueError, TypeError, OSError) as error:
-            raise InputError(
-                f"expected a complete shard in {path}, got: {error}; "
-                "remove it and run 'make features' again"
-            ) from error
-    clips = {
-        clip: ClipEntry(clip, actor, EMOTIONS[label], made_from, path.name, face_found)
-        for clip, label, made_from, face_found in zip(
-            columns["clip"], columns["label"], sources, columns["face_found"], strict=True
-        )
-    }
-    entry = ShardEntry(path.name, actor, rows, path.stat().st_size, file_sha256(path))
-    return entry, list(clips.values())
-
-
-def survey(folder: Path, spec: FeatureSpec) -> Index:
-    """Say what a cache folder holds, finished or not.
-
-    What ``index.json`` says is taken for shards that still have the recorded size; every other
-    shard is asked itself, and passed over if it is not a complete one of this spec.
-    """
-    try:
-        recorded = read_index(folder)
-    except InputError:
-        recorded = None
-    if recorded is None or recorded.spec != spec:
-        recorded = Index(folder, spec, (), (), {})
-    known = {shard.file: shard for shard in recorded.shards}
-    shards: list[ShardEntry] = []
-    clips = [entry for entry in recorded.clips if entry.shard is None]
-    for path in sorted(folder.glob("*.h5")):
-        if path.name in known and path.stat().st_size == known[path.name].bytes:
-            shards.append(known[path.name])
-            clips += [entry for entry in recorded.clips if entry.shard == path.name]
-            continue
-        try:
-            shard, held = describe_shard(path, spec)
-        except InputError:
-            continue
-        shards.append(shard)
-        clips += held
-    by_actor = sorted(clips, key=lambda entry: (entry.actor, entry.clip))
-    return Index(folder, spec, tuple(shards), tuple(by_actor), recorded.libraries)
-
-
-def read_rows(file: h5py.File, clip: str) -> list[Row]:
-    """Read the rows of one clip back from an open shard."""
-    rows = np.flatnonzero(file["clip"].asstr()[:] == clip)
     return [
-        Row(
-            file["variant"].asstr()[row],
-            Features(file["mfcc"][row], file["frames"][row]),
-            bool(file["face_found"][row]),
-        )
-        for row in rows
+        Row(row.variant, Features(row.mfcc, row.frames), clip.face_found)
+        for row in rows.read_clip(folder, shard, clip, spec)
     ]
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(HASH_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

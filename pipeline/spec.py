@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
@@ -14,6 +15,9 @@ CLEAN = "clean"
 """Name of the unaugmented variant, the only one that validation, test and inference see."""
 
 VARIANT_KINDS = ("pitch", "stretch", "noise")
+
+LARGEST_NUMBER = 1e9
+"""No setting read from a file may reach this: a damaged one would ask for absurd memory."""
 
 
 def variant_names(count: int) -> tuple[str, ...]:
@@ -120,10 +124,24 @@ class FeatureSpec:
         return (self.frame_count, self.frame_size_px, self.frame_size_px, 3)
 
     @property
+    def mfcc_bytes(self) -> int:
+        """Bytes of one cached MFCC image, float32."""
+        return 4 * math.prod(self.mfcc_shape)
+
+    @property
+    def frames_bytes(self) -> int:
+        """Bytes of one cached frame tensor, uint8."""
+        return math.prod(self.frames_shape)
+
+    @property
     def row_bytes(self) -> int:
         """Bytes that one row's tensors take in a shard."""
-        mfcc_bytes = 4 * self.mfcc_count * self.mfcc_columns
-        return mfcc_bytes + 3 * self.frame_count * self.frame_size_px**2
+        return self.mfcc_bytes + self.frames_bytes
+
+    @property
+    def row_names(self) -> tuple[str, ...]:
+        """Variants of each clip in the order of its rows, the clean one first."""
+        return (CLEAN, *self.variants)
 
     @property
     def digest(self) -> str:
@@ -141,7 +159,8 @@ class FeatureSpec:
         Raises
         ------
         ValueError
-            If the text does not hold exactly this version's fields, each of its own type.
+            If the text does not hold exactly this version's fields, each of its own type, with
+            numbers above 0 (the seed may be 0).
         """
         values = json.loads(text)
         fields = {field.name: field.default for field in dataclasses.fields(cls)}
@@ -153,10 +172,15 @@ class FeatureSpec:
                 f"expected the fields of this version's spec, got {len(missing)} missing "
                 f"{sorted(missing)[:3]} and {len(unknown)} unknown {sorted(unknown)[:3]}"
             )
-        values["variants"] = tuple(values["variants"])
+        if isinstance(values["variants"], list):
+            values["variants"] = tuple(values["variants"])
         for name, default in fields.items():
-            if not isinstance(values[name], type(default)):
-                raise ValueError(
-                    f"expected {type(default).__name__} for {name}, got {values[name]!r}"
-                )
+            value, kind = values[name], type(default)
+            if type(value) is not kind:
+                raise ValueError(f"expected {kind.__name__} for {name}, got {value!r}")
+            if kind is tuple and not all(type(variant) is str for variant in value):
+                raise ValueError(f"expected names for {name}, got {value!r}")
+            is_seed_zero = name == "seed" and value == 0
+            if kind in (int, float) and not (0 < value < LARGEST_NUMBER or is_seed_zero):
+                raise ValueError(f"expected a number above 0 for {name}, got {value!r}")
         return cls(**values)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import write_take, write_video, write_wav
 
-from pipeline import build, catalog, decode, features, index, plan, shards
+from pipeline import build, catalog, contents, decode, features, index, plan, shards
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
 
@@ -65,8 +65,9 @@ def test_a_shard_holds_one_actor_and_says_what_it_is(cache, spec):
         assert file["variant"].asstr()[:].tolist() == ["clean", "pitch"] * 4
         assert {clip[-2:] for clip in file["clip"].asstr()} == {"03"}
         assert file["face_found"].shape == (8,)
+        assert file["checksum"].shape == (8,) and file["checksum"].dtype == np.uint32
         assert dict(file.attrs) == {
-            "format_version": 1,
+            "format_version": 2,
             "digest": spec.digest,
             "spec": spec.to_json(),
             "actor": 3,
@@ -269,14 +270,16 @@ def test_sound_of_the_video_is_used_without_a_wav(tmp_path, spec):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"format_version": 2}, "expected cache format 1"),
+        ({"format_version": 1}, "expected cache format 2"),
         ({"spec": {}}, "fields of this version's spec"),
         ({"clips": [{}]}, "expected an index of this version"),
     ],
 )
 def test_foreign_indexes_are_refused(made, spec, change, said):
     path = made / spec.digest / "index.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    content = json.loads(path.read_text()) | change
+    sha256 = index.content_sha256({k: v for k, v in content.items() if k != "sha256"})
+    path.write_text(json.dumps(content | {"sha256": sha256}))
     with pytest.raises(InputError, match=said):
         index.find_cache(made)
 
@@ -284,15 +287,15 @@ def test_foreign_indexes_are_refused(made, spec, change, said):
 def test_foreign_shards_are_refused(made, spec, tmp_path):
     path = made / spec.digest / "actor-01.h5"
     with pytest.raises(InputError, match="expected features of spec"):
-        shards.open_shard(path, FeatureSpec())
+        contents.open_shard(path, FeatureSpec())
     with h5py.File(path, "r+") as file:
         file.attrs["format_version"] = 9
-    with pytest.raises(InputError, match="expected shard format 1"):
-        shards.open_shard(path, spec)
+    with pytest.raises(InputError, match="expected shard format 2"):
+        contents.open_shard(path, spec)
     with pytest.raises(InputError, match="expected an HDF5 shard"):
-        shards.open_shard(made / spec.digest / "index.json", spec)
+        contents.open_shard(made / spec.digest / "index.json", spec)
     with pytest.raises(InputError, match="got nothing"):
-        shards.open_shard(tmp_path / "none.h5", spec)
+        contents.open_shard(tmp_path / "none.h5", spec)
 
 
 def test_which_cache_is_meant(cache, raw, spec, tmp_path):

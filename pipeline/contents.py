@@ -1,0 +1,220 @@
+"""What the shards on disk say of themselves: the reader of :mod:`pipeline.shards`' format."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from pipeline import rows
+from pipeline.entries import ClipEntry, ShardEntry, Source
+from pipeline.errors import InputError
+from pipeline.index import FORMAT_VERSION, Index, read_index
+from pipeline.spec import EMOTIONS, FeatureSpec
+
+UNKNOWN_TIME = -1
+MAKE_AGAIN = "run 'make features' again, it makes the shard anew"
+TEXT = h5py.string_dtype("utf-8")
+COLUMN_TYPES = {
+    "label": np.int64,
+    "clip": TEXT,
+    "variant": TEXT,
+    "face_found": np.bool_,
+    "sources": TEXT,
+    "checksum": np.uint32,
+}
+"""One value a row beside the tensors, in the order :meth:`ShardWriter.append` gives them."""
+
+HASH_BLOCK_BYTES = 1 << 20
+
+DAMAGE_ERRORS = (
+    OSError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+)
+"""What h5py raises where bytes of a file's structure are not what they were."""
+
+
+def open_shard(path: Path, spec: FeatureSpec | None = None) -> h5py.File:
+    """Open a shard for reading, refusing what this code did not write.
+
+    Parameters
+    ----------
+    path
+        A shard.
+    spec
+        What its rows have to mean; None accepts any spec.
+
+    Raises
+    ------
+    InputError
+        If it is not HDF5, of another format version, or of another spec.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except FileNotFoundError as error:
+        raise InputError(
+            f"expected a shard at {path}, got nothing; run 'make features' again"
+        ) from error
+    except DAMAGE_ERRORS as error:
+        raise InputError(f"expected an HDF5 shard at {path}, got: {error}; {MAKE_AGAIN}") from error
+    try:
+        attributes = {name: file.attrs[name] for name in ("format_version", "digest", "spec")}
+        version, digest = int(attributes["format_version"]), str(attributes["digest"])
+    except DAMAGE_ERRORS as error:
+        file.close()
+        raise InputError(f"expected a shard in {path}, got: {error}; {MAKE_AGAIN}") from error
+    if version != FORMAT_VERSION:
+        file.close()
+        raise InputError(
+            f"expected shard format {FORMAT_VERSION} in {path}, got {version}; "
+            "run 'make features' again"
+        )
+    if spec is not None and (digest, attributes["spec"]) != (spec.digest, spec.to_json()):
+        file.close()
+        raise InputError(
+            f"expected features of spec {spec.digest} in {path}, got {digest}; "
+            "remove its folder and run 'make features' again"
+        )
+    return file
+
+
+def describe_shard(path: Path, spec: FeatureSpec) -> tuple[ShardEntry, list[ClipEntry]]:
+    """Read what a shard says of itself, as the index would record it, and check every row.
+
+    Returns
+    -------
+    entry : ShardEntry
+    clips : list of ClipEntry
+        Those whose rows all are what was written.
+
+    Raises
+    ------
+    InputError
+        If it is not a complete shard of this spec.
+    """
+    with open_shard(path, spec) as file:
+        try:
+            entry, columns = read_layout(file, path, spec)
+        except DAMAGE_ERRORS as error:
+            raise InputError(
+                f"expected a complete shard in {path}, got: {error}; {MAKE_AGAIN}"
+            ) from error
+    clips = []
+    for first in range(0, entry.rows, len(spec.row_names)):
+        group = {
+            name: column[first : first + len(spec.row_names)] for name, column in columns.items()
+        }
+        clip = clip_of_rows(entry, first, group, spec)
+        if clip and rows.is_intact(path.parent, entry, clip, spec):
+            clips.append(clip)
+    return entry, clips
+
+
+def read_layout(
+    file: h5py.File, path: Path, spec: FeatureSpec
+) -> tuple[ShardEntry, dict[str, list]]:
+    """Read where a shard's tensors lie, and its columns.
+
+    Raises
+    ------
+    ValueError
+        If they are not those of a shard; and whatever else h5py raises on damaged files.
+    """
+    mfcc, frames, size = file["mfcc"], file["frames"], path.stat().st_size
+    count = len(frames)
+    shapes = {"mfcc": (np.float32, spec.mfcc_shape), "frames": (np.uint8, spec.frames_shape)}
+    shapes |= {name: (kind, ()) for name, kind in COLUMN_TYPES.items()}
+    for name, (kind, shape) in shapes.items():
+        # Before anything is read: a damaged shape asks for absurd memory.
+        if file[name].shape != (count, *shape) or file[name].dtype != kind:
+            raise ValueError(f"{file[name].shape} {file[name].dtype} in /{name}")
+    offsets = mfcc.id.get_offset(), frames.id.get_offset()
+    if None in offsets:
+        raise ValueError("tensors in chunks")
+    ends = offsets[0] + mfcc.nbytes, offsets[1] + frames.nbytes
+    if not (
+        count and ends[0] <= offsets[1] and ends[1] <= size and count % len(spec.row_names) == 0
+    ):
+        raise ValueError(f"{count} rows that end at byte {ends[1]} of {size}")
+    columns = {
+        name: (file[name].asstr() if kind is TEXT else file[name])[:].tolist()
+        for name, kind in COLUMN_TYPES.items()
+    }
+    actor = int(file.attrs["actor"])
+    return ShardEntry(path.name, actor, count, size, file_sha256(path), *offsets), columns
+
+
+def clip_of_rows(
+    shard: ShardEntry, first: int, columns: dict[str, list], spec: FeatureSpec
+) -> ClipEntry | None:
+    """Make the entry of a clip from the columns of its rows; None if they contradict it."""
+    shared = ("label", "clip", "face_found", "sources")
+    label, clip, face_found, text = (columns[name][0] for name in shared)
+    alike = all(len(set(columns[name])) == 1 for name in shared)
+    if (
+        not alike
+        or tuple(columns["variant"]) != spec.row_names
+        or label not in range(len(EMOTIONS))
+    ):
+        return None
+    try:
+        sources = tuple(Source(*values, modified_ns=UNKNOWN_TIME) for values in json.loads(text))
+    except (ValueError, TypeError):
+        return None
+    return ClipEntry(
+        clip,
+        shard.actor,
+        EMOTIONS[label],
+        sources,
+        shard.file,
+        face_found,
+        row=first,
+        checksums=tuple(columns["checksum"]),
+    )
+
+
+def survey(folder: Path, spec: FeatureSpec) -> Index:
+    """Say what a cache folder holds, finished or not.
+
+    What ``index.json`` says is taken for shards that still have the recorded size; every other
+    shard is asked itself, and passed over if it is not a complete one of this spec.
+    """
+    try:
+        recorded = read_index(folder)
+    except InputError:
+        recorded = None
+    if recorded is None or recorded.spec != spec:
+        recorded = Index(folder, spec, (), (), {})
+    known = {shard.file: shard for shard in recorded.shards}
+    shards: list[ShardEntry] = []
+    clips = [entry for entry in recorded.clips if entry.shard is None]
+    for path in sorted(folder.glob("*.h5")):
+        if path.name in known and path.stat().st_size == known[path.name].bytes:
+            shards.append(known[path.name])
+            clips += [entry for entry in recorded.clips if entry.shard == path.name]
+            continue
+        try:
+            shard, held = describe_shard(path, spec)
+        except InputError:
+            continue
+        shards.append(shard)
+        clips += held
+    by_actor = sorted(clips, key=lambda entry: (entry.actor, entry.clip))
+    return Index(folder, spec, tuple(shards), tuple(by_actor), recorded.libraries)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
