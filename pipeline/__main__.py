@@ -1,13 +1,14 @@
-"""Command line of the pipeline: ``python -m pipeline features|list|sample``."""
+"""Command line of the pipeline: ``python -m pipeline features|verify|prune|list|sample``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
-from pipeline import build, catalog
+from pipeline import build, catalog, repair, verify
 from pipeline.errors import InputError, run
 from pipeline.spec import EMOTIONS, FeatureSpec, variant_names
 
@@ -55,6 +56,23 @@ def parser() -> argparse.ArgumentParser:
         "--skip-bad", action="store_true", help="exit 0 although some clips could not be read"
     )
     features.set_defaults(run=run_features)
+
+    check = commands.add_parser("verify", help="read a cache and name what is damaged", **shown)
+    add_raw(check)
+    check.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("data/cache"),
+        metavar="DIR",
+        help="one cache, or a folder of caches: all of them",
+    )
+    check.add_argument(
+        "--repair", action="store_true", help="make damaged clips again from the raw folder"
+    )
+    check.add_argument(
+        "--jobs", type=int, default=-1, metavar="N", help="worker processes, -1 for one a core"
+    )
+    check.set_defaults(run=run_verify)
 
     listing = commands.add_parser("list", help="print what the raw folder holds", **shown)
     add_raw(listing)
@@ -132,6 +150,44 @@ def run_features(arguments: argparse.Namespace) -> int:
         print(f"left out: {entry.clip}: {entry.reason}", file=sys.stderr)
     bad = len(done.failed) + len(found.misplaced)
     return 1 if bad and not arguments.skip_bad else 0
+
+
+def run_verify(arguments: argparse.Namespace) -> int:
+    """Name every fault of the caches, repair them if asked, and say what was done."""
+    if arguments.jobs == 0:
+        raise InputError("expected a number of jobs other than 0, got 0; -1 uses every core")
+    started = time.monotonic()
+    reports = [verify.check_cache(folder) for folder in verify.caches(arguments.cache)]
+    seconds = time.monotonic() - started
+    for report in reports:
+        for fault in report.faults:
+            print(f"fault: {report.folder / str(fault)}", file=sys.stderr)
+        print(
+            f"{report.folder}: {report.rows} rows, {report.bytes / 2**30:.2f} GiB, "
+            f"{len(report.faults) or 'no'} fault{'' if len(report.faults) == 1 else 's'}"
+        )
+    print(f"{sum(report.bytes for report in reports) / seconds / 1e9:.2f} GB/s, {seconds:.1f} s")
+    damaged = [report for report in reports if report.faults]
+    if damaged and arguments.repair:
+        found = scan(arguments)
+        return max(run_repair(report, found, arguments.jobs) for report in damaged)
+    return 1 if damaged else 0
+
+
+def run_repair(report: verify.Report, found: catalog.Catalog, jobs: int) -> int:
+    """Make the damaged parts of one cache again and read it once more."""
+    wanted = repair.to_repair(report, found)
+    done = build.build(wanted, report.folder.parent, report.spec, jobs, distrusted=report.files)
+    left = verify.check_cache(report.folder).faults
+    for fault in left:
+        print(f"fault: {report.folder / str(fault)}", file=sys.stderr)
+    for entry in done.failed:
+        print(f"left out: {entry.clip}: {entry.reason}", file=sys.stderr)
+    print(
+        f"{report.folder}: repaired {', '.join(sorted(report.files))}; {done.extracted} clips "
+        f"extracted again, the other rows copied; {len(left) or 'no'} faults left"
+    )
+    return 1 if left or done.failed else 0
 
 
 def print_aside(found: catalog.Catalog) -> None:

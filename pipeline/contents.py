@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pipeline import rows
+from pipeline import checksums
 from pipeline.entries import ClipEntry, ShardEntry, Source
 from pipeline.errors import InputError
 from pipeline.index import FORMAT_VERSION, Index, read_index
@@ -100,6 +101,28 @@ def describe_shard(path: Path, spec: FeatureSpec) -> tuple[ShardEntry, list[Clip
     InputError
         If it is not a complete shard of this spec.
     """
+    entry, stated = read_statement(path, spec)
+    clips = [
+        clip for clip in stated if clip and checksums.is_intact(path.parent, entry, clip, spec)
+    ]
+    return dataclasses.replace(entry, sha256=file_sha256(path)), clips
+
+
+def read_statement(path: Path, spec: FeatureSpec) -> tuple[ShardEntry, list[ClipEntry | None]]:
+    """Read what a shard says of itself, without its tensors.
+
+    Returns
+    -------
+    entry : ShardEntry
+        With an empty ``sha256``.
+    clips : list of ClipEntry or None
+        In the order of the rows; None where columns contradict each other.
+
+    Raises
+    ------
+    InputError
+        If it is not a complete shard of this spec.
+    """
     with open_shard(path, spec) as file:
         try:
             entry, columns = read_layout(file, path, spec)
@@ -107,15 +130,14 @@ def describe_shard(path: Path, spec: FeatureSpec) -> tuple[ShardEntry, list[Clip
             raise InputError(
                 f"expected a complete shard in {path}, got: {error}; {MAKE_AGAIN}"
             ) from error
-    clips = []
-    for first in range(0, entry.rows, len(spec.row_names)):
-        group = {
-            name: column[first : first + len(spec.row_names)] for name, column in columns.items()
-        }
-        clip = clip_of_rows(entry, first, group, spec)
-        if clip and rows.is_intact(path.parent, entry, clip, spec):
-            clips.append(clip)
-    return entry, clips
+    step = len(spec.row_names)
+    groups = [
+        {name: column[first : first + step] for name, column in columns.items()}
+        for first in range(0, entry.rows, step)
+    ]
+    return entry, [
+        clip_of_rows(entry, number * step, group, spec) for number, group in enumerate(groups)
+    ]
 
 
 def read_layout(
@@ -149,7 +171,7 @@ def read_layout(
         for name, kind in COLUMN_TYPES.items()
     }
     actor = int(file.attrs["actor"])
-    return ShardEntry(path.name, actor, count, size, file_sha256(path), *offsets), columns
+    return ShardEntry(path.name, actor, count, size, "", *offsets), columns
 
 
 def clip_of_rows(

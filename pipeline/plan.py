@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import contents, rows
+from pipeline import checksums, contents
 from pipeline.catalog import Catalog, Clip
 from pipeline.index import ClipEntry, Index, ShardEntry, Source
 from pipeline.spec import FeatureSpec
@@ -103,7 +103,7 @@ def forget_damage(plan: ShardPlan, folder: Path, spec: FeatureSpec) -> ShardPlan
     settled = {
         clip: entry
         for clip, entry in plan.settled.items()
-        if entry.reason or rows.is_intact(folder, plan.old, entry, spec)
+        if entry.reason or checksums.is_intact(folder, plan.old, entry, spec)
     }
     return dataclasses.replace(plan, settled=settled)
 

@@ -1,6 +1,6 @@
 """The shard format, version 2: one HDF5 file of rows for each actor, written here.
 
-Read by :mod:`pipeline.contents`, and row by row by :mod:`pipeline.rows`.
+Read by :mod:`pipeline.contents`, and row by row by :mod:`pipeline.checksums`.
 
 ``/mfcc`` and, after it, ``/frames`` are contiguous; ``/label``, ``/clip``, ``/variant``,
 ``/face_found`` and ``/sources`` say what a row is. ``/checksum``, uint32, is the CRC-32 of the
@@ -19,7 +19,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pipeline import rows
+from pipeline import checksums
 from pipeline.catalog import Clip
 from pipeline.contents import COLUMN_TYPES, describe_shard
 from pipeline.features import Features, Row
@@ -92,20 +92,20 @@ class ShardWriter:
         self, clip: Clip, sources: tuple[Source, ...], features: list[Row]
     ) -> tuple[int, ...]:
         """Add the rows of one clip and return their checksums."""
-        contents = rows.sources_text(sources)
-        checksums = []
+        contents = checksums.sources_text(sources)
+        written = []
         for row in features:
             mfcc, frames = map(np.ascontiguousarray, row.features)
-            identity = rows.identity(
+            identity = checksums.of_identity(
                 clip.actor, clip.label, clip.id, row.variant, row.face_found, contents
             )
-            checksums.append(rows.checksum(identity, mfcc, frames))
+            written.append(checksums.of_row(identity, mfcc, frames))
             self.file["mfcc"][self.rows] = mfcc
             self.file["frames"][self.rows] = frames
-            values = (clip.label, clip.id, row.variant, row.face_found, contents, checksums[-1])
+            values = (clip.label, clip.id, row.variant, row.face_found, contents, written[-1])
             for column, value in zip(self.columns.values(), values, strict=True):
                 column.append(value)
-        return tuple(checksums)
+        return tuple(written)
 
     def finish(self) -> ShardEntry:
         """Write the small columns, check the file, and rename it."""
@@ -144,5 +144,5 @@ def read_rows(folder: Path, shard: ShardEntry, clip: ClipEntry, spec: FeatureSpe
     """
     return [
         Row(row.variant, Features(row.mfcc, row.frames), clip.face_found)
-        for row in rows.read_clip(folder, shard, clip, spec)
+        for row in checksums.read_clip(folder, shard, clip, spec)
     ]

@@ -184,7 +184,7 @@ def test_a_cut_shard_names_the_row(found, tmp_path):
     reader = table.RowReader(rows)
     with (tmp_path / "cut" / "actor-02.h5").open("r+b") as file:
         file.truncate(2_000_000)
-    with pytest.raises(InputError, match=r"bytes of row 6 in .*actor-02\.h5"):
+    with pytest.raises(InputError, match=r"row 6 of .*actor-02\.h5, clip 01-08-01-01-01-02"):
         reader.read(np.array([3]))
 
 

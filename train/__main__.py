@@ -7,7 +7,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from pipeline import index
+from pipeline import index, repair, verify
 from pipeline.errors import InputError, run
 from train import protocol, runtime
 
@@ -108,8 +108,24 @@ def add_places(command: argparse.ArgumentParser) -> None:
         help="folder of caches, or one cache",
     )
     command.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="read the whole cache first and do without its damaged clips",
+    )
+    command.add_argument(
         "--model", type=Path, default=Path("data/model"), metavar="DIR", help="folder of the model"
     )
+
+
+def open_cache(arguments: argparse.Namespace) -> index.Index:
+    """Open the cache that the arguments name, without its damaged clips if they ask for that."""
+    cache = index.find_cache(arguments.cache)
+    if not arguments.skip_bad:
+        return cache
+    faults = verify.check_shards(cache)
+    for fault in faults:
+        print(f"{'left out' if fault.clips else 'fault'}: {cache.folder / str(fault)}")
+    return repair.leave_out(cache, faults)
 
 
 def run_fit(arguments: argparse.Namespace) -> int:
@@ -120,7 +136,7 @@ def run_fit(arguments: argparse.Namespace) -> int:
                 f"expected {name.replace('_', ' ')} of at least 1, got "
                 f"{getattr(arguments, name)}; choose a larger one"
             )
-    cache = index.find_cache(arguments.cache)
+    cache = open_cache(arguments)
     split = protocol.split_actors(
         cache.actors,
         getattr(arguments, "test_actors", None),
@@ -153,7 +169,7 @@ def run_crossval(arguments: argparse.Namespace) -> int:
             f"expected at least 1 epoch and a number of jobs other than 0, got {arguments.epochs} "
             f"and {arguments.jobs}; choose others"
         )
-    cache = index.find_cache(arguments.cache)
+    cache = open_cache(arguments)
     splits = protocol.folds(arguments.protocol, cache.actors, arguments.present_only)
     from train import crossval
 
@@ -175,7 +191,7 @@ def run_crossval(arguments: argparse.Namespace) -> int:
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Test a trained model, write the report and print the table."""
-    cache = index.find_cache(arguments.cache)
+    cache = open_cache(arguments)
     runtime.start_tensorflow()
     from train import artefact, evaluate, table
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import re
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from pipeline.errors import InputError
 from train import views
 from train.table import BatchMemory, RowReader, Rows
 
@@ -87,6 +90,22 @@ def shuffled(
     # Numbers are shuffled, tensors read last: what waits in the queue is eight bytes a row.
     epochs = tf.data.Dataset.range(first_epoch, MAX_EPOCHS).flat_map(epoch_batches)
     return epochs.map(load, num_parallel_calls=READERS).prefetch(PREFETCHED_BATCHES)
+
+
+@contextlib.contextmanager
+def input_errors() -> Iterator[None]:
+    """Raise an InputError of the loader as what it is.
+
+    TensorFlow turns whatever happens in its threads into an error of its own, whose text holds
+    ours.
+    """
+    try:
+        yield
+    except tf.errors.UnknownError as error:
+        ours = re.search(r"InputError: (.+)\nTraceback", error.message)
+        if ours is None:
+            raise
+        raise InputError(ours[1]) from None
 
 
 def steps_per_epoch(rows: Rows, batch_size: int) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
 from pipeline.spec import EMOTIONS
-from train.dataset import HEADS, in_order
+from train.dataset import HEADS, in_order, input_errors
 from train.table import Rows
 
 LABELS = tuple(range(len(EMOTIONS)))
@@ -20,7 +20,8 @@ LABELS = tuple(range(len(EMOTIONS)))
 
 def predict(model: keras.Model, rows: Rows, batch_size: int = 32) -> dict[str, NDArray[np.float32]]:
     """Probabilities of each head for each row, shape (rows, 8), in the order of the table."""
-    return model.predict(in_order(rows, batch_size), verbose=0)
+    with input_errors():
+        return model.predict(in_order(rows, batch_size), verbose=0)
 
 
 def metrics(rows: Rows, probabilities: dict[str, NDArray[np.float32]]) -> dict:

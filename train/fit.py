@@ -126,17 +126,22 @@ def fit(
         first_epoch = state.epoch
 
     steps = dataset.steps_per_epoch(training, settings.batch_size)
-    network.fit(
-        dataset.shuffled(training, settings.batch_size, settings.seed, mean, first_epoch),
-        validation_data=dataset.in_order(validation, settings.batch_size),
-        epochs=settings.epochs,
-        initial_epoch=first_epoch,
-        steps_per_epoch=steps,
-        callbacks=callbacks(work, settings, started_with, steps, state)
-        + ([Progress(settings.epochs, steps, first_epoch)] if progress else []),
-        shuffle=False,
-        verbose=0,
-    )
+    bar = [Progress(settings.epochs, steps, first_epoch)] if progress else []
+    try:
+        with dataset.input_errors():
+            network.fit(
+                dataset.shuffled(training, settings.batch_size, settings.seed, mean, first_epoch),
+                validation_data=dataset.in_order(validation, settings.batch_size),
+                epochs=settings.epochs,
+                initial_epoch=first_epoch,
+                steps_per_epoch=steps,
+                callbacks=callbacks(work, settings, started_with, steps, state) + bar,
+                shuffle=False,
+                verbose=0,
+            )
+    finally:
+        for shown in bar:
+            shown.bar.close()
     network.load_weights(work / BEST_NAME)
 
     probabilities = evaluate.predict(network, test)

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import shards
+from pipeline import checksums
 from pipeline.errors import InputError
 from pipeline.index import Index
-from pipeline.spec import CLEAN, FeatureSpec
+from pipeline.spec import EMOTIONS, FeatureSpec
 
 ALIGNMENT_BYTES = 64
 """What Eigen asks of a tensor's address on processors with AVX-512, and enough for all others."""
@@ -34,6 +34,8 @@ class Rows:
         Shapes of the tensors.
     shards
         Files the rows lie in.
+    offsets
+        Bytes before the MFCCs and before the frames of each file.
     shard, row
         Place of each row: number in ``shards`` and position in the file.
     label, actor
@@ -42,10 +44,13 @@ class Rows:
         Where it came from.
     face_found
         Whether its window shows a face.
+    identity, checksum
+        CRC-32 of what each row is, and of the whole row, see :func:`pipeline.checksums.of_row`.
     """
 
     spec: FeatureSpec
     shards: tuple[Path, ...]
+    offsets: tuple[tuple[int, int], ...]
     shard: NDArray[np.int64]
     row: NDArray[np.int64]
     label: NDArray[np.int64]
@@ -53,13 +58,15 @@ class Rows:
     clip: NDArray[np.str_]
     variant: NDArray[np.str_]
     face_found: NDArray[np.bool_]
+    identity: NDArray[np.int64]
+    checksum: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.row)
 
 
 def select_rows(index: Index, actors: Sequence[int], variants: bool = False) -> Rows:
-    """List the rows of some actors.
+    """List the rows of some actors, as the index has them; no shard is opened.
 
     Parameters
     ----------
@@ -77,38 +84,61 @@ def select_rows(index: Index, actors: Sequence[int], variants: bool = False) -> 
     Raises
     ------
     InputError
-        If a shard is missing or foreign, or an actor has no rows.
+        If a shard is missing or has another size, or an actor has no rows.
     """
     if missing := sorted(set(actors) - set(index.actors)):
         raise InputError(
             f"expected actors out of {index.actors} in {index.folder}, got "
             f"{missing}; name others or extract theirs"
         )
-    paths, columns = [], []
-    for entry in index.shards:
-        if entry.actor not in actors:
-            continue
-        path = index.folder / entry.file
-        with shards.open_shard(path, index.spec) as file:
-            variant = file["variant"].asstr()[:].astype(str)
-            wanted = np.flatnonzero(np.ones_like(variant, bool) if variants else variant == CLEAN)
-            columns.append(
-                (
-                    np.full(len(wanted), len(paths)),
-                    wanted,
-                    file["label"][:][wanted],
-                    np.full(len(wanted), entry.actor),
-                    file["clip"].asstr()[:].astype(str)[wanted],
-                    variant[wanted],
-                    file["face_found"][:][wanted],
-                )
-            )
-        paths.append(path)
-    return Rows(index.spec, tuple(paths), *map(np.concatenate, zip(*columns, strict=True)))
+    names = index.spec.row_names if variants else index.spec.row_names[:1]
+    chosen = [entry for entry in index.shards if entry.actor in actors]
+    number = {entry.file: place for place, entry in enumerate(chosen)}
+    for entry in chosen:
+        refuse_other_size(index.folder / entry.file, entry.bytes)
+    clips = sorted(
+        (clip for clip in index.clips if clip.shard in number),
+        key=lambda clip: (number[clip.shard], clip.row),
+    )
+    columns = [
+        (
+            number[clip.shard],
+            clip.row + place,
+            EMOTIONS.index(clip.emotion),
+            clip.actor,
+            clip.clip,
+            name,
+            clip.face_found,
+            identity,
+            checksum,
+        )
+        for clip in clips
+        for place, (name, identity, checksum) in enumerate(
+            zip(names, checksums.of_clip(clip, index.spec), clip.checksums, strict=False)
+        )
+    ]
+    return Rows(
+        index.spec,
+        tuple(index.folder / entry.file for entry in chosen),
+        tuple((entry.mfcc_offset, entry.frames_offset) for entry in chosen),
+        *(np.array(column) for column in zip(*columns, strict=True)),
+    )
+
+
+def refuse_other_size(path: Path, size: int) -> None:
+    """Raise unless a shard is there and as long as it was written."""
+    got = f"{path.stat().st_size} bytes" if path.is_file() else "nothing"
+    if got != f"{size} bytes":
+        raise InputError(
+            f"expected a shard of {size} bytes at {path}, got {got}; run 'make features' again"
+        )
 
 
 class RowReader:
     """Reads rows by number into fresh batches. Safe to call from several threads.
+
+    Each row is compared with its checksum when it is first read. What the page cache holds does not
+    rot, and a comparison costs as much as five further reads.
 
     Parameters
     ----------
@@ -119,16 +149,9 @@ class RowReader:
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
         self.files: list[int] = []
-        self.offsets: list[tuple[int, int]] = []
+        self.checked = np.zeros(len(rows), bool)
         weakref.finalize(self, close_all, self.files)
         for path in rows.shards:
-            with shards.open_shard(path, rows.spec) as file:
-                places = (file["mfcc"].id.get_offset(), file["frames"].id.get_offset())
-            if None in places:
-                raise InputError(
-                    f"expected contiguous tensors in {path}, got chunks; run 'make features' again"
-                )
-            self.offsets.append(places)
             self.files.append(os.open(path, os.O_RDONLY))
 
     def read(
@@ -150,22 +173,47 @@ class RowReader:
         mfcc : ndarray of float32, shape (batch, mfcc_count, mfcc_columns, 1)
         frames : ndarray of uint8, shape (batch, frame_count, size, size, 3)
         label : ndarray of int64, shape (batch,)
+
+        Raises
+        ------
+        InputError
+            If a row is not what was written; the message names file, row and clip.
         """
         spec = self.rows.spec
         mfcc = empty((len(numbers), *spec.mfcc_shape), np.float32)
         frames = empty((len(numbers), *spec.frames_shape), np.uint8)
         for place, number in enumerate(numbers):
-            shard, row = self.rows.shard[number], int(self.rows.row[number])
-            for tensor, offset in zip((mfcc, frames), self.offsets[shard], strict=True):
-                target = memoryview(tensor[place]).cast("B")
-                read = os.preadv(self.files[shard], [target], offset + row * len(target))
-                if read != len(target):
-                    raise InputError(
-                        f"expected {len(target)} bytes of row {row} in "
-                        f"{self.rows.shards[shard]}, got {read}; the file is cut "
-                        "short, remove it and run 'make features' again"
-                    )
+            self.read_tensor(number, 0, mfcc[place])
+            self.read_tensor(number, 1, frames[place])
+            if not self.checked[number]:
+                self.check(number, mfcc[place], frames[place])
         return mfcc, frames, self.rows.label[numbers]
+
+    def read_tensor(self, number: int, tensor: int, target: NDArray) -> None:
+        """Read the MFCC (0) or the frames (1) of a row into an array."""
+        shard, row = self.rows.shard[number], int(self.rows.row[number])
+        view = memoryview(target).cast("B")
+        place = self.rows.offsets[shard][tensor] + row * len(view)
+        try:
+            read = os.preadv(self.files[shard], [view], place)
+        except OSError as error:
+            raise self.damage(number, f"no answer ({error.strerror})") from error
+        if read != len(view):
+            raise self.damage(number, f"{read} of {len(view)} bytes")
+
+    def check(self, number: int, mfcc: NDArray, frames: NDArray) -> None:
+        """Compare a row with its checksum, and remember that it is sound."""
+        if (
+            checksums.of_row(int(self.rows.identity[number]), mfcc, frames)
+            != (self.rows.checksum[number])
+        ):
+            raise self.damage(number, "other bytes")
+        self.checked[number] = True
+
+    def damage(self, number: int, got: str) -> InputError:
+        """Make the error that names a row."""
+        shard, row = self.rows.shard[number], int(self.rows.row[number])
+        return checksums.damage(self.rows.shards[shard], row, str(self.rows.clip[number]), got)
 
 
 def close_all(files: list[int]) -> None:
@@ -211,10 +259,9 @@ def mfcc_statistics(rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32
     mean, variance : ndarray of float32, shape (mfcc_count,)
     """
     sums = np.zeros((2, rows.spec.mfcc_count))
-    for shard, path in enumerate(rows.shards):
-        with shards.open_shard(path, rows.spec) as file:
-            for row in rows.row[rows.shard == shard]:
-                image = file["mfcc"][row].astype(np.float64)[..., 0]
-                sums += image.mean(axis=1), np.square(image).mean(axis=1)
+    reader = RowReader(rows)
+    for number in range(len(rows)):
+        image = reader.read(np.array([number]))[0][0].astype(np.float64)[..., 0]
+        sums += image.mean(axis=1), np.square(image).mean(axis=1)
     mean, square = sums / len(rows)
     return mean.astype(np.float32), (square - mean**2).astype(np.float32)

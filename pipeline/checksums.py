@@ -36,7 +36,7 @@ def sources_text(sources: Sequence[Source]) -> str:
     return json.dumps([[source.path, source.bytes, source.sha256] for source in sources])
 
 
-def identity(
+def of_identity(
     actor: int, label: int, clip: str, variant: str, face_found: bool, sources: str
 ) -> int:
     """Checksum of what a row is, without its tensors."""
@@ -44,16 +44,16 @@ def identity(
     return zlib.crc32(text.encode())
 
 
-def identities(clip: ClipEntry, spec: FeatureSpec) -> list[int]:
+def of_clip(clip: ClipEntry, spec: FeatureSpec) -> list[int]:
     """Checksums of what each row of a clip is, in the order of the spec's rows."""
     label, sources = EMOTIONS.index(clip.emotion), sources_text(clip.sources)
     return [
-        identity(clip.actor, label, clip.clip, name, clip.face_found, sources)
+        of_identity(clip.actor, label, clip.clip, name, clip.face_found, sources)
         for name in spec.row_names
     ]
 
 
-def checksum(identity: int, mfcc: NDArray[np.float32], frames: NDArray[np.uint8]) -> int:
+def of_row(identity: int, mfcc: NDArray[np.float32], frames: NDArray[np.uint8]) -> int:
     """Checksum of a whole row: what it is, then its tensors.
 
     Notes
@@ -83,7 +83,7 @@ def read_clip(
         If a row is not what was written; the message names file, row and clip.
     """
     path = folder / shard.file
-    kinds = zip(spec.row_names, identities(clip, spec), clip.checksums, strict=True)
+    kinds = zip(spec.row_names, of_clip(clip, spec), clip.checksums, strict=True)
     with path.open("rb") as file:
         for row, (variant, known, written) in enumerate(kinds, start=clip.row):
             try:
@@ -96,7 +96,7 @@ def read_clip(
                 )
             except OSError as error:
                 raise damage(path, row, clip.clip, f"no answer ({error.strerror})") from error
-            if checksum(known, read.mfcc, read.frames) != written:
+            if of_row(known, read.mfcc, read.frames) != written:
                 raise damage(path, row, clip.clip)
             yield read
 
