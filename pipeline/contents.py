@@ -13,11 +13,11 @@ import numpy as np
 from pipeline import checksums
 from pipeline.entries import ClipEntry, ShardEntry, Source
 from pipeline.errors import InputError
-from pipeline.index import FORMAT_VERSION, Index, read_index
+from pipeline.index import Index, read_index
+from pipeline.seal import MAKE_AGAIN, check_seal
 from pipeline.spec import EMOTIONS, FeatureSpec
 
 UNKNOWN_TIME = -1
-MAKE_AGAIN = "run 'make features' again, it makes the shard anew"
 TEXT = h5py.string_dtype("utf-8")
 COLUMN_TYPES = {
     "label": np.int64,
@@ -31,16 +31,8 @@ COLUMN_TYPES = {
 
 HASH_BLOCK_BYTES = 1 << 20
 
-DAMAGE_ERRORS = (
-    OSError,
-    KeyError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    MemoryError,
-)
-"""What h5py raises where bytes of a file's structure are not what they were."""
+DAMAGE_ERRORS = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError)
+"""What h5py raises where a file is not laid out as a shard."""
 
 
 def open_shard(path: Path, spec: FeatureSpec | None = None) -> h5py.File:
@@ -56,29 +48,19 @@ def open_shard(path: Path, spec: FeatureSpec | None = None) -> h5py.File:
     Raises
     ------
     InputError
-        If it is not HDF5, of another format version, or of another spec.
+        If it is damaged outside of its tensors, of another format version, or of another spec.
     """
+    check_seal(path)
     try:
         file = h5py.File(path, "r")
-    except FileNotFoundError as error:
-        raise InputError(
-            f"expected a shard at {path}, got nothing; run 'make features' again"
-        ) from error
     except DAMAGE_ERRORS as error:
         raise InputError(f"expected an HDF5 shard at {path}, got: {error}; {MAKE_AGAIN}") from error
     try:
-        attributes = {name: file.attrs[name] for name in ("format_version", "digest", "spec")}
-        version, digest = int(attributes["format_version"]), str(attributes["digest"])
+        digest, meaning = str(file.attrs["digest"]), str(file.attrs["spec"])
     except DAMAGE_ERRORS as error:
         file.close()
         raise InputError(f"expected a shard in {path}, got: {error}; {MAKE_AGAIN}") from error
-    if version != FORMAT_VERSION:
-        file.close()
-        raise InputError(
-            f"expected shard format {FORMAT_VERSION} in {path}, got {version}; "
-            "run 'make features' again"
-        )
-    if spec is not None and (digest, attributes["spec"]) != (spec.digest, spec.to_json()):
+    if spec is not None and (digest, meaning) != (spec.digest, spec.to_json()):
         file.close()
         raise InputError(
             f"expected features of spec {spec.digest} in {path}, got {digest}; "
@@ -155,7 +137,7 @@ def read_layout(
     shapes = {"mfcc": (np.float32, spec.mfcc_shape), "frames": (np.uint8, spec.frames_shape)}
     shapes |= {name: (kind, ()) for name, kind in COLUMN_TYPES.items()}
     for name, (kind, shape) in shapes.items():
-        # Before anything is read: a damaged shape asks for absurd memory.
+        # Before anything is read: a foreign shape may ask for absurd memory.
         if file[name].shape != (count, *shape) or file[name].dtype != kind:
             raise ValueError(f"{file[name].shape} {file[name].dtype} in /{name}")
     offsets = mfcc.id.get_offset(), frames.id.get_offset()

@@ -6,7 +6,8 @@ Read by :mod:`pipeline.contents`, and row by row by :mod:`pipeline.checksums`.
 ``/face_found`` and ``/sources`` say what a row is. ``/checksum``, uint32, is the CRC-32 of the
 row: of the JSON ``[actor, label, clip, variant, face_found, sources]``, then of the bytes of its
 MFCC, then of those of its frames. A clip's rows follow each other, the clean one first, then the
-variants of the spec. Attributes: ``format_version``, ``digest``, ``spec``, ``actor``.
+variants of the spec. Attributes: ``format_version``, ``digest``, ``spec``, ``actor``. The first 512
+bytes are a user block with the seal of :mod:`pipeline.seal`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pipeline.catalog import Clip
 from pipeline.contents import COLUMN_TYPES, describe_shard
 from pipeline.features import Features, Row
 from pipeline.index import FORMAT_VERSION, PARTIAL_SUFFIX, ClipEntry, ShardEntry, Source
+from pipeline.seal import SEAL_BYTES, write_seal
 from pipeline.spec import FeatureSpec
 
 
@@ -79,7 +81,7 @@ class ShardWriter:
 
     def create(self, path: Path, rows: int) -> h5py.File:
         """Create a file with room for the tensors of some rows."""
-        file = h5py.File(path, "w")
+        file = h5py.File(path, "w", userblock_size=SEAL_BYTES)
         file.create_dataset("mfcc", (rows, *self.spec.mfcc_shape), np.float32)
         file.create_dataset("frames", (rows, *self.spec.frames_shape), np.uint8)
         file.attrs["format_version"] = FORMAT_VERSION
@@ -113,7 +115,10 @@ class ShardWriter:
             self.shrink()
         for name, kind in COLUMN_TYPES.items():
             self.file.create_dataset(name, data=self.columns[name], dtype=kind)
+        start, end = self.file["mfcc"].id.get_offset(), self.file["frames"].id.get_offset()
+        end += self.file["frames"].nbytes
         self.file.close()
+        write_seal(self.partial, start, end)
         entry, clips = describe_shard(self.partial, self.spec)
         kept = [number for clip in clips for number in clip.checksums]
         if entry.rows != self.rows or kept != self.columns["checksum"]:
