@@ -16,13 +16,14 @@ DEV_STAMP := .venv/.ready-dev
 # Options that are passed on only when they are set.
 features_options = $(if $(RECIPE),--recipe $(RECIPE)) $(if $(CHANNEL),--channel $(CHANNEL)) \
 	$(if $(SKIP_BAD),--skip-bad)
-fit_options = $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
+skip_bad = $(if $(SKIP_BAD),--skip-bad)
+fit_options = $(skip_bad) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
 	$(if $(TEST_ACTORS),--test-actors "$(TEST_ACTORS)") $(if $(RESUME),--resume)
 
 .DEFAULT_GOAL := help
 # 'make -j features train' must not train on a cache that is still being made.
 .NOTPARALLEL:
-.PHONY: help setup demo test test-slow features list train evaluate crossval infer bench clean
+.PHONY: help setup demo test test-slow features verify prune list train evaluate crossval infer bench clean
 
 help: ## Print every target with one line
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -49,17 +50,25 @@ test-slow: $(DEV_STAMP) ## The tests that take over ten seconds
 features: $(STAMP) ## Raw clips to HDF5 shards          [RAW= CACHE= JOBS= RECIPE=published CHANNEL=speech SKIP_BAD=1]
 	@$(RUN) pipeline features --raw "$(RAW)" --cache "$(CACHE)" --jobs $(JOBS) $(features_options)
 
+verify: $(STAMP) ## Read a cache, name what is damaged [CACHE= RAW= JOBS= REPAIR=1]
+	@$(RUN) pipeline verify --cache "$(CACHE)" --raw "$(RAW)" --jobs $(JOBS) \
+		$(if $(CHANNEL),--channel $(CHANNEL)) $(if $(REPAIR),--repair)
+
+prune: $(STAMP) ## Remove caches that nothing names   [CACHE= MODEL= YES=1], asks first
+	@$(RUN) pipeline prune --cache "$(CACHE)" --model "$(MODEL)" $(if $(YES),--yes)
+
 list: $(STAMP) ## Print what RAW holds               [RAW=]
 	@$(RUN) pipeline list --raw "$(RAW)"
 
-train: $(STAMP) ## Shards to a trained, tested model  [CACHE= MODEL= EPOCHS= TEST_ACTORS= SEED= RESUME=1]
+train: $(STAMP) ## Shards to a trained, tested model  [CACHE= MODEL= EPOCHS= TEST_ACTORS= SEED= RESUME=1 SKIP_BAD=1]
 	@$(RUN) train fit --cache "$(CACHE)" --model "$(MODEL)" $(fit_options)
 
 evaluate: $(STAMP) ## A trained model on other actors    [CACHE= MODEL= ACTORS=]
-	@$(RUN) train evaluate --cache "$(CACHE)" --model "$(MODEL)" $(if $(ACTORS),--actors "$(ACTORS)")
+	@$(RUN) train evaluate --cache "$(CACHE)" --model "$(MODEL)" $(skip_bad) \
+		$(if $(ACTORS),--actors "$(ACTORS)")
 
 crossval: $(STAMP) ## Every fold of a protocol           [PROTOCOL=contiguous:3 CACHE= MODEL= EPOCHS= SEED= PRESENT_ONLY=1]
-	@$(RUN) train crossval --cache "$(CACHE)" --model "$(MODEL)" --protocol $(PROTOCOL) \
+	@$(RUN) train crossval --cache "$(CACHE)" --model "$(MODEL)" --protocol $(PROTOCOL) $(skip_bad) \
 		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(PRESENT_ONLY),--present-only)
 

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from pipeline import build, catalog, repair, verify
+from pipeline import build, catalog, prune, repair, verify
 from pipeline.errors import InputError, run
 from pipeline.spec import EMOTIONS, FeatureSpec, variant_names
 
@@ -73,6 +73,24 @@ def parser() -> argparse.ArgumentParser:
         "--jobs", type=int, default=-1, metavar="N", help="worker processes, -1 for one a core"
     )
     check.set_defaults(run=run_verify)
+
+    clear = commands.add_parser(
+        "prune", help="list caches that nothing names, ask, remove", **shown
+    )
+    clear.add_argument(
+        "--cache", type=Path, default=Path("data/cache"), metavar="DIR", help="folder of caches"
+    )
+    clear.add_argument(
+        "--model",
+        type=Path,
+        action="append",
+        default=argparse.SUPPRESS,
+        metavar="DIR",
+        help="folder of a model, or of models, that needs its cache; may be repeated "
+        "(default: data/model)",
+    )
+    clear.add_argument("--yes", action="store_true", help="remove without asking")
+    clear.set_defaults(run=run_prune)
 
     listing = commands.add_parser("list", help="print what the raw folder holds", **shown)
     add_raw(listing)
@@ -188,6 +206,29 @@ def run_repair(report: verify.Report, found: catalog.Catalog, jobs: int) -> int:
         f"extracted again, the other rows copied; {len(left) or 'no'} faults left"
     )
     return 1 if left or done.failed else 0
+
+
+def run_prune(arguments: argparse.Namespace) -> int:
+    """List what nothing needs and remove it once somebody has said yes."""
+    models = getattr(arguments, "model", [Path("data/model")])
+    strays = prune.find_strays(arguments.cache, models)
+    for stray in strays:
+        days = stray.age_seconds / 86400
+        print(f"{stray.path}: {stray.bytes / 2**30:.2f} GiB, {days:.1f} days old, {stray.meaning}")
+    if not strays:
+        print(f"{arguments.cache}: nothing to remove")
+        return 0
+    if not arguments.yes:
+        if not sys.stdin.isatty():
+            print("nothing removed: say --yes (make prune YES=1), or run it in a terminal")
+            return 0
+        if input(f"remove these {len(strays)}? [y/N] ").strip().lower() not in ("y", "yes"):
+            print("nothing removed")
+            return 0
+    for stray in strays:
+        whole = prune.remove(stray)
+        print(f"removed: {stray.path}" + ("" if whole else ", but for files of others in it"))
+    return 0
 
 
 def print_aside(found: catalog.Catalog) -> None:

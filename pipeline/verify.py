@@ -249,7 +249,9 @@ def expected_rows(
 
 def check_without_index(folder: Path, first: Fault) -> Report:
     """Compare the shards of a folder with what they say themselves."""
-    spec = spec_of_shards(folder)
+    known = (FeatureSpec(), FeatureSpec.as_published())
+    named = next((spec for spec in known if spec.digest == folder.name), None)
+    spec = spec_of_shards(folder) or named
     faults, count, size = [first], 0, 0
     for path in sorted(folder.glob("*.h5")) if spec else ():
         try:
@@ -271,6 +273,18 @@ def check_without_index(folder: Path, first: Fault) -> Report:
     return Report(folder, spec, None, count, size, tuple(faults))
 
 
+def spec_of_cache(folder: Path) -> FeatureSpec | None:
+    """Return the spec whose digest names a folder, as its index or a shard says; None if neither.
+
+    An index or a shard that cannot be read says nothing.
+    """
+    try:
+        spec = read_index(folder).spec
+    except InputError:
+        spec = spec_of_shards(folder)
+    return spec if spec is not None and spec.digest == folder.name else None
+
+
 def spec_of_shards(folder: Path) -> FeatureSpec | None:
     """Return the spec that the first readable shard of a folder names; None if none does."""
     for path in sorted(folder.glob("*.h5")):
@@ -279,7 +293,5 @@ def spec_of_shards(folder: Path) -> FeatureSpec | None:
                 spec = FeatureSpec.from_json(str(file.attrs["spec"]))
         except (InputError, *contents.DAMAGE_ERRORS):
             continue
-        if spec.digest == folder.name:
-            return spec
-    known = (FeatureSpec(), FeatureSpec.as_published())
-    return next((spec for spec in known if spec.digest == folder.name), None)
+        return spec
+    return None

@@ -1,0 +1,156 @@
+"""Caches that nothing names any more, and files that no run will finish. Lists and removes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.index import INDEX_NAME, PARTIAL_SUFFIX
+from pipeline.spec import FeatureSpec
+from pipeline.verify import CACHE_NAME, spec_of_cache
+
+DESCRIPTION_NAMES = ("model.json", "*/model.json", "*/*/model.json")
+"""Where models below a folder describe themselves: its own, and those of cross-validated folds."""
+
+OWN_FILES = ("*.h5", INDEX_NAME, f"*{PARTIAL_SUFFIX}", "*.lock")
+STILL_WRITTEN_SECONDS = 3600.0
+"""A partial file changed more recently may belong to a run that is going on."""
+
+
+@dataclass(frozen=True)
+class Stray:
+    """Something in a folder of caches that nothing needs.
+
+    Parameters
+    ----------
+    path
+        A cache, or a partial file.
+    bytes
+        Size of what would be removed.
+    age_seconds
+        Since anything in it changed.
+    meaning
+        What it is, in words.
+    """
+
+    path: Path
+    bytes: int
+    age_seconds: float
+    meaning: str
+
+
+def named_digests(models: Sequence[Path]) -> set[str]:
+    """Digests of caches that something names: the two recipes, and every model.
+
+    Parameters
+    ----------
+    models
+        Folders of models; one that is missing names nothing.
+
+    Raises
+    ------
+    InputError
+        If a model's description cannot be read: it might name any cache.
+    """
+    digests = {FeatureSpec().digest, FeatureSpec.as_published().digest}
+    for folder in models:
+        for pattern in DESCRIPTION_NAMES:
+            for path in sorted(folder.glob(pattern)):
+                digests.add(digest_of_model(path))
+    return digests
+
+
+def digest_of_model(path: Path) -> str:
+    """Return the digest of the cache that a ``model.json`` names."""
+    try:
+        digest = json.loads(path.read_text(encoding="utf-8"))["spec_digest"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"expected a model that names its cache in {path}, got: {error}; "
+            "repair or remove it first, it might name any cache"
+        ) from error
+    return str(digest)
+
+
+def find_strays(cache: Path, models: Sequence[Path]) -> list[Stray]:
+    """List what nothing needs in a folder of caches, sorted by name.
+
+    A folder counts as a cache if it is named by a digest and its index or a shard says the same
+    digest; anything else is left alone.
+
+    Parameters
+    ----------
+    cache
+        Folder of caches.
+    models
+        Folders of models that still need theirs.
+
+    Returns
+    -------
+    list of Stray
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, or a model cannot say which cache it names.
+    """
+    if not cache.is_dir():
+        raise InputError(f"expected a folder of caches at {cache}, got nothing; name another")
+    named = named_digests(models)
+    strays = []
+    for folder in sorted(cache.glob(CACHE_NAME)):
+        if folder.is_symlink() or not folder.is_dir():
+            continue
+        spec = spec_of_cache(folder)
+        if spec is not None and folder.name not in named:
+            strays.append(stray(folder, own_files(folder), difference(spec)))
+            continue
+        for path in sorted(folder.glob(f"*{PARTIAL_SUFFIX}")):
+            if path.is_file():
+                strays.append(stray(path, [path], "part of an unfinished file"))
+    return [
+        found
+        for found in strays
+        if found.path.is_dir() or found.age_seconds > STILL_WRITTEN_SECONDS
+    ]
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Files of a cache that this code wrote."""
+    return sorted({path for pattern in OWN_FILES for path in folder.glob(pattern)})
+
+
+def stray(path: Path, files: Sequence[Path], meaning: str) -> Stray:
+    """Measure what would be removed."""
+    states = [file.stat() for file in files]
+    changed = max(state.st_mtime for state in states)
+    return Stray(path, sum(state.st_size for state in states), time.time() - changed, meaning)
+
+
+def difference(spec: FeatureSpec) -> str:
+    """Say in which fields a spec differs from the default one."""
+    default, own = (dataclasses.asdict(one) for one in (FeatureSpec(), spec))
+    return ", ".join(f"{name} {own[name]}" for name in own if own[name] != default[name])
+
+
+def remove(found: Stray) -> bool:
+    """Remove a cache or a file; say whether nothing of it is left.
+
+    Of a cache only the files that this code wrote are removed, the index first: what is left of an
+    interrupted removal does not pass for a complete cache.
+    """
+    if not found.path.is_dir():
+        found.path.unlink(missing_ok=True)
+        return True
+    (found.path / INDEX_NAME).unlink(missing_ok=True)
+    for path in own_files(found.path):
+        path.unlink(missing_ok=True)
+    if any(found.path.iterdir()):
+        return False
+    found.path.rmdir()
+    return True
