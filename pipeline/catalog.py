@@ -18,7 +18,7 @@ CHANNELS = {"speech": "01", "song": "02"}
 CSV_NAME = "clips.csv"
 CSV_COLUMNS = ("video", "audio", "emotion", "actor")
 
-FIELD_PATTERN = re.compile(r"\d{2}(-\d{2}){6}")
+FIELD_PATTERN = re.compile(r"\d{2}(-\d{2}){6}", re.ASCII)
 FIELD_NAMES = ("modality", "channel", "emotion", "intensity", "statement", "repetition", "actor")
 FIELD_LIMITS = (3, 2, 8, 2, 2, 2, 24)
 ACTOR_FOLDER_PATTERN = re.compile(r"actor[_ -]?(\d+)$", re.IGNORECASE)
@@ -292,21 +292,41 @@ def clip_of_row(root: Path, where: str, row: dict[str, str | None]) -> Clip:
             f"{where}: expected an emotion out of {', '.join(EMOTIONS)}, got "
             f"{emotion!r}; rename it or leave the line out"
         )
-    if not (actor.isascii() and actor.isdigit() and 1 <= int(actor) < 10**9):
+    if not re.fullmatch(r"0*[1-9]\d{0,8}", actor[:100], re.ASCII):
         raise InputError(
             f"{where}: expected an actor number from 1, got {actor!r}; "
             "number the people of your data"
         )
-    for name in filter(None, (video, audio)):
-        inside = Path(os.path.normpath(root / name)).is_relative_to(os.path.normpath(root))
-        if not inside or not (root / name).is_file():
-            raise InputError(
-                f"{where}: expected a file inside {root}, got {name!r}; "
-                "put it there or correct the path"
-            )
     if not video:
         raise InputError(f"{where}: expected a video, got an empty field; name one")
-    identity = Path(os.path.normpath(video)).as_posix()
+    picture = file_inside(root, video, where)
     return Clip(
-        identity, int(actor), emotion.lower(), root / identity, root / audio if audio else None
+        picture.relative_to(root).as_posix(),
+        int(actor),
+        emotion.lower(),
+        picture,
+        file_inside(root, audio, where) if audio else None,
     )
+
+
+def file_inside(root: Path, name: str, where: str) -> Path:
+    """Path of a file that ``clips.csv`` names, without ``..`` and below the raw folder.
+
+    Links inside the folder are followed, as everywhere in it: whoever made them meant it.
+
+    Raises
+    ------
+    InputError
+        If it is not a file, or outside of the folder.
+    """
+    place = os.path.relpath(os.path.normpath(root / name.replace("\0", "")), root)
+    try:
+        found = Path(place).parts[:1] != ("..",) and "\0" not in name and (root / place).is_file()
+    except OSError:  # such as a name that is too long
+        found = False
+    if not found:
+        raise InputError(
+            f"{where}: expected a file inside {root}, got {name!r}; "
+            "put it there or correct the path"
+        )
+    return root / place

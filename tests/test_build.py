@@ -1,13 +1,15 @@
+import dataclasses
 import hashlib
 import json
 import shutil
 
 import h5py
+import joblib
 import numpy as np
 import pytest
 from conftest import write_take, write_video, write_wav
 
-from pipeline import build, catalog, contents, decode, features, index, plan, shards
+from pipeline import build, catalog, contents, decode, features, index, plan, shards, verify
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
 
@@ -129,6 +131,25 @@ def test_any_number_of_jobs_writes_the_same_bytes(cache, raw, spec, tmp_path):
     assert hashes(tmp_path / spec.digest) == hashes(cache / spec.digest)
 
 
+def test_neither_backend_nor_order_of_the_folder_changes_a_byte(
+    cache, raw, spec, tmp_path, monkeypatch
+):
+    """Threads instead of processes, and a file system that lists everything backwards."""
+    walk = catalog.os.walk
+
+    def backwards(root, **options):
+        for folder, subfolders, names in walk(root, **options):
+            subfolders.reverse()
+            yield folder, subfolders, names[::-1]
+
+    monkeypatch.setattr(catalog.os, "walk", backwards)
+    with joblib.parallel_config(backend="threading"):
+        make(raw, tmp_path, spec, jobs=2)
+    assert hashes(tmp_path / spec.digest) == hashes(cache / spec.digest)
+    names = [folder / spec.digest / "index.json" for folder in (tmp_path, cache)]
+    assert names[0].read_bytes() == names[1].read_bytes()
+
+
 def test_nothing_changed_opens_no_media(made, own_raw, spec, monkeypatch):
     def opened(path):
         raise AssertionError(f"{path} was opened")
@@ -156,6 +177,84 @@ def test_a_changed_file_changes_its_own_rows_alone(made, own_raw, spec, extracte
     shutil.rmtree(made)
     make(own_raw, made, spec)
     assert hashes(made / spec.digest) == after
+
+
+TAKE = "05-01-01-01-02"
+
+
+def takes(actors, emotions=(1, 3, 5, 8)):
+    return {f"0{emotion}-01-01-01-0{actor}" for actor in actors for emotion in emotions}
+
+
+def rename(root, *changes):
+    """Replace words in the paths of all files."""
+    for path in [path for path in sorted(root.rglob("*")) if path.is_file()]:
+        name = str(path.relative_to(root))
+        for old, new in changes:
+            name = name.replace(old, new)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        path.rename(root / name)
+
+
+def change_last_byte(path):
+    text = path.read_bytes()
+    path.write_bytes(text[:-1] + bytes([text[-1] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    ("change", "made_again"),
+    [
+        (lambda root: change_last_byte(next(root.rglob(f"03-01-{TAKE}.wav"))), {TAKE}),
+        (lambda root: change_last_byte(next(root.rglob(f"01-01-{TAKE}.mp4"))), {TAKE}),
+        (lambda root: rename(root, (f"01-01-{TAKE}", f"02-01-{TAKE}")), {TAKE}),
+        (lambda root: rename(root, (TAKE, "06-01-01-01-02")), takes([2], [6])),
+        (lambda root: rename(root, (f"Actor_02/01-01-{TAKE}", f"01-01-{TAKE}")), {TAKE}),
+        (lambda root: next(root.rglob(f"03-01-{TAKE}.wav")).unlink(), {TAKE}),
+        (lambda root: rename(root, ("_02", "_09"), ("-02.", "-09.")), takes([9])),
+        (lambda root: rename(root, ("Actor_", "actor ")), takes([1, 2, 3, 4])),
+        (lambda root: [path.touch() for path in root.rglob("*.*")], set()),
+        (lambda root: [path.write_bytes(path.read_bytes()) for path in root.rglob("*.wav")], set()),
+        (lambda root: (root / "notes.txt").write_text("new"), set()),
+    ],
+    ids=[
+        "sound changed",
+        "video changed",
+        "video renamed",
+        "emotion renamed",
+        "video moved",
+        "sound removed",
+        "actor renamed",
+        "folders renamed",
+        "all touched",
+        "same bytes written",
+        "a file that is no media",
+    ],
+)
+def test_exactly_the_right_rows_are_made_again(made, own_raw, spec, extracted, change, made_again):
+    before = hashes(made / spec.digest)
+    change(own_raw)
+    done = make(own_raw, made, spec)
+    assert sorted(extracted) == sorted(f"01-{take}" for take in made_again)
+    after = hashes(made / spec.digest)
+    touched = {f"actor-{int(take[-2:]):02d}.h5" for take in made_again}
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == touched and after.keys() == {shard.file for shard in done.index.shards}
+    assert not verify.check_cache(made / spec.digest, progress=False).faults
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(FeatureSpec), ids=lambda field: field.name)
+def test_no_row_outlives_a_change_of_the_spec(cache, raw, spec, tmp_path, field):
+    """Neither in the folder of the changed spec, nor if the old files are moved there."""
+    other = {int: 7, float: 1.5, str: "other", tuple: ("noise",)}[type(field.default)]
+    changed = dataclasses.replace(spec, **{field.name: other})
+    found = catalog.scan(raw)
+    assert changed.digest != spec.digest
+    shutil.copytree(cache / spec.digest, tmp_path / changed.digest)
+    known = contents.survey(tmp_path / changed.digest, changed)
+    plans = plan.plan_shards(found, known)
+    assert [clip for one in plans for clip in one.missing] == found.clips
+    same = plan.plan_shards(found, contents.survey(cache / spec.digest, spec))
+    assert not any(one.missing for one in same)
 
 
 def test_added_and_removed_files(made, own_raw, spec, extracted):

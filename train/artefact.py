@@ -6,6 +6,8 @@ import importlib.metadata
 import json
 import os
 import subprocess
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +21,10 @@ MODEL_NAME = "model.keras"
 DESCRIPTION_NAME = "model.json"
 DESCRIPTION_VERSION = 1
 TRAIN_AGAIN = "use the code that trained it, or train again"
+DAMAGE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError)
+"""What reading a description or a model raises where it is not what was written."""
+
+DESCRIPTION_KINDS = {"actors": dict, "settings": dict, "metrics": dict, "seen": list, "cache": str}
 LIBRARIES = ("tensorflow", "keras", "numpy", "librosa", "opencv-python", "av", "h5py")
 
 
@@ -98,7 +104,7 @@ def read_description(folder: Path) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version, emotions = content["format_version"], tuple(content["emotions"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"expected a model description in {path}, got: {error}; {TRAIN_AGAIN}"
         ) from error
@@ -121,7 +127,8 @@ def load(folder: Path) -> Artefact:
     content = read_description(folder)
     try:
         spec = FeatureSpec.from_json(json.dumps(content["spec"]))
-        actors = {side: tuple(map(int, numbers)) for side, numbers in content["actors"].items()}
+        refuse_other_kinds(content)
+        actors = {side: tuple(numbers) for side, numbers in content["actors"].items()}
         known = FeatureSpec().revision
         if spec.revision != known:
             raise ValueError(f"revision {spec.revision} of the features, this code makes {known}")
@@ -136,11 +143,29 @@ def load(folder: Path) -> Artefact:
             tuple(content["seen"]),
             content["cache"],
         )
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (*DAMAGE_ERRORS, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"expected a model this code can serve in {folder}, got: {reason}; {TRAIN_AGAIN}"
         ) from error
+
+
+def refuse_other_kinds(content: dict) -> None:
+    """Compare the parts of a description with what :func:`save` writes.
+
+    Raises
+    ------
+    KeyError, TypeError
+        If one is missing, or of another kind.
+    """
+    for name, kind in DESCRIPTION_KINDS.items():
+        if not isinstance(content[name], kind):
+            raise TypeError(f"expected {kind.__name__} for {name}, got {content[name]!r}")
+    numbers = [actor for actors in content["actors"].values() for actor in actors]
+    if not all(type(actor) is int for actor in numbers):
+        raise TypeError(f"expected numbers of actors, got {numbers!r}")
+    if not all(isinstance(sha256, str) for sha256 in content["seen"]):
+        raise TypeError("expected hashes of the recordings seen, got something else")
 
 
 def library_versions() -> dict[str, str]:
