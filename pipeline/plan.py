@@ -1,4 +1,4 @@
-"""What a cache should hold against what it holds: which clips are to be extracted. Decides only."""
+"""What a cache should hold against what it holds: which clips to extract. Decides only."""
 
 from __future__ import annotations
 

@@ -98,7 +98,8 @@ def fit(
     Raises
     ------
     InputError
-        If the cache lacks an actor, or the interrupted training had other settings.
+        If the cache lacks an actor, a row is not what was written, or the interrupted training had
+        other settings.
     """
     training = table.select_rows(index, split.train, settings.variants)
     clean = table.select_rows(index, split.train)
