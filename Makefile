@@ -15,7 +15,8 @@ DEV_STAMP := .venv/.ready-dev
 
 # Options that are passed on only when they are set.
 features_options = $(if $(RECIPE),--recipe $(RECIPE)) $(if $(CHANNEL),--channel $(CHANNEL)) \
-	$(if $(SKIP_BAD),--skip-bad)
+	$(if $(SKIP_BAD),--skip-bad) $(if $(CLIP_TIMEOUT),--clip-timeout $(CLIP_TIMEOUT)) \
+	$(if $(WAIT),--wait)
 skip_bad = $(if $(SKIP_BAD),--skip-bad)
 fit_options = $(skip_bad) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
 	$(if $(TEST_ACTORS),--test-actors "$(TEST_ACTORS)") $(if $(RESUME),--resume)
@@ -47,7 +48,7 @@ test: $(DEV_STAMP) ## ruff and the test suite
 test-slow: $(DEV_STAMP) ## The tests that take over ten seconds
 	@$(RUN) pytest -m slow
 
-features: $(STAMP) ## Raw clips to HDF5 shards          [RAW= CACHE= JOBS= RECIPE=published CHANNEL=speech SKIP_BAD=1]
+features: $(STAMP) ## Raw clips to HDF5 shards          [RAW= CACHE= JOBS= RECIPE=published CHANNEL=speech SKIP_BAD=1 CLIP_TIMEOUT= WAIT=1]
 	@$(RUN) pipeline features --raw "$(RAW)" --cache "$(CACHE)" --jobs $(JOBS) $(features_options)
 
 verify: $(STAMP) ## Read a cache, name what is damaged [CACHE= RAW= JOBS= REPAIR=1]

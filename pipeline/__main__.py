@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections import Counter
@@ -51,6 +52,13 @@ def parser() -> argparse.ArgumentParser:
         default=3,
         metavar="N",
         help="augmented variants cached beside each clean clip",
+    )
+    features.add_argument(
+        "--clip-timeout",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="time a clip may take before it is given up; 0 for no limit",
     )
     features.add_argument(
         "--skip-bad", action="store_true", help="exit 0 although some clips could not be read"
@@ -154,8 +162,18 @@ def run_features(arguments: argparse.Namespace) -> int:
     spec = spec_of(arguments)
     if arguments.jobs == 0:
         raise InputError("expected a number of jobs other than 0, got 0; -1 uses every core")
+    if not 0 <= arguments.clip_timeout < math.inf:
+        raise InputError(
+            f"expected a clip timeout of at least 0 s, got {arguments.clip_timeout}; 0 is no limit"
+        )
     found = scan(arguments)
-    done = build.build(found, arguments.cache, spec, arguments.jobs)
+    done = build.build(
+        found,
+        arguments.cache,
+        spec,
+        arguments.jobs,
+        clip_timeout_seconds=arguments.clip_timeout,
+    )
     index = done.index
     cached = sum(not entry.reason for entry in index.clips)
     print(

@@ -13,15 +13,15 @@ import shutil
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
-import joblib
 import tqdm
 
-from pipeline import contents, features, shards
+from pipeline import contents, features, shards, workers
 from pipeline.catalog import Catalog, Clip
-from pipeline.errors import InputError, MediaError, leave_interrupts_to_parent
+from pipeline.errors import InputError, MediaError
 from pipeline.features import Row
 from pipeline.index import (
     INDEX_NAME,
@@ -74,6 +74,7 @@ def build(
     jobs: int = -1,
     progress: bool = True,
     distrusted: Collection[str] = (),
+    clip_timeout_seconds: float = 0.0,
 ) -> Summary:
     """Make the cache of a catalogue complete, extracting only what is missing.
 
@@ -92,6 +93,8 @@ def build(
     distrusted
         Names of shards to write anew although they seem complete. Their rows are copied where
         they are what was written, and extracted again where they are not.
+    clip_timeout_seconds
+        Time a clip may take before it is given up; 0 for no limit.
 
     Returns
     -------
@@ -130,7 +133,7 @@ def build(
         initial=sum(len(plan.settled) for plan in plans),
         disable=not (progress and missing),
     ) as bar:
-        results = extract_all(missing, catalog.root, spec, jobs)
+        results = extract_all(missing, catalog.root, spec, jobs, clip_timeout_seconds)
         with contextlib.closing(results):
             for plan in plans:
                 entries, shard = write_shard(plan, folder, spec, results, bar)
@@ -161,21 +164,23 @@ def refuse_small_disk(folder: Path, spec: FeatureSpec, plans: Sequence[ShardPlan
 
 
 def extract_all(
-    clips: Sequence[Clip], root: Path, spec: FeatureSpec, jobs: int
+    clips: Sequence[Clip], root: Path, spec: FeatureSpec, jobs: int, clip_timeout_seconds: float
 ) -> Iterator[Extraction]:
-    """Extract clips in worker processes, yielding results in the order of the clips."""
-    if not clips:
+    """Extract clips in worker processes, yielding results in the order of the clips.
+
+    A single job without a time limit is done in this process, where a debugger reaches it.
+    """
+    if jobs == 1 and not clip_timeout_seconds:
+        yield from (extract(clip, root, spec) for clip in clips)
         return
-    parallel = joblib.Parallel(
-        n_jobs=jobs,
-        return_as="generator",
-        batch_size=1,
-        initializer=leave_interrupts_to_parent,
-    )
-    with contextlib.closing(
-        parallel(joblib.delayed(extract)(clip, root, spec) for clip in clips)
-    ) as results:
-        yield from results
+    work = partial(extract, root=root, spec=spec)
+    with contextlib.closing(workers.in_order(work, clips, jobs, clip_timeout_seconds)) as results:
+        for clip, result in zip(clips, results, strict=True):
+            if isinstance(result, workers.Lost):
+                # Without its sources in the index, the next run tries the clip again.
+                yield Extraction(clip, (), [], result.reason)
+            else:
+                yield result
 
 
 def extract(clip: Clip, root: Path, spec: FeatureSpec) -> Extraction:
