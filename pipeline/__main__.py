@@ -63,6 +63,9 @@ def parser() -> argparse.ArgumentParser:
     features.add_argument(
         "--skip-bad", action="store_true", help="exit 0 although some clips could not be read"
     )
+    features.add_argument(
+        "--wait", action="store_true", help="wait for another run on the same cache to end"
+    )
     features.set_defaults(run=run_features)
 
     check = commands.add_parser("verify", help="read a cache and name what is damaged", **shown)
@@ -173,6 +176,7 @@ def run_features(arguments: argparse.Namespace) -> int:
         spec,
         arguments.jobs,
         clip_timeout_seconds=arguments.clip_timeout,
+        wait=arguments.wait,
     )
     index = done.index
     cached = sum(not entry.reason for entry in index.clips)

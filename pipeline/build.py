@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import tqdm
 
-from pipeline import contents, features, shards, workers
+from pipeline import contents, features, lock, shards, workers
 from pipeline.catalog import Catalog, Clip
 from pipeline.errors import InputError, MediaError
 from pipeline.features import Row
@@ -75,6 +75,7 @@ def build(
     progress: bool = True,
     distrusted: Collection[str] = (),
     clip_timeout_seconds: float = 0.0,
+    wait: bool = False,
 ) -> Summary:
     """Make the cache of a catalogue complete, extracting only what is missing.
 
@@ -95,6 +96,8 @@ def build(
         they are what was written, and extracted again where they are not.
     clip_timeout_seconds
         Time a clip may take before it is given up; 0 for no limit.
+    wait
+        Whether to wait for another run on the same cache instead of refusing.
 
     Returns
     -------
@@ -103,13 +106,29 @@ def build(
     Raises
     ------
     InputError
-        If no clip could be read, or the disk has no room for the rows.
+        If no clip could be read, the disk has no room for the rows, or another run is at it.
     OSError
         If the disk refuses; finished shards stay, the unfinished one is removed.
     """
-    started = time.monotonic()
     folder = cache / spec.digest
     folder.mkdir(parents=True, exist_ok=True)
+    with lock.held(folder, wait):
+        return build_locked(
+            catalog, folder, spec, jobs, progress, distrusted, clip_timeout_seconds
+        )
+
+
+def build_locked(
+    catalog: Catalog,
+    folder: Path,
+    spec: FeatureSpec,
+    jobs: int,
+    progress: bool,
+    distrusted: Collection[str],
+    clip_timeout_seconds: float,
+) -> Summary:
+    """Make the cache in a folder complete that nobody else is at; see :func:`build`."""
+    started = time.monotonic()
     for leftover in folder.glob(f"*{PARTIAL_SUFFIX}"):
         leftover.unlink()
     known = contents.survey(folder, spec)

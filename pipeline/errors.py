@@ -6,8 +6,17 @@ import errno
 import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 
-STORAGE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+STORAGE_ERRNOS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+}
 
 
 class InputError(Exception):
@@ -16,6 +25,10 @@ class InputError(Exception):
 
 class MediaError(InputError):
     """One media file cannot be read; other files are unaffected."""
+
+
+class Terminated(BaseException):
+    """The system asked this process to end; like Ctrl-C, it is no error to be caught."""
 
 
 def leave_interrupts_to_parent() -> None:
@@ -31,13 +44,15 @@ def run(command: Callable[[], int], go_on: str = "the same command goes on from 
     command
         Does the work and returns its exit code.
     go_on
-        What to do after Ctrl-C.
+        What to do after Ctrl-C or SIGTERM.
 
     Returns
     -------
     int
-        The command's own code; 2 after a user's mistake or a refusing disk; 130 after Ctrl-C.
+        The command's own code; 2 after a user's mistake or a refusing disk; 130 after Ctrl-C,
+        143 after SIGTERM.
     """
+    signal.signal(signal.SIGTERM, raise_terminated)
     try:
         return command()
     except InputError as error:
@@ -57,3 +72,12 @@ def run(command: Callable[[], int], go_on: str = "the same command goes on from 
     except KeyboardInterrupt:
         print(f"interrupted: finished parts are kept, {go_on}", file=sys.stderr)
         return 130
+    except Terminated:
+        print(f"terminated: finished parts are kept, {go_on}", file=sys.stderr)
+        return 143
+
+
+def raise_terminated(number: int, _frame: FrameType | None) -> None:
+    """Answer SIGTERM by leaving every block in order; a second one ends at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise Terminated
