@@ -24,7 +24,7 @@ fit_options = $(skip_bad) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed
 .DEFAULT_GOAL := help
 # 'make -j features train' must not train on a cache that is still being made.
 .NOTPARALLEL:
-.PHONY: help setup demo test test-slow features verify prune list train evaluate crossval infer bench clean
+.PHONY: help setup demo test test-slow torture features verify prune list train evaluate crossval infer bench clean
 
 help: ## Print every target with one line
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,9 @@ test: $(DEV_STAMP) ## ruff and the test suite
 
 test-slow: $(DEV_STAMP) ## The tests that take over ten seconds
 	@$(RUN) pytest -m slow
+
+torture: $(DEV_STAMP) ## Kill, corrupt, fill up, race and feed rubbish; prints what survived
+	@$(RUN) pytest -m torture
 
 features: $(STAMP) ## Raw clips to HDF5 shards          [RAW= CACHE= JOBS= RECIPE=published CHANNEL=speech SKIP_BAD=1 CLIP_TIMEOUT= WAIT=1]
 	@$(RUN) pipeline features --raw "$(RAW)" --cache "$(CACHE)" --jobs $(JOBS) $(features_options)

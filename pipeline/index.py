@@ -16,6 +16,7 @@ from pathlib import Path
 from pipeline.entries import ClipEntry, ShardEntry, Source, entry_of, refuse_contradictions
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
+from pipeline.storage import refusals_named
 
 FORMAT_VERSION = 2
 INDEX_NAME = "index.json"
@@ -87,8 +88,12 @@ def write_index(index: Index) -> None:
     content["sha256"] = content_sha256(content)
     path = index.folder / INDEX_NAME
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
-    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        with refusals_named(path):
+            partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_index(folder: Path) -> Index:

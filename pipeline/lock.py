@@ -19,8 +19,8 @@ except ModuleNotFoundError:  # Windows: two runs on one cache are not told apart
 
 LOCK_NAME = ".lock"
 
-CANNOT_LOCK = {errno.EROFS, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
-"""A read-only place needs no lock; some network file systems have none."""
+CANNOT_LOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+"""Some network file systems have no locks; a place that cannot be written to needs none."""
 
 
 @contextlib.contextmanager
@@ -45,16 +45,18 @@ def held(folder: Path, wait: bool = False) -> Iterator[None]:
     try:
         file = None if fcntl is None else acquire(folder / LOCK_NAME, wait)
     except OSError as error:
-        if error.errno not in CANNOT_LOCK:
+        if error.errno not in CANNOT_LOCK and os.access(folder, os.W_OK):
             raise
         file = None
     if file is None:
         yield
         return
     try:
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        os.truncate(file, 0)
-        os.write(file, f"process {os.getpid()} on {socket.gethostname()} since {since}".encode())
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}"
+        # A full disk has no room for the note, but the lock holds.
+        with contextlib.suppress(OSError):
+            os.truncate(file, 0)
+            os.write(file, holder.encode())
         yield
     finally:
         # While it is still held: a later holder's file must not be the one that goes.

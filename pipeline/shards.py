@@ -20,7 +20,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pipeline import checksums
+from pipeline import checksums, storage
 from pipeline.catalog import Clip
 from pipeline.contents import COLUMN_TYPES, describe_shard
 from pipeline.features import Features, Row
@@ -59,6 +59,8 @@ class ShardWriter:
         self.capacity = clips * (1 + len(spec.variants))
         self.columns: dict[str, list] = {name: [] for name in COLUMN_TYPES}
         self.entry: ShardEntry | None = None
+        self.under: storage.PatientFile | None = None
+        self.file: h5py.File | None = None
 
     @property
     def rows(self) -> int:
@@ -67,7 +69,12 @@ class ShardWriter:
 
     def __enter__(self) -> ShardWriter:
         """Create the file."""
-        self.file = self.create(self.partial, self.capacity)
+        try:
+            self.create(self.partial, self.capacity)
+        except BaseException:
+            self.close()
+            self.remove_leftovers()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -76,19 +83,33 @@ class ShardWriter:
             if kind is None and self.rows:
                 self.entry = self.finish()
         finally:
-            self.file.close()
-            self.partial.unlink(missing_ok=True)
+            self.close()
+            self.remove_leftovers()
 
-    def create(self, path: Path, rows: int) -> h5py.File:
+    def create(self, path: Path, rows: int) -> None:
         """Create a file with room for the tensors of some rows."""
-        file = h5py.File(path, "w", userblock_size=SEAL_BYTES)
-        file.create_dataset("mfcc", (rows, *self.spec.mfcc_shape), np.float32)
-        file.create_dataset("frames", (rows, *self.spec.frames_shape), np.uint8)
-        file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["digest"] = self.spec.digest
-        file.attrs["spec"] = self.spec.to_json()
-        file.attrs["actor"] = self.actor
-        return file
+        self.under = storage.PatientFile(path)
+        with self.under.asked():
+            self.file = h5py.File(self.under, "w", userblock_size=SEAL_BYTES)
+            self.file.create_dataset("mfcc", (rows, *self.spec.mfcc_shape), np.float32)
+            self.file.create_dataset("frames", (rows, *self.spec.frames_shape), np.uint8)
+            self.file.attrs["format_version"] = FORMAT_VERSION
+            self.file.attrs["digest"] = self.spec.digest
+            self.file.attrs["spec"] = self.spec.to_json()
+            self.file.attrs["actor"] = self.actor
+
+    def close(self) -> None:
+        """Close the file, and what lies under it."""
+        with storage.signals_held():
+            if self.file:
+                self.file.close()
+            if self.under:
+                self.under.close()
+
+    def remove_leftovers(self) -> None:
+        """Remove what did not become a shard."""
+        for leftover in self.path.parent.glob(f"{self.path.name}*{PARTIAL_SUFFIX}"):
+            leftover.unlink()
 
     def append(
         self, clip: Clip, sources: tuple[Source, ...], features: list[Row]
@@ -102,8 +123,9 @@ class ShardWriter:
                 clip.actor, clip.label, clip.id, row.variant, row.face_found, contents
             )
             written.append(checksums.of_row(identity, mfcc, frames))
-            self.file["mfcc"][self.rows] = mfcc
-            self.file["frames"][self.rows] = frames
+            with self.under.asked():
+                self.file["mfcc"][self.rows] = mfcc
+                self.file["frames"][self.rows] = frames
             values = (clip.label, clip.id, row.variant, row.face_found, contents, written[-1])
             for column, value in zip(self.columns.values(), values, strict=True):
                 column.append(value)
@@ -113,11 +135,12 @@ class ShardWriter:
         """Write the small columns, check the file, and rename it."""
         if self.rows < self.capacity:
             self.shrink()
-        for name, kind in COLUMN_TYPES.items():
-            self.file.create_dataset(name, data=self.columns[name], dtype=kind)
-        start, end = self.file["mfcc"].id.get_offset(), self.file["frames"].id.get_offset()
-        end += self.file["frames"].nbytes
-        self.file.close()
+        with self.under.asked():
+            for name, kind in COLUMN_TYPES.items():
+                self.file.create_dataset(name, data=self.columns[name], dtype=kind)
+            start, end = self.file["mfcc"].id.get_offset(), self.file["frames"].id.get_offset()
+            end += self.file["frames"].nbytes
+            self.close()
         write_seal(self.partial, start, end)
         entry, clips = describe_shard(self.partial, self.spec)
         kept = [number for clip in clips for number in clip.checksums]
@@ -129,13 +152,15 @@ class ShardWriter:
     def shrink(self) -> None:
         """Copy the rows that came into a file without room for those that did not."""
         roomy = self.partial.with_name(self.partial.name + PARTIAL_SUFFIX)
-        self.file.close()
+        with self.under.asked():
+            self.close()
         os.replace(self.partial, roomy)
-        self.file = self.create(self.partial, self.rows)
+        self.create(self.partial, self.rows)
         with h5py.File(roomy, "r") as source:
             for row in range(self.rows):
-                for name in ("mfcc", "frames"):
-                    self.file[name][row] = source[name][row]
+                with self.under.asked():
+                    for name in ("mfcc", "frames"):
+                        self.file[name][row] = source[name][row]
         roomy.unlink()
 
 

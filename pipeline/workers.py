@@ -76,8 +76,8 @@ class Worker:
     @classmethod
     def start(cls, work: Callable) -> Worker:
         """Start a process; it imports what the work needs while the parent goes on."""
-        pool = ProcessPoolExecutor(max_workers=1)
         with interrupts_held():
+            pool = ProcessPoolExecutor(max_workers=1)
             started = pool.submit(settle_in, os.getpid(), work)
         # The parent's copy of the end that only the worker writes to would hide a death amid a
         # result: loky would wait for the rest of it.

@@ -51,6 +51,25 @@ def write_take(root, name, seconds=1.6, hertz=440.0):
     return write_video(root / "videos" / folder / f"{name}.mp4", seconds, sound=sound)
 
 
+TALLIES: dict[str, list[int]] = {}
+
+
+def tally(what, tried, survived):
+    """Count what a test tried and what survived; the table comes after the tests."""
+    counts = TALLIES.setdefault(what, [0, 0])
+    counts[0] += tried
+    counts[1] += survived
+
+
+def pytest_terminal_summary(terminalreporter):
+    if not TALLIES:
+        return
+    width = max(map(len, TALLIES))
+    terminalreporter.write_line(f"\n{'what':{width}}  {'tried':>7}  {'survived':>8}")
+    for what, (tried, survived) in TALLIES.items():
+        terminalreporter.write_line(f"{what:{width}}  {tried:7,}  {survived:8,}")
+
+
 @pytest.fixture(scope="session")
 def raw(tmp_path_factory) -> Path:
     """Four actors with four emotions each; the tone tells the emotion."""
