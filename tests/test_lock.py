@@ -1,0 +1,104 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import tally
+
+from pipeline import build, catalog, index, lock
+from pipeline.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+HOLD = "import sys, time; from pathlib import Path; from pipeline import lock\n"
+HOLD += "with lock.held(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the lock of a folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_the_second_run_says_who_holds_the_cache(holder, tmp_path):
+    with (
+        pytest.raises(InputError, match=rf"got process {holder.pid} on .* since 20"),
+        lock.held(tmp_path),
+    ):
+        pass
+    assert (tmp_path / lock.LOCK_NAME).exists()
+
+
+def test_the_lock_dies_with_its_holder(holder, tmp_path):
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with lock.held(tmp_path):
+        assert f"process {os.getpid()} " in (tmp_path / lock.LOCK_NAME).read_text()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_may_wait_for_the_other(holder, tmp_path):
+    threading.Timer(0.5, holder.kill).start()
+    with lock.held(tmp_path, wait=True):
+        assert holder.wait() == -signal.SIGKILL
+
+
+@pytest.mark.torture
+def test_two_never_hold_it(tmp_path):
+    """Threads that take and remove it as fast as they can: flock tells open files apart."""
+    inside, most, taken = [], [], []
+
+    def take():
+        end = time.monotonic() + 1.0
+        while time.monotonic() < end:
+            try:
+                with lock.held(tmp_path):
+                    inside.append(1)
+                    most.append(len(inside))
+                    time.sleep(0.0001)
+                    inside.pop()
+                    taken.append(1)
+            except InputError:
+                pass
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1 and len(taken) > 4
+    tally("two at once: locks taken by one of 4", len(taken), sum(count == 1 for count in most))
+
+
+def test_a_build_refuses_beside_another_and_touches_nothing(raw, spec, tmp_path):
+    folder = tmp_path / spec.digest
+    folder.mkdir()
+    (folder / "actor-01.h5.partial").write_bytes(b"the other's")
+    with lock.held(folder), pytest.raises(InputError, match="expected no other run"):
+        build.build(catalog.scan(raw), tmp_path, spec, jobs=1, progress=False)
+    assert (folder / "actor-01.h5.partial").read_bytes() == b"the other's"
+
+
+def test_nobody_reads_a_cache_that_is_being_filled(raw, spec, tmp_path, monkeypatch):
+    build.build(catalog.scan(raw), tmp_path, spec, jobs=1, progress=False)
+    (tmp_path / spec.digest / "actor-02.h5").unlink()
+    write_shard, refused = build.write_shard, []
+
+    def look(*given):
+        with pytest.raises(InputError, match="no finished cache"):
+            index.find_cache(tmp_path)
+        refused.append(1)
+        return write_shard(*given)
+
+    monkeypatch.setattr(build, "write_shard", look)
+    build.build(catalog.scan(raw), tmp_path, spec, jobs=1, progress=False)
+    assert len(refused) == 4 and index.find_cache(tmp_path).rows == 32
