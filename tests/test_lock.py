@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,8 +59,8 @@ def test_two_never_hold_it(tmp_path):
     inside, most, taken = [], [], []
 
     def take():
-        end = time.monotonic() + 1.0
-        while time.monotonic() < end:
+        own = len(taken)
+        while len(taken) < own + 20:
             try:
                 with lock.held(tmp_path):
                     inside.append(1)
@@ -75,7 +76,7 @@ def test_two_never_hold_it(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert max(most) == 1 and len(taken) > 4
+    assert max(most) == 1 and len(taken) >= 20
     tally("two at once: locks taken by one of 4", len(taken), sum(count == 1 for count in most))
 
 
@@ -88,8 +89,8 @@ def test_a_build_refuses_beside_another_and_touches_nothing(raw, spec, tmp_path)
     assert (folder / "actor-01.h5.partial").read_bytes() == b"the other's"
 
 
-def test_nobody_reads_a_cache_that_is_being_filled(raw, spec, tmp_path, monkeypatch):
-    build.build(catalog.scan(raw), tmp_path, spec, jobs=1, progress=False)
+def test_nobody_reads_a_cache_that_is_being_filled(cache, raw, spec, tmp_path, monkeypatch):
+    shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
     (tmp_path / spec.digest / "actor-02.h5").unlink()
     write_shard, refused = build.write_shard, []
 

@@ -17,7 +17,7 @@ from train.protocol import Split
 
 TRAINING_FOLDER = "training"
 LOG_NAME = "log.csv"
-BEST_NAME = "best.weights.h5"
+BEST_PATTERN = "best-{epoch}.weights.h5"
 HEAD_LOSS_WEIGHTS = {"fused": 1.0, "audio": 1.0, "video": 1.0}
 CHOSEN_BY = "val_fused_loss"
 
@@ -98,8 +98,8 @@ def fit(
     Raises
     ------
     InputError
-        If the cache lacks an actor, a row is not what was written, or the interrupted training had
-        other settings.
+        If the cache lacks an actor, a row is not what was written, the interrupted training had
+        other settings, or the loss is no longer a number.
     """
     training = table.select_rows(index, split.train, settings.variants)
     clean = table.select_rows(index, split.train)
@@ -122,7 +122,7 @@ def fit(
     compile_network(network, settings)
     first_epoch = 0
     if state is not None:
-        resume.restore(network, work, state)
+        resume.restore(network, work, state, settings.learning_rate)
         keep_epochs(work / LOG_NAME, state.epoch)
         first_epoch = state.epoch
 
@@ -143,7 +143,7 @@ def fit(
     finally:
         for shown in bar:
             shown.bar.close()
-    network.load_weights(work / BEST_NAME)
+    network.load_weights(work / resume.read_state(work, started_with).best)
 
     probabilities = evaluate.predict(network, test)
     judged = evaluate.metrics(test, probabilities)
@@ -196,7 +196,7 @@ def callbacks(
         ),
         keras.callbacks.EarlyStopping(monitor=CHOSEN_BY, mode="min", patience=settings.patience),
         keras.callbacks.ModelCheckpoint(
-            work / BEST_NAME,
+            work / BEST_PATTERN,
             monitor=CHOSEN_BY,
             mode="min",
             save_best_only=True,
@@ -204,6 +204,7 @@ def callbacks(
         ),
     ]
     return [
+        resume.StopWhenDiverged(work),
         schedule.WarmupCosine(
             round(settings.warmup_epochs * steps), settings.epochs * steps, first_epoch * steps
         ),

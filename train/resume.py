@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
@@ -13,6 +14,9 @@ import keras
 from pipeline.errors import InputError
 
 STATE_NAME = "state.json"
+MAY_DIFFER = ("learning_rate",)
+"""Settings that a resumed training may change: one that diverged goes on with a smaller rate."""
+
 MEMORY = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
 """Attributes in which Keras' callbacks remember what they saw."""
 
@@ -25,12 +29,17 @@ class OtherSettings(InputError):
 class State:
     """Where a training stands after an epoch.
 
+    It is written last and names the files that belong to it; what else there is came from an
+    epoch that was not finished.
+
     Parameters
     ----------
     epoch
         Epochs finished.
     weights
         File with weights and optimizer, beside the state's own.
+    best
+        File with the weights of the best epoch so far.
     settings
         What the training was started with; a resumed one has to be started alike.
     memory
@@ -41,6 +50,7 @@ class State:
 
     epoch: int
     weights: str
+    best: str
     settings: dict
     memory: dict[str, dict]
     random: dict[str, list[int]]
@@ -70,7 +80,8 @@ def read_state(folder: Path, settings: dict) -> State | None:
         raise InputError(
             f"expected the state of a training in {path}, got: {error}; train without --resume"
         ) from error
-    if differing := [name for name in settings if state.settings.get(name) != settings[name]]:
+    differing = [name for name in settings if state.settings.get(name) != settings[name]]
+    if differing := [name for name in differing if name not in MAY_DIFFER]:
         changes = ", ".join(
             f"{name} {state.settings.get(name)} there, {settings[name]} now" for name in differing
         )
@@ -81,12 +92,34 @@ def read_state(folder: Path, settings: dict) -> State | None:
     return state
 
 
-def restore(model: keras.Model, folder: Path, state: State) -> None:
-    """Load weights, optimizer and random generators of a state into a compiled model."""
+def restore(model: keras.Model, folder: Path, state: State, learning_rate: float) -> None:
+    """Load weights, optimizer and random generators of a state into a compiled model.
+
+    Parameters
+    ----------
+    model
+        Takes them.
+    folder, state
+        Where a training stands.
+    learning_rate
+        Peak rate to go on with; the schedule's place on its way stays.
+    """
+    remove_others(folder, state)
     model.optimizer.build(model.trainable_variables)
     model.load_weights(folder / state.weights)
+    before = state.settings.get("learning_rate", learning_rate)
+    if learning_rate != before:
+        rate = model.optimizer.learning_rate
+        rate.assign(rate * (learning_rate / before))
     for name, numbers in state.random.items():
         model.get_layer(name).seed_generator.state.assign(numbers)
+
+
+def remove_others(folder: Path, state: State) -> None:
+    """Remove weights that do not belong to a state."""
+    for path in folder.glob("*.weights.h5"):
+        if path.name not in (state.weights, state.best):
+            path.unlink()
 
 
 def random_states(model: keras.Model) -> dict[str, list[int]]:
@@ -124,6 +157,7 @@ class Resume(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.folder, self.settings, self.watched, self.state = folder, settings, watched, state
+        self.best = state.best if state else ""
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Hand each callback what it knew."""
@@ -142,16 +176,54 @@ class Resume(keras.callbacks.Callback):
             }
             for callback in self.watched
         }
-        content = {
-            "epoch": epoch + 1,
-            "weights": weights.name,
-            "settings": self.settings,
-            "memory": memory,
-            "random": random_states(self.model),
-        }
+        if (self.folder / f"best-{epoch + 1}.weights.h5").is_file():
+            self.best = f"best-{epoch + 1}.weights.h5"
+        state = State(
+            epoch + 1, weights.name, self.best, self.settings, memory, random_states(self.model)
+        )
         partial = self.folder / f"{STATE_NAME}.partial"
-        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        partial.write_text(json.dumps(asdict(state), indent=1), encoding="utf-8")
         os.replace(partial, self.folder / STATE_NAME)
-        for old in self.folder.glob("state-*.weights.h5"):
-            if old != weights:
-                old.unlink()
+        remove_others(self.folder, state)
+
+
+class StopWhenDiverged(keras.callbacks.Callback):
+    """Ends a training whose loss is no longer a number, before anything of it is saved.
+
+    Has to stand before whatever saves.
+
+    Parameters
+    ----------
+    folder
+        Where the state lives, for the message.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder, self.epoch = folder, 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Remember which epoch it is."""
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Look at the loss so far."""
+        self.refuse(logs or {})
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Look at the validation loss too: the last step's weights have not been tried before."""
+        self.refuse(logs or {})
+
+    def refuse(self, logs: dict) -> None:
+        """Raise if a loss is no number."""
+        for name, value in logs.items():
+            if name.endswith("loss") and not math.isfinite(value):
+                kept = "nothing was saved yet; train with a lower --learning-rate"
+                if (self.folder / STATE_NAME).is_file():
+                    kept = (
+                        f"the weights of the epochs before are in {self.folder}; go on from "
+                        "there with --resume and a lower --learning-rate"
+                    )
+                raise InputError(
+                    f"expected a finite loss, got {name} {value} in epoch {self.epoch + 1}; {kept}"
+                )
