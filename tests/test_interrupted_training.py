@@ -104,12 +104,33 @@ def kill_after(found, folder, epochs, whens):
     return process.returncode == -signal.SIGKILL
 
 
-def test_a_killed_training_resumes_to_the_same_end(found, undisturbed, tmp_path):
-    assert kill_after(found, tmp_path, 1, random.Random(0))
-    assert not (tmp_path / "model.json").exists()
-    keras.utils.set_random_seed(99)
-    fit.fit(found, tmp_path, SPLIT, SETTINGS, go_on=True, progress=False)
-    assert end_of(tmp_path) == end_of(undisturbed)
+IN_TURN = """
+import sys
+from pathlib import Path
+from train import runtime
+runtime.start_tensorflow(3)
+import keras
+from pipeline import index
+from train import fit
+from train.protocol import Split
+for folder in sys.argv[2:]:
+    keras.utils.set_random_seed(3)
+    settings = fit.Settings(epochs=4, batch_size=6, seed=3)
+    split = Split((1, 2), (3,), (4,))
+    cache = index.find_cache(Path(sys.argv[1]))
+    fit.fit(cache, Path(folder), split, settings, go_on=True, progress=False)
+"""
+
+
+def test_a_killed_training_resumes_to_the_same_end(found, tmp_path):
+    """One command is killed; another process trains undisturbed, then goes on with the killed."""
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    assert kill_after(found, killed, 1, random.Random(0))
+    assert not (killed / "model.json").exists()
+    subprocess.run(
+        [sys.executable, "-c", IN_TURN, found.folder, whole, killed], cwd=ROOT, check=True
+    )
+    assert end_of(killed) == end_of(whole)
     tally("kill: training, SIGKILL", 1, 1)
 
 

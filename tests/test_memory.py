@@ -1,0 +1,97 @@
+"""Peak memory of the real commands on a corpus, on four of it, and on sixteen."""
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import tally, tone, write_video, write_wav
+
+pytestmark = [pytest.mark.torture, pytest.mark.slow]
+ROOT = Path(__file__).parents[1]
+SIZES = {1: (4, 6), 4: (8, 12), 16: (16, 24)}
+"""Actors, and clips of each."""
+
+FLAT = 1.1
+
+
+def write_corpus(folder, picture, actors, clips):
+    """Clips whose pictures are copies, and whose sounds differ: none is another's duplicate."""
+    takes = list(itertools.product(range(2, 9), (1, 2), (1, 2)))[:clips]
+    for actor in range(1, actors + 1):
+        for number, (emotion, statement, repetition) in enumerate(takes):
+            name = f"{emotion:02d}-01-{statement:02d}-{repetition:02d}-{actor:02d}"
+            video = folder / "videos" / f"Actor_{actor:02d}" / f"01-01-{name}.mp4"
+            video.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(picture, video)
+            sound = tone(1.6, 150 + 11 * number + 3 * actor)
+            write_wav(folder / "audios" / f"Actor_{actor:02d}" / f"03-01-{name}.wav", sound)
+
+
+def peak_megabytes(pid):
+    """Peak memory of a process so far; 0 if it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1000 for line in status if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return 0.0
+
+
+def children(parent):
+    """Worker processes of a command."""
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            fields = Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)[1].split()
+            if (
+                int(fields[1]) == parent
+                and "popen_loky" in Path(f"/proc/{entry}/cmdline").read_text()
+            ):
+                yield int(entry)
+        except OSError:
+            continue
+
+
+def peaks(*words):
+    """Run a command; return the peak memory of it and of its largest worker, in MB."""
+    run = subprocess.Popen(
+        [sys.executable, "-m", *map(str, words)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    own = worker = 0.0
+    while run.poll() is None:
+        own = max(own, peak_megabytes(run.pid))
+        worker = max([worker, *map(peak_megabytes, children(run.pid))])
+        time.sleep(0.05)
+    assert run.returncode == 0, run.stderr.read()
+    return own, worker
+
+
+def test_memory_does_not_grow_with_the_corpus(tmp_path, capsys):
+    picture = write_video(tmp_path / "picture.mp4")
+    found = {}
+    for size, (actors, clips) in SIZES.items():
+        raw, cache = tmp_path / f"raw-{size}", tmp_path / f"cache-{size}"
+        write_corpus(raw, picture, actors, clips)
+        features = ("pipeline", "features", "--raw", raw, "--cache", cache, "--jobs", 2)
+        own, worker = peaks(*features, "--window-seconds", 1, "--variants", 1)
+        fit = ("train", "fit", "--cache", cache, "--model", tmp_path / "model", "--epochs", 1)
+        training, _ = peaks(*fit)
+        found[size] = {"features": own, "a worker": worker, "train": training}
+        shutil.rmtree(cache)
+        with capsys.disabled():
+            shown = ", ".join(f"{name} {peak:.0f} MB" for name, peak in found[size].items())
+            print(f"\n{size:>2} x {24} clips: {shown}")
+    for name in found[1]:
+        for size in (4, 16):
+            flat = found[size][name] <= FLAT * found[1][name]
+            tally(f"memory: {name} flat at 4 x and 16 x", 1, flat)
+            assert flat, found
