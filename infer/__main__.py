@@ -12,7 +12,7 @@ from pathlib import Path
 # both bring X libraries of their own (PyAV issue 1050).
 import cv2
 
-from pipeline import decode
+from pipeline import container, decode
 from pipeline.errors import InputError, run
 from train import runtime
 
@@ -51,8 +51,8 @@ def parser() -> argparse.ArgumentParser:
 def infer(arguments: argparse.Namespace) -> int:
     """Predict, write, print."""
     sound = getattr(arguments, "audio", None)
-    decode.probe(arguments.video)
-    if sound is not None and not decode.probe(sound).has_audio:
+    container.probe(arguments.video)
+    if sound is not None and not container.probe(sound).has_audio:
         raise InputError(f"expected sound in {sound}, got no audio stream; name another file")
     stem = arguments.out / arguments.video.stem
     target = stem.with_name(f"{stem.name}.mp4")

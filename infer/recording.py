@@ -9,7 +9,7 @@ import librosa
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import audio, decode, features
+from pipeline import audio, container, decode, features
 from pipeline.errors import InputError
 from pipeline.features import Span
 from pipeline.spec import FeatureSpec
@@ -54,7 +54,7 @@ def open_recording(path: Path, sound: Path | None, spec: FeatureSpec) -> Recordi
     InputError
         If a file does not exist, cannot be read, or holds neither sound nor video.
     """
-    media = decode.probe(path)
+    media = container.probe(path)
     if sound is None and media.has_audio:
         sound = path
     if sound is None and not media.has_video:

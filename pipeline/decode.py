@@ -1,4 +1,4 @@
-"""The only opener of media: path to waveform, path to RGB pictures at given times.
+"""The only reader of media: path to waveform, path to RGB pictures at given times.
 
 Time zero of a file is its first picture where it has video, else its first sound sample, so that a
 wav recorded with a video and the video's own track share one clock.
@@ -7,8 +7,6 @@ wav recorded with a video and the video's own track share one clock.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +15,15 @@ import librosa
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.container import (
+    SAMPLE_RATES_HZ,
+    first_video,
+    opened,
+    origin_seconds,
+    refuse_large,
+    refuse_long,
+    seconds_of,
+)
 from pipeline.errors import MediaError
 
 MAX_PICTURE_SIDE_PX = 640
@@ -27,90 +34,6 @@ TRUNCATION_SECONDS = 0.5
 """A stream that ends this much before its header says is a broken copy, not a rounding error."""
 
 RESAMPLER = "soxr_hq"
-
-
-@dataclass(frozen=True)
-class Media:
-    """What a file holds.
-
-    Parameters
-    ----------
-    has_video, has_audio
-        Whether there is such a stream.
-    duration_seconds
-        Length that the header states; 0 where it states none.
-    frame_rate
-        Average pictures per second; 0 without video.
-    width_px, height_px
-        Size as shown, after rotation; 0 without video.
-    """
-
-    has_video: bool
-    has_audio: bool
-    duration_seconds: float
-    frame_rate: float
-    width_px: int
-    height_px: int
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[av.container.InputContainer]:
-    """Open a media file, turning every refusal of FFmpeg into a :class:`MediaError`."""
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "nothing"
-        raise MediaError(f"expected a media file at {path}, got {kind}; check the path")
-    if path.stat().st_size == 0:
-        raise MediaError(f"expected sound or video in {path}, got 0 bytes; copy it again")
-    try:
-        # Playlists and the like may name other files or addresses: only plain files are opened.
-        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
-            if not container.streams.video and not container.streams.audio:
-                raise MediaError(
-                    f"expected sound or video in {path}, got neither; "
-                    "check that the file is what its name says"
-                )
-            yield container
-    except av.error.FFmpegError as error:
-        reason = error.strerror or type(error).__name__
-        raise MediaError(
-            f"expected readable sound or video in {path}, got: {reason}; copy or download it again"
-        ) from error
-
-
-def probe(path: Path) -> Media:
-    """Read what a file holds from its header.
-
-    Raises
-    ------
-    MediaError
-        If the file does not exist or FFmpeg cannot open it.
-    """
-    with opened(path) as container:
-        video = container.streams.video[0] if container.streams.video else None
-        size = (0, 0)
-        if video is not None:
-            first = next(container.decode(video), None)
-            if first is None:
-                raise MediaError(
-                    f"expected pictures in {path}, got an empty video stream; "
-                    "copy or download it again"
-                )
-            upright = first.rotation % 180 == 0
-            size = (first.width, first.height) if upright else (first.height, first.width)
-        return Media(
-            has_video=video is not None,
-            has_audio=bool(container.streams.audio),
-            duration_seconds=(container.duration or 0) / av.time_base,
-            frame_rate=float(video.average_rate or 0) if video is not None else 0.0,
-            width_px=size[0],
-            height_px=size[1],
-        )
-
-
-def origin_seconds(container: av.container.InputContainer) -> Fraction:
-    """Time stamp that counts as zero: the first picture's, else the first sample's."""
-    stream = (container.streams.video or container.streams.audio)[0]
-    return (stream.start_time or 0) * Fraction(stream.time_base or 1)
 
 
 def read_sound(path: Path) -> tuple[NDArray[np.float32], int]:
@@ -139,10 +62,19 @@ def read_sound(path: Path) -> tuple[NDArray[np.float32], int]:
                 f"expected sound in {path}, got no audio stream; add a wav of the same take"
             )
         stream = container.streams.audio[0]
+        slowest, fastest = SAMPLE_RATES_HZ
+        if not slowest <= (stream.rate or 0) <= fastest:
+            raise MediaError(
+                f"expected sound of {slowest} to {fastest} Hz in {path}, got {stream.rate}; "
+                "export it again"
+            )
         first_pts = None
         resampler = av.AudioResampler(format="fltp")
         blocks: list[NDArray[np.float32]] = []
+        decoded_seconds = 0.0
         for frame in container.decode(stream):
+            decoded_seconds += frame.samples / stream.rate
+            refuse_long(path, decoded_seconds)
             if first_pts is None and frame.pts is not None:
                 first_pts = frame.pts * frame.time_base
             blocks += [part.to_ndarray().T for part in resampler.resample(frame)]
@@ -153,7 +85,9 @@ def read_sound(path: Path) -> tuple[NDArray[np.float32], int]:
         waveform = np.concatenate(blocks).astype(np.float32, copy=False)
         rate = stream.rate
         refuse_truncated(path, stream, len(waveform) / rate)
-        late_samples = round(((first_pts or 0) - origin_seconds(container)) * rate)
+        late_seconds = (first_pts or 0) - origin_seconds(container)
+        refuse_long(path, abs(late_seconds) + len(waveform) / rate)
+        late_samples = round(late_seconds * rate)
     if late_samples > 0:
         waveform = np.pad(waveform, ((late_samples, 0), (0, 0)))
     return waveform[max(0, -late_samples) :], rate
@@ -188,7 +122,7 @@ def read_waveform(path: Path, sample_rate_hz: int) -> NDArray[np.float32]:
 
 def refuse_truncated(path: Path, stream: av.stream.Stream, decoded_seconds: float) -> None:
     """Raise if a stream ended well before its header's length."""
-    stated = float((stream.duration or 0) * (stream.time_base or 0))
+    stated = seconds_of(stream)
     if decoded_seconds < stated - TRUNCATION_SECONDS:
         raise MediaError(
             f"expected {stated:.2f} s of {stream.type} in {path}, got "
@@ -281,16 +215,18 @@ def video_stream(
     container: av.container.InputContainer, path: Path, threads: int, reference_only: bool = False
 ) -> av.video.stream.VideoStream:
     """Return the first video stream, set up to decode with the given threads and shortcuts."""
-    if not container.streams.video:
+    stream = first_video(container)
+    if stream is None:
         raise MediaError(
             f"expected video in {path}, got no video stream; give a file with pictures"
         )
-    stream = container.streams.video[0]
+    refuse_large(path, stream)
     stream.thread_type = "NONE" if threads == 1 else "AUTO"
     stream.codec_context.thread_count = threads
     if reference_only:
         stream.codec_context.skip_frame = "NONREF"
-        stream.codec_context.options = {"skip_loop_filter": "all"}
+        context = stream.codec_context
+        context.options = {**context.options, "skip_loop_filter": "all"}
     return stream
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import RATE, tone, write_video, write_wav
 
-from pipeline import decode, encode
+from pipeline import container, decode, encode
 from pipeline.errors import MediaError
 
 
@@ -96,7 +96,7 @@ def test_rotation_metadata_is_honoured(tmp_path):
     (shown,) = decode.read_pictures(turned, [0.2])
     assert shown.shape == (96, 64, 3)
     assert shown[:, 36:].mean() > 180 and shown[:, :28].mean() < 20
-    media = decode.probe(turned)
+    media = container.probe(turned)
     assert (media.width_px, media.height_px) == (64, 96)
 
 
@@ -108,11 +108,11 @@ def test_large_pictures_are_bounded(tmp_path):
 
 
 def test_probe(tmp_path):
-    media = decode.probe(write_video(tmp_path / "a.mp4", 1.0, (48, 64), sound=tone(1.0)))
+    media = container.probe(write_video(tmp_path / "a.mp4", 1.0, (48, 64), sound=tone(1.0)))
     assert media.has_video and media.has_audio
     assert (media.width_px, media.height_px, media.frame_rate) == (64, 48, 10)
     assert media.duration_seconds == pytest.approx(1.0, abs=0.1)
-    sound = decode.probe(write_wav(tmp_path / "a.wav", tone(1.0)))
+    sound = container.probe(write_wav(tmp_path / "a.wav", tone(1.0)))
     assert (sound.has_video, sound.has_audio) == (False, True)
 
 
@@ -130,7 +130,7 @@ def test_what_is_not_media_is_refused(tmp_path, content):
         path = tmp_path / name
         path.write_bytes(content)
         for read in (
-            decode.probe,
+            container.probe,
             lambda path: decode.read_waveform(path, RATE),
             lambda path: decode.read_pictures(path, [0.1]),
         ):
@@ -140,9 +140,9 @@ def test_what_is_not_media_is_refused(tmp_path, content):
 
 def test_missing_files_and_folders_are_refused(tmp_path):
     with pytest.raises(MediaError, match="got nothing"):
-        decode.probe(tmp_path / "a.mp4")
+        container.probe(tmp_path / "a.mp4")
     with pytest.raises(MediaError, match="got a folder"):
-        decode.probe(tmp_path)
+        container.probe(tmp_path)
 
 
 def test_missing_streams_are_refused(tmp_path):

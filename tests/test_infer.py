@@ -8,7 +8,7 @@ import pytest
 from conftest import RATE, tone, write_video, write_wav
 
 from infer import annotate, predict, recording, results
-from pipeline import catalog, decode, features
+from pipeline import catalog, container, decode, features
 from pipeline.errors import InputError
 from pipeline.faces import Box
 from pipeline.spec import EMOTIONS
@@ -147,13 +147,13 @@ def test_rendered_video_has_every_frame_and_the_sound(tmp_path, spec, trained):
     assert times == pytest.approx([n / 10 for n in range(16)])
     heard = decode.read_waveform(tmp_path / "out.mp4", RATE)[: len(sound)]
     assert np.corrcoef(heard[2000:-2000], sound[2000:-2000])[0, 1] > 0.99
-    assert decode.probe(tmp_path / "out.mp4").height_px == annotate.SMALLEST_HEIGHT_PX
+    assert container.probe(tmp_path / "out.mp4").height_px == annotate.SMALLEST_HEIGHT_PX
 
 
 def test_sound_alone_is_rendered_as_its_waveform(tmp_path, spec, trained):
     path = write_wav(tmp_path / "a.wav", tone(1.0, rate=192_000), 192_000)
     render(path, spec, trained, tmp_path / "out.mp4")
-    media = decode.probe(tmp_path / "out.mp4")
+    media = container.probe(tmp_path / "out.mp4")
     assert media.has_audio and (media.width_px, media.height_px) == (640, 360)
     assert media.duration_seconds == pytest.approx(1.0, abs=0.1)
 

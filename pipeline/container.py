@@ -1,0 +1,216 @@
+"""Opening a media file: what it may be, how large it may claim to be, and what it holds.
+
+A header is a claim. What it says about size and length is bounded here, before anything is
+allocated or planned by it.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from pipeline.errors import MediaError
+
+MAX_PICTURE_PIXELS = 8192 * 4320
+"""Pixels of an 8K picture. A decoder holds several, so larger ones cost gigabytes."""
+
+MAX_SECONDS = 6 * 3600
+"""Longest recording that is read; memory follows the sound's length."""
+
+SAMPLE_RATES_HZ = (1_000, 768_000)
+"""Slowest and fastest sound that is read: beyond them a header is damaged."""
+
+DEMUXERS = (
+    "3gp,aac,ac3,aiff,amr,asf,au,avi,caf,eac3,flac,flv,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp3,"
+    "mp4,mpeg,mpegts,mpegvideo,ogg,w64,wav,webm"
+)
+"""FFmpeg's names of the containers that are read. Playlists, which may name other files and
+addresses, text shown as pictures and the like are not among them."""
+
+DISGUISES = (
+    (b"version https://git-lfs", "a git-LFS pointer", "run 'git lfs pull'"),
+    (b"PK\x03\x04", "a zip archive", "unpack it"),
+    (b"\x1f\x8b", "a gzip archive", "unpack it"),
+    (b"7z\xbc\xaf", "a 7z archive", "unpack it"),
+    (b"<!doctype", "a web page", "download the file itself"),
+    (b"<html", "a web page", "download the file itself"),
+    (b"<?xml", "an XML page", "download the file itself"),
+    (b"%pdf", "a PDF", "copy the recording instead"),
+)
+"""How files begin that are often found under the name of a recording, and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Media:
+    """What a file holds.
+
+    Parameters
+    ----------
+    has_video, has_audio
+        Whether there is such a stream.
+    duration_seconds
+        Length that the header states, at most ``MAX_SECONDS``; 0 where it states none.
+    frame_rate
+        Average pictures per second; 0 without video.
+    width_px, height_px
+        Size as shown, after rotation; 0 without video.
+    """
+
+    has_video: bool
+    has_audio: bool
+    duration_seconds: float
+    frame_rate: float
+    width_px: int
+    height_px: int
+
+
+def disguise(head: bytes) -> tuple[str, str] | None:
+    """Tell what a file really is that is named like a recording.
+
+    Parameters
+    ----------
+    head
+        Its first bytes.
+
+    Returns
+    -------
+    kind, remedy : str
+        Such as ``"a web page"`` and what to do about it; None if it looks like none of these.
+    """
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for mark, kind, remedy in DISGUISES:
+        if start.startswith(mark.lower()):
+            return kind, remedy
+    return None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[av.container.InputContainer]:
+    """Open a media file, turning every refusal of FFmpeg into a :class:`MediaError`."""
+    refuse_no_file(path)
+    reads = {
+        # FFmpeg probes pictures to find their size: the bound holds there too.
+        "max_pixels": str(MAX_PICTURE_PIXELS),
+        "format_whitelist": DEMUXERS,
+        "protocol_whitelist": "file",
+    }
+    try:
+        # Without 'file:' a name such as 'take:1.mp4' would be an address.
+        with av.open(f"file:{path}", options=reads, metadata_errors="replace") as container:
+            if not container.streams.video and not container.streams.audio:
+                raise MediaError(
+                    f"expected sound or video in {path}, got neither; "
+                    "check that the file is what its name says"
+                )
+            yield container
+    except av.error.FFmpegError as error:
+        reason = error.strerror or type(error).__name__
+        raise MediaError(
+            f"expected readable sound or video in {path}, got: {reason}; copy or download it again"
+        ) from error
+
+
+def refuse_no_file(path: Path) -> None:
+    """Raise if a path is no file with content, or the content is plainly something else."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or pipe"
+            raise MediaError(f"expected a media file at {path}, got {kind}; check the path")
+        with path.open("rb") as stream:
+            head = stream.read(64)
+    except FileNotFoundError as error:
+        raise MediaError(
+            f"expected a media file at {path}, got nothing; check the path"
+        ) from error
+    except OSError as error:
+        raise MediaError(
+            f"expected a readable media file at {path}, got: {error.strerror}; "
+            "check the path and its permissions"
+        ) from error
+    if not head:
+        raise MediaError(f"expected sound or video in {path}, got 0 bytes; copy it again")
+    if found := disguise(head):
+        kind, remedy = found
+        raise MediaError(f"expected sound or video in {path}, got {kind}; {remedy}")
+
+
+def first_video(container: av.container.InputContainer) -> av.video.stream.VideoStream | None:
+    """Return the first stream of moving pictures; the cover of a sound file is none."""
+    cover = av.stream.Disposition.attached_pic
+    return next((s for s in container.streams.video if not s.disposition & cover), None)
+
+
+def seconds_of(stream: av.stream.Stream) -> float:
+    """Length that a stream's header states; 0 where it states none."""
+    return float((stream.duration or 0) * (stream.time_base or 0))
+
+
+def probe(path: Path) -> Media:
+    """Read what a file holds from its header.
+
+    Raises
+    ------
+    MediaError
+        If the file does not exist, FFmpeg cannot open it, or it claims to be longer than
+        ``MAX_SECONDS`` or larger than ``MAX_PICTURE_PIXELS``.
+    """
+    with opened(path) as container:
+        video = first_video(container)
+        size = (0, 0)
+        if video is not None:
+            refuse_large(path, video)
+            first = next(container.decode(video), None)
+            if first is None:
+                raise MediaError(
+                    f"expected pictures in {path}, got an empty video stream; "
+                    "copy or download it again"
+                )
+            upright = first.rotation % 180 == 0
+            size = (first.width, first.height) if upright else (first.height, first.width)
+        elif not container.streams.audio:
+            raise MediaError(f"expected sound or video in {path}, got a still picture; give another")
+        seconds = (container.duration or 0) / av.time_base
+        refuse_long(path, seconds)
+        return Media(
+            has_video=video is not None,
+            has_audio=bool(container.streams.audio),
+            duration_seconds=max(0.0, seconds),
+            frame_rate=float(video.average_rate or 0) if video is not None else 0.0,
+            width_px=size[0],
+            height_px=size[1],
+        )
+
+
+def refuse_large(path: Path, stream: av.video.stream.VideoStream) -> None:
+    """Raise if pictures exceed the bound; let the decoder refuse those that grow later."""
+    pixels = stream.width * stream.height
+    if not 0 < pixels <= MAX_PICTURE_PIXELS:
+        size = f"{stream.width}x{stream.height}" if pixels else "an unusable size"
+        raise MediaError(
+            f"expected pictures of at most {MAX_PICTURE_PIXELS / 1e6:.0f} megapixels in {path}, "
+            f"got {size}; scale the video down or copy it again"
+        )
+    context = stream.codec_context
+    context.options = {**context.options, "max_pixels": str(MAX_PICTURE_PIXELS)}
+
+
+def refuse_long(path: Path, seconds: float) -> None:
+    """Raise if a recording is, or says it is, longer than the bound."""
+    if seconds > MAX_SECONDS:
+        raise MediaError(
+            f"expected at most {MAX_SECONDS / 3600:.0f} hours in {path}, got "
+            f"{seconds / 3600:.1f}; cut it into parts or copy it again"
+        )
+
+
+def origin_seconds(container: av.container.InputContainer) -> Fraction:
+    """Time stamp that counts as zero: the first picture's, else the first sample's."""
+    stream = first_video(container) or container.streams.audio[0]
+    return (stream.start_time or 0) * Fraction(stream.time_base or 1)
