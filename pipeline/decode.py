@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import librosa
@@ -34,6 +35,31 @@ TRUNCATION_SECONDS = 0.5
 """A stream that ends this much before its header says is a broken copy, not a rounding error."""
 
 RESAMPLER = "soxr_hq"
+
+FALLBACK_GAP_SECONDS = 0.04
+"""How long a picture is shown where the file says nothing about it."""
+
+
+class Shown(NamedTuple):
+    """A decoded frame and what its file says about time.
+
+    Parameters
+    ----------
+    frame
+        The frame. It outlives its file; a stream does not, so none is handed out.
+    start_seconds, end_seconds
+        When it appears, and when it goes if no other follows, since the first picture.
+    gap_seconds
+        Average time from picture to picture.
+    stated_seconds
+        Length of the stream by its header; 0 where it states none.
+    """
+
+    frame: av.VideoFrame
+    start_seconds: float
+    end_seconds: float
+    gap_seconds: float
+    stated_seconds: float
 
 
 def read_sound(path: Path) -> tuple[NDArray[np.float32], int]:
@@ -84,7 +110,7 @@ def read_sound(path: Path) -> tuple[NDArray[np.float32], int]:
             )
         waveform = np.concatenate(blocks).astype(np.float32, copy=False)
         rate = stream.rate
-        refuse_truncated(path, stream, len(waveform) / rate)
+        refuse_truncated(path, "sound", seconds_of(stream), len(waveform) / rate)
         late_seconds = (first_pts or 0) - origin_seconds(container)
         refuse_long(path, abs(late_seconds) + len(waveform) / rate)
         late_samples = round(late_seconds * rate)
@@ -120,13 +146,12 @@ def read_waveform(path: Path, sample_rate_hz: int) -> NDArray[np.float32]:
     return librosa.resample(mono, orig_sr=rate, target_sr=sample_rate_hz, res_type=RESAMPLER)
 
 
-def refuse_truncated(path: Path, stream: av.stream.Stream, decoded_seconds: float) -> None:
+def refuse_truncated(path: Path, what: str, stated_seconds: float, seconds: float) -> None:
     """Raise if a stream ended well before its header's length."""
-    stated = seconds_of(stream)
-    if decoded_seconds < stated - TRUNCATION_SECONDS:
+    if seconds < stated_seconds - TRUNCATION_SECONDS:
         raise MediaError(
-            f"expected {stated:.2f} s of {stream.type} in {path}, got "
-            f"{decoded_seconds:.2f} s; the file is cut short, copy it again"
+            f"expected {stated_seconds:.2f} s of {what} in {path}, got "
+            f"{seconds:.2f} s; the file is cut short, copy it again"
         )
 
 
@@ -164,25 +189,22 @@ def read_pictures(
         waiting.pop()
     if not waiting:
         return pictures
-    with opened(path) as container:
-        stream = video_stream(container, path, threads, reference_only)
-        # Every other frame is missing then: half a gap earlier, a frame stands for its neighbours.
-        early = float(1 / stream.average_rate) if reference_only and stream.average_rate else 0.0
-        end = 0.0
-        shown: av.VideoFrame | None = None
-        for frame, time in timed_frames(container, stream, times_seconds[waiting[-1]]):
-            if shown is not None:
-                take_until(shown, time - early, waiting, times_seconds, pictures)
-            shown, end = frame, time + frame_seconds(frame, stream)
-            if not waiting:
-                break
-        if shown is None:
-            raise MediaError(
-                f"expected pictures in {path}, got an empty video stream; copy or download it again"
-            )
-        take_until(shown, end, waiting, times_seconds, pictures)
-        if waiting:
-            refuse_truncated(path, stream, end)
+    shown: Shown | None = None
+    for following in timed_frames(path, times_seconds[waiting[-1]], threads, reference_only):
+        if shown is not None:
+            # Every other frame is missing then: half a gap earlier, one stands for its neighbours.
+            early = shown.gap_seconds if reference_only else 0.0
+            take_until(shown, following.start_seconds - early, waiting, times_seconds, pictures)
+        shown = following
+        if not waiting:
+            return pictures
+    if shown is None:
+        raise MediaError(
+            f"expected pictures in {path}, got an empty video stream; copy or download it again"
+        )
+    take_until(shown, shown.end_seconds, waiting, times_seconds, pictures)
+    if waiting:
+        refuse_truncated(path, "video", shown.stated_seconds, shown.end_seconds)
     return pictures
 
 
@@ -191,13 +213,16 @@ def read_consecutive_pictures(
 ) -> list[NDArray[np.uint8] | None]:
     """Decode the first ``count`` pictures shown from a time on; missing ones are None."""
     pictures: list[NDArray[np.uint8] | None] = []
-    with opened(path) as container:
-        stream = video_stream(container, path, threads)
-        for frame, time in timed_frames(container, stream, start_seconds):
-            if time + frame_seconds(frame, stream) > start_seconds:
-                pictures.append(upright_rgb(frame))
-            if len(pictures) == count:
-                break
+    shown: Shown | None = None
+    for following in timed_frames(path, start_seconds, threads):
+        # A frame lasts until the next one, whatever the file says about its duration.
+        if shown is not None and following.start_seconds > start_seconds:
+            pictures.append(upright_rgb(shown.frame))
+        if len(pictures) == count:
+            return pictures
+        shown = following
+    if shown is not None and shown.end_seconds > start_seconds:
+        pictures.append(upright_rgb(shown.frame))
     return pictures + [None] * (count - len(pictures))
 
 
@@ -205,10 +230,8 @@ def every_picture(
     path: Path, max_side_px: int, threads: int = 0
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Yield each picture of a file with its time in seconds since the first, upright RGB."""
-    with opened(path) as container:
-        stream = video_stream(container, path, threads)
-        for frame, time in timed_frames(container, stream, 0.0):
-            yield time, upright_rgb(frame, max_side_px)
+    for shown in timed_frames(path, 0.0, threads):
+        yield shown.start_seconds, upright_rgb(shown.frame, max_side_px)
 
 
 def video_stream(
@@ -231,33 +254,50 @@ def video_stream(
 
 
 def timed_frames(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream, from_seconds: float
-) -> Iterator[tuple[av.VideoFrame, float]]:
-    """Yield frames and their times from the key frame before ``from_seconds`` on."""
-    origin = origin_seconds(container)
+    path: Path, from_seconds: float, threads: int, reference_only: bool = False
+) -> Iterator[Shown]:
+    """Yield frames in the order of their times, beginning with one at ``from_seconds`` or before.
+
+    Where a container cannot seek, or lands behind the time asked for, it is read from its start.
+    """
     if from_seconds > 0:
-        target = (Fraction(from_seconds) + origin) / stream.time_base
-        container.seek(int(target), stream=stream, backward=True)
-    last = -1.0
-    for frame in container.decode(stream):
-        if frame.pts is None:
-            time = last + frame_seconds(frame, stream)
-        else:
-            time = float(frame.pts * frame.time_base - origin)
-        if time > last:
-            last = time
-            yield frame, time
+        found = frames_from(path, from_seconds, threads, reference_only)
+        first = next(found, None)
+        if first is not None and first.start_seconds <= from_seconds:
+            yield first
+            yield from found
+            return
+        found.close()
+    yield from frames_from(path, 0.0, threads, reference_only)
 
 
-def frame_seconds(frame: av.VideoFrame, stream: av.video.stream.VideoStream) -> float:
-    """How long a frame is shown when no other follows."""
-    if frame.duration:
-        return float(frame.duration * frame.time_base)
-    return float(1 / stream.average_rate) if stream.average_rate else 0.04
+def frames_from(
+    path: Path, from_seconds: float, threads: int, reference_only: bool
+) -> Iterator[Shown]:
+    """Yield frames from where a seek lands; none where the container cannot seek."""
+    with opened(path) as container:
+        stream = video_stream(container, path, threads, reference_only)
+        origin = origin_seconds(container)
+        gap = float(1 / stream.average_rate) if stream.average_rate else FALLBACK_GAP_SECONDS
+        stated = seconds_of(stream)
+        if from_seconds > 0:
+            target = (Fraction(from_seconds) + origin) / stream.time_base
+            try:
+                container.seek(int(target), stream=stream, backward=True)
+            except av.error.FFmpegError:
+                return
+        last = -1.0
+        end = 0.0
+        for frame in container.decode(stream):
+            start = end if frame.pts is None else float(frame.pts * frame.time_base - origin)
+            end = start + (float(frame.duration * frame.time_base) if frame.duration else gap)
+            if start > last:
+                last = start
+                yield Shown(frame, start, end, gap, stated)
 
 
 def take_until(
-    frame: av.VideoFrame,
+    shown: Shown,
     end_seconds: float,
     waiting: list[int],
     times_seconds: Sequence[float],
@@ -267,7 +307,7 @@ def take_until(
     picture = None
     while waiting and times_seconds[waiting[-1]] < end_seconds:
         if picture is None:
-            picture = upright_rgb(frame)
+            picture = upright_rgb(shown.frame)
         pictures[waiting.pop()] = picture
 
 

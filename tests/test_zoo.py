@@ -51,16 +51,18 @@ def check_sound(waveform, take, late_seconds):
     inner = waveform[round((onset + 0.1) * RATE) : round((end - 0.1) * RATE)]
     spectrum = np.abs(np.fft.rfft(inner * np.hanning(len(inner))))
     assert spectrum.argmax() * RATE / len(inner) == pytest.approx(take.hertz, abs=2)
-    assert np.sqrt(np.mean(inner**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.1)
+    # AAC's sixth channel carries the lowest tones alone, so the mean of six loses a sixth.
+    assert np.sqrt(np.mean(inner**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.2)
 
 
-def check_pictures(path, take):
+def check_pictures(path, take, end_known=True):
     """Each time shows the picture that is on screen then, upright and in its shape."""
     gap = np.diff(take.times).min() if len(take.times) > 1 else 0.05
     places = range(0, len(take.times), max(1, len(take.times) // 60))
     times = [take.times[place] + gap / 2 for place in places]
-    shown = decode.read_pictures(path, [*times, -0.1, times[-1] + 5])
-    assert [zoo.number_in(picture) for picture in shown] == [*places, None, None]
+    outside = [-0.1, times[-1] + 5] if end_known else [-0.1]
+    shown = decode.read_pictures(path, [*times, *outside])
+    assert [zoo.number_in(picture) for picture in shown] == [*places, *(None for _ in outside)]
     height, width = take.size
     assert shown[0].shape[0] / shown[0].shape[1] == pytest.approx(height / width, rel=0.05)
     last = max(0, len(take.times) - 3)
@@ -77,12 +79,15 @@ def check_features(path, take):
     clip = catalog.Clip("a", 1, "happy", path)
     ((_, (mfcc, frames), _),) = features.extract_clip(clip, SPEC)
     start = audio.window_start(decode.read_waveform(path, RATE), SPEC) / RATE
+    assert mfcc.shape == (40, 44, 1) and np.isfinite(mfcc).all()
     if take.hertz:
         onset = take.sound_start + take.onset
-        assert onset - 0.2 < start <= onset + 0.03 or take.end - take.onset < 1.0
-        ideal = librosa.util.fix_length(zoo.tone_of(take)[:, 0], size=round(take.seconds * take.rate))
-        assert mfcc.shape == (40, 44, 1) and np.isfinite(mfcc).all()
-        assert mfcc[0, 10:40].min() > mfcc[0, 0] or ideal is None
+        assert start == pytest.approx(min(onset, take.sound_start + take.seconds - 1), abs=0.15)
+        mel = librosa.feature.inverse.mfcc_to_mel(mfcc[:, 5:38, 0], n_mels=128)
+        bands = librosa.mel_frequencies(130, fmax=RATE / 2)[1:-1]
+        assert np.abs(bands[mel.argmax(axis=0)] / take.hertz - 1).max() < 0.15
+    else:
+        assert np.ptp(mfcc) == pytest.approx(abs(mfcc[0, 0, 0]))
     times = video.frame_times(start, SPEC.window_samples / RATE, SPEC.frame_count)
     near = [{take.number_at(time + step) for step in (-0.003, 0, 0.003)} for time in times]
     assert all(zoo.number_in(frame) in some for frame, some in zip(frames, near, strict=True))
@@ -103,7 +108,7 @@ def test_the_zoo(case, tmp_path):
     if heard:
         check_sound(decode.read_waveform(path, RATE), take, case.late_seconds)
     if seen:
-        check_pictures(path, take)
+        check_pictures(path, take, case.end_known)
     if heard and seen:
         check_features(path, take)
     else:

@@ -122,6 +122,8 @@ def write(path, take):
             tracks.append(sound_packets(container, take))
         if take.cover:
             tracks.append(cover_packets(container))
+        # The first of these opens the encoders: every stream has to be there by then.
+        container.start_encoding()
         packets = [packet for track in tracks for packet in track]
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             container.mux(packet)
@@ -143,36 +145,41 @@ def video_packets(container, take):
     context.time_base = 1 / rate if exact else Fraction(1, ticks)
     if take.turned:
         stream.set_display_rotation(take.turned)
-    container.start_encoding()
-    packets = []
-    for number, time in enumerate(take.times):
-        shown = picture_of(number, *take.size)
-        stored = np.ascontiguousarray(np.rot90(shown, -take.turned // 90))
-        frame = av.VideoFrame.from_ndarray(stored, format="rgb24").reformat(format=take.pixels)
-        frame.time_base = context.time_base
-        frame.pts = round((take.start + time) / context.time_base)
-        packets += stream.encode(frame)
-    return packets + stream.encode(None)
+    time_base = context.time_base
+
+    def encode():
+        for number, time in enumerate(take.times):
+            shown = picture_of(number, *take.size)
+            stored = np.ascontiguousarray(np.rot90(shown, -take.turned // 90))
+            frame = av.VideoFrame.from_ndarray(stored, format="rgb24").reformat(format=take.pixels)
+            frame.time_base, frame.pts = time_base, round((take.start + time) / time_base)
+            yield from stream.encode(frame)
+        yield from stream.encode(None)
+
+    return encode()
 
 
 def sound_packets(container, take):
     """Encode the tone."""
     stream = container.add_stream(take.audio, rate=take.rate, layout=take.layout)
-    container.start_encoding()
     channels = len(stream.codec_context.layout.channels)
     if take.audio in ("aac", "libopus", "libmp3lame", "vorbis", "mp2", "ac3"):
         stream.bit_rate = 96_000 * channels
     if take.audio == "vorbis":
         stream.codec_context.options = {"strict": "-2"}
+    stream.codec_context.time_base = Fraction(1, take.rate)
     blocks = tone_of(take, channels)
-    packets = []
-    for first in range(0, len(blocks), 1024):
-        block = np.ascontiguousarray(blocks[first : first + 1024].T)
-        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=take.layout)
-        frame.sample_rate, frame.time_base = take.rate, Fraction(1, take.rate)
-        frame.pts = first + round((take.start + take.sound_start) * take.rate)
-        packets += stream.encode(frame)
-    return packets + stream.encode(None)
+
+    def encode():
+        for first in range(0, len(blocks), 1024):
+            block = np.ascontiguousarray(blocks[first : first + 1024].T)
+            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=take.layout)
+            frame.sample_rate, frame.time_base = take.rate, Fraction(1, take.rate)
+            frame.pts = first + round((take.start + take.sound_start) * take.rate)
+            yield from stream.encode(frame)
+        yield from stream.encode(None)
+
+    return encode()
 
 
 def cover_packets(container):
@@ -180,9 +187,13 @@ def cover_packets(container):
     stream = container.add_stream("mjpeg", rate=1)
     stream.height, stream.width, stream.pix_fmt = 64, 64, "yuvj420p"
     stream.disposition = av.stream.Disposition.attached_pic
-    frame = av.VideoFrame.from_ndarray(picture_of(5, 64, 64), format="rgb24")
-    packets = stream.encode(frame.reformat(format="yuvj420p")) + stream.encode(None)
-    return packets[:1]
+
+    def encode():
+        frame = av.VideoFrame.from_ndarray(picture_of(5, 64, 64), format="rgb24")
+        yield from stream.encode(frame.reformat(format="yuvj420p"))
+        yield from stream.encode(None)
+
+    return encode()
 
 
 @dataclass(frozen=True)
@@ -203,6 +214,9 @@ class Case:
         Patterns that the refusals match; None where reading must succeed.
     late_seconds
         How far the sound may lie from where it belongs.
+    end_known
+        Whether the header tells the end of the pictures; where it is too late, a time behind the
+        last picture is one of a file cut short.
     slow
         Whether it takes seconds.
     """
@@ -214,6 +228,7 @@ class Case:
     sound_error: str | None = None
     picture_error: str | None = None
     late_seconds: float = 0.005
+    end_known: bool = True
     slow: bool = False
 
     @property
@@ -355,7 +370,7 @@ def containers():
         ("hevc.mp4", taken(H264, video="libx265", video_options=HEVC), 0.005),
         ("hevc.mkv", taken(H264, video="libx265", video_options=HEVC), 0.03),
         ("mpeg4.mp4", taken(H264, video="mpeg4", video_options=QUALITY), 0.005),
-        ("mpeg4-mp3.avi", taken(H264, video="mpeg4", audio="libmp3lame", video_options=QUALITY), 0.06),
+        ("mpeg4-mp3.avi", taken(H264, video="mpeg4", audio="libmp3lame", video_options=QUALITY, options={"avoid_negative_ts": "disabled"}), 0.06),
         ("mpeg4-pcm.mov", taken(H264, video="mpeg4", audio="pcm_s16le", video_options=QUALITY), 0.005),
         ("mjpeg-pcm.avi", taken(H264, video="mjpeg", audio="pcm_s16le", pixels="yuvj420p", video_options=QUALITY), 0.005),
         ("mjpeg-alac.mov", taken(H264, video="mjpeg", audio="alac", pixels="yuvj420p", video_options=QUALITY), 0.005),
@@ -428,14 +443,14 @@ def pictures():
         Case("B-frames", "a.mp4", taken(H264, video_options={"crf": "10", "preset": "veryfast", "bf": "3", "b_strategy": "0"})),
         Case("one key frame", "a.mp4", taken(H264, video_options={"crf": "10", "preset": "veryfast", "g": "1000"})),
         Case("every picture a key frame", "a.mp4", taken(H264, video_options={"crf": "10", "g": "1"})),
-        Case("fragmented", "a.mp4", taken(H264, options={"movflags": "frag_keyframe+empty_moov"}), late_seconds=0.03),
+        Case("fragmented", "a.mp4", taken(H264, options={"movflags": "frag_keyframe+delay_moov"})),
         Case("starts at 10 s", "a.ts", taken(H264, start=10.0), late_seconds=0.03),
         Case("starts at 3 s", "a.mkv", taken(H264, start=3.0), late_seconds=0.03),
         Case("sound starts late", "a.mp4", taken(H264, sound_start=0.3)),
         Case("sound starts late mkv", "a.mkv", taken(H264, sound_start=0.3), late_seconds=0.03),
-        Case("too many frames in the header", "a.avi", taken(H264, video="mpeg4", audio="pcm_s16le", video_options=QUALITY), with_avi_frames(999)),
+        Case("too many frames in the header", "a.avi", taken(H264, video="mpeg4", audio="pcm_s16le", video_options=QUALITY), with_avi_frames(999), end_known=False),
         Case("too few frames in the header", "a.avi", taken(H264, video="mpeg4", audio="pcm_s16le", video_options=QUALITY), with_avi_frames(3)),
-        Case("header twice as long", "a.mp4", H264, with_mp4_duration(2.0), "cut short"),
+        Case("header twice as long", "a.mp4", H264, with_mp4_duration(2.0)),
         Case("header half as long", "a.mp4", H264, with_mp4_duration(0.5)),
     ]  # fmt: skip
 
