@@ -6,12 +6,16 @@ allocated or planned by it.
 
 from __future__ import annotations
 
+import os
+import re
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 
@@ -25,6 +29,13 @@ MAX_SECONDS = 6 * 3600
 
 SAMPLE_RATES_HZ = (1_000, 768_000)
 """Slowest and fastest sound that is read: beyond them a header is damaged."""
+
+TRUNCATION_SECONDS = 0.5
+"""A stream that ends this much before its header says is a broken copy, not a rounding error."""
+
+MAX_WAV_CHUNKS = 100
+UNKNOWN_WAV_BYTES = 0x7FFF0000
+"""From this on a wav's length stands for "not known yet", as programs write it to a pipe."""
 
 DEMUXERS = (
     "3gp,aac,ac3,aiff,amr,asf,au,avi,caf,eac3,flac,flv,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp3,"
@@ -93,7 +104,7 @@ def disguise(head: bytes) -> tuple[str, str] | None:
 @contextmanager
 def opened(path: Path) -> Iterator[av.container.InputContainer]:
     """Open a media file, turning every refusal of FFmpeg into a :class:`MediaError`."""
-    refuse_no_file(path)
+    refuse_unusable_file(path)
     reads = {
         # FFmpeg probes pictures to find their size: the bound holds there too.
         "max_pixels": str(MAX_PICTURE_PIXELS),
@@ -116,8 +127,8 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
         ) from error
 
 
-def refuse_no_file(path: Path) -> None:
-    """Raise if a path is no file with content, or the content is plainly something else."""
+def refuse_unusable_file(path: Path) -> None:
+    """Raise if a path is no file with content, plainly something else, or a wav cut short."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -125,10 +136,9 @@ def refuse_no_file(path: Path) -> None:
             raise MediaError(f"expected a media file at {path}, got {kind}; check the path")
         with path.open("rb") as stream:
             head = stream.read(64)
+            missing_seconds = missing_wav_seconds(stream, status.st_size)
     except FileNotFoundError as error:
-        raise MediaError(
-            f"expected a media file at {path}, got nothing; check the path"
-        ) from error
+        raise MediaError(f"expected a media file at {path}, got nothing; check the path") from error
     except OSError as error:
         raise MediaError(
             f"expected a readable media file at {path}, got: {error.strerror}; "
@@ -139,6 +149,45 @@ def refuse_no_file(path: Path) -> None:
     if found := disguise(head):
         kind, remedy = found
         raise MediaError(f"expected sound or video in {path}, got {kind}; {remedy}")
+    if missing_seconds > TRUNCATION_SECONDS:
+        raise MediaError(
+            f"expected {missing_seconds:.2f} s more of sound in {path}, got its end; "
+            "the file is cut short, copy it again"
+        )
+
+
+def missing_wav_seconds(stream: BinaryIO, file_bytes: int) -> float:
+    """Tell how much sound a wav lacks by its header, which decoders pass over in silence.
+
+    Parameters
+    ----------
+    stream
+        A file, opened for reading bytes.
+    file_bytes
+        Its size.
+
+    Returns
+    -------
+    float
+        Seconds; 0 for a whole wav, one written to a pipe (no length), and any other file.
+    """
+    stream.seek(0)
+    if not re.match(rb"RIFF....WAVE", stream.read(12), re.DOTALL):
+        return 0.0
+    bytes_per_second = 0
+    for _ in range(MAX_WAV_CHUNKS):
+        header = stream.read(8)
+        if len(header) < 8:
+            return 0.0
+        name, size = struct.unpack("<4sI", header)
+        if name == b"data":
+            known = bytes_per_second and size < UNKNOWN_WAV_BYTES
+            return max(0, stream.tell() + size - file_bytes) / bytes_per_second if known else 0.0
+        content = stream.read(12) if name == b"fmt " else b""
+        if len(content) == 12:
+            (bytes_per_second,) = struct.unpack_from("<I", content, 8)
+        stream.seek(size + size % 2 - len(content), os.SEEK_CUR)
+    return 0.0
 
 
 def first_video(container: av.container.InputContainer) -> av.video.stream.VideoStream | None:
@@ -149,7 +198,14 @@ def first_video(container: av.container.InputContainer) -> av.video.stream.Video
 
 def seconds_of(stream: av.stream.Stream) -> float:
     """Length that a stream's header states; 0 where it states none."""
-    return float((stream.duration or 0) * (stream.time_base or 0))
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    # Matroska says as text when the stream ends.
+    tag = stream.metadata.get("DURATION", "")
+    if match := re.fullmatch(r"(\d+):(\d\d):(\d\d(\.\d*)?)", tag):
+        end = 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3])
+        return end - float((stream.start_time or 0) * (stream.time_base or 0))
+    return 0.0
 
 
 def probe(path: Path) -> Media:
@@ -175,7 +231,9 @@ def probe(path: Path) -> Media:
             upright = first.rotation % 180 == 0
             size = (first.width, first.height) if upright else (first.height, first.width)
         elif not container.streams.audio:
-            raise MediaError(f"expected sound or video in {path}, got a still picture; give another")
+            raise MediaError(
+                f"expected sound or video in {path}, got a still picture; give another"
+            )
         seconds = (container.duration or 0) / av.time_base
         refuse_long(path, seconds)
         return Media(

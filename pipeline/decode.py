@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.container import (
     SAMPLE_RATES_HZ,
+    TRUNCATION_SECONDS,
     first_video,
     opened,
     origin_seconds,
@@ -30,9 +31,6 @@ from pipeline.errors import MediaError
 MAX_PICTURE_SIDE_PX = 640
 """Larger pictures are scaled down while they are converted: time and memory do not follow the
 camera, and a face that fills a fifth of the picture still has the 112 pixels of a frame tensor."""
-
-TRUNCATION_SECONDS = 0.5
-"""A stream that ends this much before its header says is a broken copy, not a rounding error."""
 
 RESAMPLER = "soxr_hq"
 

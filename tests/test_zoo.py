@@ -1,6 +1,6 @@
 """Every odd file is read right, or refused in one line."""
 
-import re
+import os
 
 import av
 import librosa
@@ -10,7 +10,7 @@ import zoo
 from conftest import RATE
 
 from infer import recording
-from pipeline import audio, catalog, decode, features, video
+from pipeline import audio, catalog, container, decode, features, video
 from pipeline.errors import InputError, MediaError
 from pipeline.spec import FeatureSpec
 
@@ -23,6 +23,11 @@ def made(case, folder):
     if missing:
         pytest.skip(f"this FFmpeg has no encoder {', '.join(missing)}")
     return case.make(folder / case.file, case.take)
+
+
+def test_the_zoo_is_as_large_as_it_says():
+    names = [case.name for case in (*zoo.CASES, *zoo.CUTS)]
+    assert len(names) == len(set(names)) >= LEAST_FILES
 
 
 def refused(read, pattern, path):
@@ -60,7 +65,7 @@ def check_pictures(path, take, end_known=True):
     gap = np.diff(take.times).min() if len(take.times) > 1 else 0.05
     places = range(0, len(take.times), max(1, len(take.times) // 60))
     times = [take.times[place] + gap / 2 for place in places]
-    outside = [-0.1, times[-1] + 5] if end_known else [-0.1]
+    outside = [-0.1, take.times[-1] + 5] if end_known else [-0.1]
     shown = decode.read_pictures(path, [*times, *outside])
     assert [zoo.number_in(picture) for picture in shown] == [*places, *(None for _ in outside)]
     height, width = take.size
@@ -115,3 +120,133 @@ def test_the_zoo(case, tmp_path):
         pattern = case.sound_error or case.picture_error
         clip = catalog.Clip("a", 1, "happy", path)
         refused(lambda: features.extract_clip(clip, SPEC), pattern, path)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in zoo.CUTS])
+def test_a_file_cut_anywhere_is_refused_or_nearly_whole(case, tmp_path):
+    """What is read is the beginning of the whole, and at most half a second is missing."""
+    path, take = made(case, tmp_path), case.take
+    places = range(0, len(take.times), 4)
+    outcomes = set()
+    try:
+        waveform = decode.read_waveform(path, RATE)
+    except MediaError as error:
+        assert "\n" not in str(error)
+        outcomes.add("refused")
+    else:
+        assert len(waveform) / RATE > take.seconds - container.TRUNCATION_SECONDS - 0.05
+        ends = len(waveform) / RATE
+        on = waveform[round((take.onset + 0.1) * RATE) : round((ends - 0.1) * RATE)]
+        spectrum = np.abs(np.fft.rfft(on * np.hanning(len(on))))
+        assert spectrum.argmax() * RATE / len(on) == pytest.approx(take.hertz, abs=2)
+    try:
+        shown = decode.read_pictures(path, [take.times[place] + 0.02 for place in places])
+    except MediaError as error:
+        assert "\n" not in str(error)
+        outcomes.add("refused")
+    else:
+        there = [place for place in places if take.times[place] < 4.0 - 0.6]
+        numbers = [zoo.number_in(picture) for picture in shown]
+        assert numbers[: len(there)] == there
+        for number, place in zip(numbers, places, strict=True):
+            assert number in (None, place)
+    assert outcomes == {"refused"} or case.name.endswith("90 %")
+
+
+def without_root(read):
+    """Run a reader in a process that file permissions bind, and return what it says."""
+    out, into = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(out)
+        try:
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            read()
+            said = "read"
+        except InputError as error:
+            said = str(error)
+        os.write(into, said.encode())
+        os._exit(0)
+    os.close(into)
+    with os.fdopen(out, "rb") as stream:
+        said = stream.read().decode()
+    os.waitpid(child, 0)
+    return said
+
+
+def test_a_file_without_permission_is_refused(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("open")
+    path = zoo.write(folder / "a.mp4", zoo.H264)
+    decode.read_waveform(path, RATE)
+    path.chmod(0)
+    said = without_root(lambda: decode.read_waveform(path, RATE))
+    assert said.startswith("expected a readable media file at ") and "Permission denied" in said
+    assert "\n" not in said
+
+
+def test_links_that_lead_in_circles(tmp_path):
+    """A link to itself is refused; a folder that holds itself is walked once."""
+    folder = tmp_path / "raw" / "Actor_01"
+    folder.mkdir(parents=True)
+    zoo.write(folder / "01-01-03-01-01-01-01.mp4", zoo.H264)
+    (folder / "again").symlink_to(folder, target_is_directory=True)
+    loop = folder / "01-01-04-01-01-01-01.mp4"
+    loop.symlink_to(loop)
+    found = catalog.scan(tmp_path / "raw")
+    assert [clip.id for clip in found.clips] == ["01-03-01-01-01-01", "01-04-01-01-01-01"]
+    assert features.extract_clip(found.clips[0], SPEC)
+    with pytest.raises(MediaError, match="symbolic links") as caught:
+        features.extract_clip(found.clips[1], SPEC)
+    assert "\n" not in str(caught.value)
+
+
+def test_video_only_names_take_their_sound_from_the_wav(tmp_path):
+    silent = zoo.write(tmp_path / "02-01-03-01-01-01-01.mp4", zoo.SILENT_VIDEO)
+    zoo.write(tmp_path / "02-01-04-01-01-01-01.mp4", zoo.SILENT_VIDEO)
+    sound = zoo.plain_wav("PCM_16")(tmp_path / "03-01-03-01-01-01-01.wav", zoo.SOUND)
+    found = catalog.scan(tmp_path)
+    assert [(clip.video, clip.audio) for clip in found.clips] == [(silent, sound)]
+    assert [path.name for path, _ in found.unpaired] == ["02-01-04-01-01-01-01.mp4"]
+    ((_, (mfcc, frames), _),) = features.extract_clip(found.clips[0], SPEC)
+    assert mfcc.any() and zoo.number_in(frames[0]) is not None
+
+
+INFERRED = [
+    "h264.flv",
+    "vp9-opus.webm",
+    "mpeg2-ac3.mpg",
+    "mp3 with a cover",
+    "all-zero sound",
+    "no audio stream",
+    "turned 90",
+    "1 picture",
+    "starts at 10 s",
+    "too many frames in the header",
+    "named take:1.mp4",
+    "html named mp4",
+    "random bytes named wav",
+    "20000x20000",
+]
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, id=c.name) for c in zoo.CASES if c.name in INFERRED]
+)
+def test_inference_opens_the_zoo(case, tmp_path):
+    path, take = made(case, tmp_path), case.take
+    refusal = case.picture_error if case.picture_error != zoo.NO_VIDEO else None
+    if refused(lambda: recording.open_recording(path, None, SPEC), refusal, path):
+        return
+    taken = recording.open_recording(path, None, SPEC)
+    assert (taken.video is None) == (take.video is None)
+    assert (taken.waveform is None) == (take.audio is None)
+    length = max(take.seconds if take.audio else 0, take.times[-1] if take.video else 0)
+    if case.end_known:
+        assert taken.duration_seconds == pytest.approx(length, abs=0.15)
+    if take.video:
+        assert taken.width_px == take.size[1]
+    if take.audio:
+        check_sound(taken.waveform, take, case.late_seconds)
+    windows = recording.plan_windows(taken, SPEC)
+    assert len(windows) <= 2 * taken.duration_seconds / SPEC.window_seconds + 3

@@ -354,6 +354,13 @@ def taken(base, **changes):
     return Take(**{**vars(base), **changes})
 
 
+MPEG4 = taken(H264, video="mpeg4", video_options=QUALITY)
+MJPEG = taken(MPEG4, video="mjpeg", pixels="yuvj420p")
+X265 = taken(H264, video="libx265", video_options=HEVC)
+WEBM = taken(H264, video="libvpx-vp9", audio="libopus", video_options=VP9)
+MPG = taken(MPEG4, times=tuple(n / 25 for n in range(40)))
+
+
 def containers():
     """Every container with the codecs usual in it."""
     pairs = [
@@ -367,26 +374,35 @@ def containers():
         ("h264.flv", taken(H264, rate=44_100), 0.06),
         ("h264-mp3.flv", taken(H264, audio="libmp3lame", rate=44_100), 0.06),
         ("h264-mp3.mp4", taken(H264, audio="libmp3lame"), 0.06),
-        ("hevc.mp4", taken(H264, video="libx265", video_options=HEVC), 0.005),
-        ("hevc.mkv", taken(H264, video="libx265", video_options=HEVC), 0.03),
-        ("mpeg4.mp4", taken(H264, video="mpeg4", video_options=QUALITY), 0.005),
-        ("mpeg4-mp3.avi", taken(H264, video="mpeg4", audio="libmp3lame", video_options=QUALITY, options={"avoid_negative_ts": "disabled"}), 0.06),
-        ("mpeg4-pcm.mov", taken(H264, video="mpeg4", audio="pcm_s16le", video_options=QUALITY), 0.005),
-        ("mjpeg-pcm.avi", taken(H264, video="mjpeg", audio="pcm_s16le", pixels="yuvj420p", video_options=QUALITY), 0.005),
-        ("mjpeg-alac.mov", taken(H264, video="mjpeg", audio="alac", pixels="yuvj420p", video_options=QUALITY), 0.005),
+        ("hevc.mp4", X265, 0.005),
+        ("hevc.mkv", X265, 0.03),
+        ("mpeg4.mp4", MPEG4, 0.005),
+        (
+            "mpeg4-mp3.avi",
+            taken(MPEG4, audio="libmp3lame", options={"avoid_negative_ts": "disabled"}),
+            0.06,
+        ),
+        ("mpeg4-pcm.mov", taken(MPEG4, audio="pcm_s16le"), 0.005),
+        ("mjpeg-pcm.avi", taken(MJPEG, audio="pcm_s16le"), 0.005),
+        ("mjpeg-alac.mov", taken(MJPEG, audio="alac"), 0.005),
         ("ffv1-pcm.mkv", taken(H264, video="ffv1", audio="pcm_s24le", video_options={}), 0.005),
-        ("vp9-opus.webm", taken(H264, video="libvpx-vp9", audio="libopus", video_options=VP9), 0.02),
-        ("vp8-vorbis.webm", taken(H264, video="libvpx", audio="vorbis", layout="stereo", video_options=VP9), 0.03),
-        ("mpeg1-mp2.mpg", taken(H264, video="mpeg1video", audio="mp2", times=tuple(n / 25 for n in range(40)), video_options=QUALITY), 0.06),
-        ("mpeg2-ac3.mpg", taken(H264, video="mpeg2video", audio="ac3", times=tuple(n / 25 for n in range(40)), video_options=QUALITY), 0.06),
-    ]  # fmt: skip
-    return [Case(name, f"take.{name.split('.')[1]}", take, late_seconds=late) for name, take, late in pairs]  # fmt: skip
+        ("vp9-opus.webm", WEBM, 0.02),
+        ("vp8-vorbis.webm", taken(WEBM, video="libvpx", audio="vorbis", layout="stereo"), 0.03),
+        ("mpeg1-mp2.mpg", taken(MPG, video="mpeg1video", audio="mp2"), 0.06),
+        ("mpeg2-ac3.mpg", taken(MPG, video="mpeg2video", audio="ac3"), 0.06),
+    ]
+    return [
+        Case(name, f"take.{name.split('.')[1]}", take, late_seconds=late)
+        for name, take, late in pairs
+    ]
 
 
 def sounds():
     """Sound files: rates, sample formats, channels, codecs."""
     found = [
-        Case(f"wav {rate} Hz", "a.wav", taken(SOUND, rate=rate), plain_wav("PCM_16"), None, NO_VIDEO)
+        Case(
+            f"wav {rate} Hz", "a.wav", taken(SOUND, rate=rate), plain_wav("PCM_16"), None, NO_VIDEO
+        )
         for rate in (8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000, 192_000)
     ]
     found += [
@@ -394,9 +410,16 @@ def sounds():
         for subtype in ("PCM_U8", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "IMA_ADPCM")
     ]
     found += [
-        Case(f"wav {layout}", "a.wav", taken(SOUND, layout=layout), plain_wav("PCM_16", "WAVEX"), None, NO_VIDEO)
+        Case(
+            f"wav {layout}",
+            "a.wav",
+            taken(SOUND, layout=layout),
+            plain_wav("PCM_16", "WAVEX"),
+            None,
+            NO_VIDEO,
+        )
         for layout in ("stereo", "5.1")
-    ]  # fmt: skip
+    ]
     found += [
         Case("mp4 5.1", "a.mp4", taken(H264, layout="5.1")),
         Case("mp4 stereo", "a.mp4", taken(H264, layout="stereo")),
@@ -406,13 +429,21 @@ def sounds():
         Case("ogg vorbis", "a.ogg", SOUND, plain_wav("VORBIS", "OGG"), None, NO_VIDEO, 0.01),
         Case("opus", "a.opus", taken(SOUND, audio="libopus"), write, None, NO_VIDEO, 0.02),
         Case("mp3", "a.mp3", taken(SOUND, audio="libmp3lame"), write, None, NO_VIDEO, 0.06),
-        Case("mp3 with a cover", "a.mp3", taken(SOUND, audio="libmp3lame", cover=True), write, None, NO_VIDEO, 0.06),
+        Case(
+            "mp3 with a cover",
+            "a.mp3",
+            taken(SOUND, audio="libmp3lame", cover=True),
+            write,
+            None,
+            NO_VIDEO,
+            0.06,
+        ),
         Case("m4a", "a.m4a", taken(SOUND, container="ipod"), write, None, NO_VIDEO),
         Case("adts", "a.aac", taken(SOUND, container="adts"), write, None, NO_VIDEO, 0.06),
         Case("sound alone in an mp4", "a.mp4", SOUND, write, None, NO_VIDEO),
         Case("all-zero sound", "a.mp4", taken(H264, hertz=0)),
         Case("no audio stream", "a.mp4", SILENT_VIDEO, write, NO_SOUND),
-    ]  # fmt: skip
+    ]
     return found
 
 
@@ -426,33 +457,78 @@ def pictures():
     return [
         *found,
         Case("odd size", "a.mkv", taken(H264, size=(71, 97), pixels="yuv444p"), late_seconds=0.03),
-        Case("odd size vp9", "a.webm", taken(H264, video="libvpx-vp9", audio="libopus", size=(71, 97), video_options=VP9), late_seconds=0.02),
-        Case("2160x3840", "a.mp4", taken(H264, size=(2160, 3840), times=tuple(n / 5 for n in range(8)), video_options={"crf": "20", "preset": "ultrafast"}), slow=True),
-        Case("10 minutes", "a.mp4", taken(H264, times=many, size=(32, 48), rate=8_000, onset=500.2, end=501.9, seconds=600.0), late_seconds=0.02, slow=True),
+        Case("odd size vp9", "a.webm", taken(WEBM, size=(71, 97)), late_seconds=0.02),
+        Case(
+            "2160x3840",
+            "a.mp4",
+            taken(
+                H264,
+                size=(2160, 3840),
+                times=tuple(n / 5 for n in range(8)),
+                video_options={"crf": "20", "preset": "ultrafast"},
+            ),
+            slow=True,
+        ),
+        Case(
+            "10 minutes",
+            "a.mp4",
+            taken(
+                H264, times=many, size=(32, 48), rate=8_000, onset=500.2, end=501.9, seconds=600.0
+            ),
+            late_seconds=0.02,
+            slow=True,
+        ),
         Case("1 picture", "a.mp4", taken(H264, times=(0.0,))),
         Case("15 pictures", "a.mp4", taken(H264, times=tuple(n / 20 for n in range(15)))),
         Case("10 bit h264", "a.mp4", taken(H264, pixels="yuv420p10le")),
-        Case("10 bit hevc", "a.mp4", taken(H264, video="libx265", pixels="yuv420p10le", video_options=HEVC)),
+        Case("10 bit hevc", "a.mp4", taken(X265, pixels="yuv420p10le")),
         Case("grey", "a.mp4", taken(H264, pixels="gray")),
         Case("4:2:2", "a.mkv", taken(H264, pixels="yuv422p"), late_seconds=0.03),
-        *(Case(f"turned {angle}", "a.mp4", taken(H264, turned=angle, size=(120, 72))) for angle in (90, 180, 270)),
+        *(
+            Case(f"turned {angle}", "a.mp4", taken(H264, turned=angle, size=(120, 72)))
+            for angle in (90, 180, 270)
+        ),
         Case("uneven rate", "a.mp4", taken(H264, times=UNEVEN)),
         Case("uneven rate mkv", "a.mkv", taken(H264, times=UNEVEN), late_seconds=0.03),
         Case("29.97", "a.mp4", taken(H264, times=tuple(n * 1001 / 30_000 for n in range(48)))),
         Case("120 a second", "a.mp4", taken(H264, times=tuple(n / 120 for n in range(192)))),
-        Case("B-frames", "a.mp4", taken(H264, video_options={"crf": "10", "preset": "veryfast", "bf": "3", "b_strategy": "0"})),
-        Case("one key frame", "a.mp4", taken(H264, video_options={"crf": "10", "preset": "veryfast", "g": "1000"})),
-        Case("every picture a key frame", "a.mp4", taken(H264, video_options={"crf": "10", "g": "1"})),
+        Case(
+            "B-frames",
+            "a.mp4",
+            taken(
+                H264,
+                video_options={"crf": "10", "preset": "veryfast", "bf": "3", "b_strategy": "0"},
+            ),
+        ),
+        Case(
+            "one key frame",
+            "a.mp4",
+            taken(H264, video_options={"crf": "10", "preset": "veryfast", "g": "1000"}),
+        ),
+        Case(
+            "every picture a key frame", "a.mp4", taken(H264, video_options={"crf": "10", "g": "1"})
+        ),
         Case("fragmented", "a.mp4", taken(H264, options={"movflags": "frag_keyframe+delay_moov"})),
         Case("starts at 10 s", "a.ts", taken(H264, start=10.0), late_seconds=0.03),
         Case("starts at 3 s", "a.mkv", taken(H264, start=3.0), late_seconds=0.03),
         Case("sound starts late", "a.mp4", taken(H264, sound_start=0.3)),
         Case("sound starts late mkv", "a.mkv", taken(H264, sound_start=0.3), late_seconds=0.03),
-        Case("too many frames in the header", "a.avi", taken(H264, video="mpeg4", audio="pcm_s16le", video_options=QUALITY), with_avi_frames(999), end_known=False),
-        Case("too few frames in the header", "a.avi", taken(H264, video="mpeg4", audio="pcm_s16le", video_options=QUALITY), with_avi_frames(3)),
+        Case(
+            "too many frames in the header",
+            "a.avi",
+            taken(MPEG4, audio="pcm_s16le"),
+            with_avi_frames(999),
+            end_known=False,
+        ),
+        Case(
+            "too few frames in the header",
+            "a.avi",
+            taken(MPEG4, audio="pcm_s16le"),
+            with_avi_frames(3),
+        ),
         Case("header twice as long", "a.mp4", H264, with_mp4_duration(2.0)),
         Case("header half as long", "a.mp4", H264, with_mp4_duration(0.5)),
-    ]  # fmt: skip
+    ]
 
 
 def refusals():
@@ -497,10 +573,15 @@ def cuts():
         ("a.wav", taken(four, video=None, audio="pcm_s16le")),
     ]
     return [
-        Case(f"{file} of {'h264' if take.video else 'pcm'} cut at {tenth}0 %", file, take, cut_at(tenth / 10))
+        Case(
+            f"{file} of {'h264' if take.video else 'pcm'} cut at {tenth}0 %",
+            file,
+            take,
+            cut_at(tenth / 10),
+        )
         for file, take in kinds
         for tenth in range(1, 10)
-    ]  # fmt: skip
+    ]
 
 
 def names():
