@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline import index, repair, verify
 from pipeline.errors import InputError, run
-from train import protocol, runtime
+from train import duplicates, protocol, runtime
 
 
 def parser() -> argparse.ArgumentParser:
@@ -156,10 +156,17 @@ def run_fit(arguments: argparse.Namespace) -> int:
         f"{protocol.format_actors(split.validation)}, test on "
         f"{protocol.format_actors(split.test)}; {device}"
     )
+    print_duplicates(cache)
     judged = fit.fit(cache, arguments.model, split, settings, arguments.resume)
     print(evaluate.table(judged))
     print(f"model: {arguments.model}, report: {arguments.model / 'report'}")
     return 0
+
+
+def print_duplicates(cache: index.Index) -> None:
+    """Say which clips are not learned from because they are filed under two actors."""
+    if groups := duplicates.across_actors(cache):
+        print(duplicates.line(groups))
 
 
 def run_crossval(arguments: argparse.Namespace) -> int:
@@ -176,6 +183,7 @@ def run_crossval(arguments: argparse.Namespace) -> int:
     named = protocol.file_name(arguments.protocol)
     folder = arguments.model / f"crossval-{named}-seed-{arguments.seed}"
     settings = {"epochs": arguments.epochs, "seed": arguments.seed}
+    print_duplicates(cache)
     folders = crossval.run(cache, folder, splits, settings, arguments.jobs)
     tested = {actor for split in splits for actor in split.test}
     cut = arguments.protocol in protocol.PROTOCOLS and tested != {

@@ -12,7 +12,7 @@ import keras
 import tqdm
 
 from pipeline.index import Index
-from train import artefact, dataset, evaluate, model, resume, runtime, schedule, table
+from train import artefact, dataset, duplicates, evaluate, model, resume, runtime, schedule, table
 from train.protocol import Split
 
 TRAINING_FOLDER = "training"
@@ -101,9 +101,11 @@ def fit(
         If the cache lacks an actor, a row is not what was written, the interrupted training had
         other settings, or the loss is no longer a number.
     """
-    training = table.select_rows(index, split.train, settings.variants)
-    clean = table.select_rows(index, split.train)
-    validation = table.select_rows(index, split.validation)
+    # A recording filed under two actors leaks from one side to the other.
+    copies = duplicates.left_out(duplicates.across_actors(index))
+    training = table.select_rows(index, split.train, settings.variants, copies)
+    clean = table.select_rows(index, split.train, left_out=copies)
+    validation = table.select_rows(index, split.validation, left_out=copies)
     test = table.select_rows(index, split.test)
 
     work = folder / TRAINING_FOLDER

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,12 @@ class Rows:
         return len(self.row)
 
 
-def select_rows(index: Index, actors: Sequence[int], variants: bool = False) -> Rows:
+def select_rows(
+    index: Index,
+    actors: Sequence[int],
+    variants: bool = False,
+    left_out: Collection[str] = (),
+) -> Rows:
     """List the rows of some actors, as the index has them; no shard is opened.
 
     Parameters
@@ -76,6 +81,8 @@ def select_rows(index: Index, actors: Sequence[int], variants: bool = False) -> 
         Whose rows.
     variants
         Whether the augmented ones are wanted beside the clean ones.
+    left_out
+        Ids of clips whose rows are not wanted.
 
     Returns
     -------
@@ -84,7 +91,7 @@ def select_rows(index: Index, actors: Sequence[int], variants: bool = False) -> 
     Raises
     ------
     InputError
-        If a shard is missing or has another size, or an actor has no rows.
+        If a shard is missing or has another size, an actor has no rows, or none is wanted.
     """
     if missing := sorted(set(actors) - set(index.actors)):
         raise InputError(
@@ -97,9 +104,14 @@ def select_rows(index: Index, actors: Sequence[int], variants: bool = False) -> 
     for entry in chosen:
         refuse_other_size(index.folder / entry.file, entry.bytes)
     clips = sorted(
-        (clip for clip in index.clips if clip.shard in number),
+        (clip for clip in index.clips if clip.shard in number and clip.clip not in left_out),
         key=lambda clip: (number[clip.shard], clip.row),
     )
+    if not clips:
+        raise InputError(
+            f"expected rows of actors {sorted(actors)} in {index.folder}, got only clips that are "
+            "left out; remove the copies of recordings from the raw folder"
+        )
     columns = [
         (
             number[clip.shard],
