@@ -24,7 +24,7 @@ fit_options = $(skip_bad) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed
 .DEFAULT_GOAL := help
 # 'make -j features train' must not train on a cache that is still being made.
 .NOTPARALLEL:
-.PHONY: help setup demo test test-slow torture features verify prune list train evaluate crossval infer bench clean
+.PHONY: help setup demo test test-slow torture features verify prune list audit train evaluate crossval infer bench clean
 
 help: ## Print every target with one line
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +63,10 @@ prune: $(STAMP) ## Remove caches that nothing names   [CACHE= MODEL= YES=1], ask
 
 list: $(STAMP) ## Print what RAW holds               [RAW=]
 	@$(RUN) pipeline list --raw "$(RAW)"
+
+audit: $(STAMP) ## Look for faults in RAW            [RAW= JOBS= STRICT=1]
+	@$(RUN) pipeline audit --raw "$(RAW)" --jobs $(JOBS) $(if $(CHANNEL),--channel $(CHANNEL)) \
+		$(if $(STRICT),--strict)
 
 train: $(STAMP) ## Shards to a trained, tested model  [CACHE= MODEL= EPOCHS= TEST_ACTORS= SEED= RESUME=1 SKIP_BAD=1]
 	@$(RUN) train fit --cache "$(CACHE)" --model "$(MODEL)" $(fit_options)

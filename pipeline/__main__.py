@@ -1,4 +1,4 @@
-"""Command line of the pipeline: ``python -m pipeline features|verify|prune|list|sample``."""
+"""Command line of the pipeline: ``python -m pipeline features|verify|prune|list|audit|sample``."""
 
 from __future__ import annotations
 
@@ -106,6 +106,21 @@ def parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="print what the raw folder holds", **shown)
     add_raw(listing)
     listing.set_defaults(run=run_list)
+
+    checked = commands.add_parser("audit", help="look for faults in the raw folder", **shown)
+    add_raw(checked)
+    checked.add_argument(
+        "--out",
+        type=Path,
+        default=Path("data/audit.json"),
+        metavar="FILE",
+        help="gets every finding and every measured fact",
+    )
+    checked.add_argument(
+        "--jobs", type=int, default=-1, metavar="N", help="worker processes, -1 for one a core"
+    )
+    checked.add_argument("--strict", action="store_true", help="exit 1 if anything is found")
+    checked.set_defaults(run=run_audit)
 
     sample = commands.add_parser("sample", help="write a small synthetic corpus", **shown)
     sample.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill")
@@ -292,6 +307,25 @@ def run_list(arguments: argparse.Namespace) -> int:
         for path, reason in files:
             print(f"{title}: {path}: {reason}")
     return 1 if found.misplaced else 0
+
+
+def run_audit(arguments: argparse.Namespace) -> int:
+    """Measure every clip, print what is odd, and write it all down."""
+    from pipeline import audit
+
+    if arguments.jobs == 0:
+        raise InputError("expected a number of jobs other than 0, got 0; -1 uses every core")
+    found = scan(arguments)
+    facts = audit.measure_all(found, FeatureSpec(), arguments.jobs)
+    findings = audit.judge(found, facts)
+    if findings:
+        print(audit.table(findings))
+    audit.write_report(arguments.out, found, facts, findings)
+    print(
+        f"{found.root}: {len(facts)} clips of {len(found.actors)} actors, {len(findings)} findings; "
+        f"all of them in {arguments.out}"
+    )
+    return 1 if findings and arguments.strict else 0
 
 
 def run_sample(arguments: argparse.Namespace) -> int:

@@ -232,6 +232,23 @@ def every_picture(
         yield shown.start_seconds, upright_rgb(shown.frame, max_side_px)
 
 
+def picture_times(path: Path) -> NDArray[np.float64]:
+    """Read when each picture of a file appears, in seconds, sorted, without decoding any.
+
+    Raises
+    ------
+    MediaError
+        If there is no video.
+    """
+    with opened(path) as container:
+        stream = video_stream(container, path, threads=1)
+        stamps = (
+            packet.dts if packet.pts is None else packet.pts for packet in container.demux(stream)
+        )
+        times = [float(stamp * stream.time_base) for stamp in stamps if stamp is not None]
+    return np.sort(np.array(times, np.float64))
+
+
 def video_stream(
     container: av.container.InputContainer, path: Path, threads: int, reference_only: bool = False
 ) -> av.video.stream.VideoStream:

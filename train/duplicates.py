@@ -6,9 +6,8 @@ import hashlib
 
 import numpy as np
 
-from pipeline import shards
+from pipeline import checksums
 from pipeline.index import ClipEntry, Index
-from pipeline.spec import CLEAN
 
 
 def across_actors(index: Index) -> list[tuple[ClipEntry, ...]]:
@@ -32,7 +31,7 @@ def across_actors(index: Index) -> list[tuple[ClipEntry, ...]]:
     Raises
     ------
     InputError
-        If a shard is missing or foreign.
+        If a shard is missing.
     """
     holders: dict[str, set[ClipEntry]] = {}
     sounds = mfcc_digests(index)
@@ -53,14 +52,17 @@ def across_actors(index: Index) -> list[tuple[ClipEntry, ...]]:
 def mfcc_digests(index: Index) -> dict[str, str]:
     """SHA-256 of the clean MFCC image of each clip that is not silent, by clip id."""
     digests = {}
-    for shard in index.shards:
-        with shards.open_shard(index.folder / shard.file, index.spec) as file:
-            clips, variants = file["clip"].asstr()[:], file["variant"].asstr()[:]
-            for row in np.flatnonzero(variants == CLEAN):
-                image = file["mfcc"][row]
-                # Silence has the same value in every column that holds any sound.
-                if np.ptp(image[:, image.any(axis=(0, 2))], axis=1).any():
-                    digests[str(clips[row])] = hashlib.sha256(image.tobytes()).hexdigest()
+    offsets = {shard.file: shard.mfcc_offset for shard in index.shards}
+    for entry in index.clips:
+        if entry.shard is None:
+            continue
+        with (index.folder / entry.shard).open("rb") as file:
+            image = checksums.read_tensor(
+                file.fileno(), offsets[entry.shard], entry.row, index.spec.mfcc_shape, np.float32
+            )
+        # Silence has the same value in every column that holds any sound.
+        if np.ptp(image[:, image.any(axis=(0, 2))], axis=1).any():
+            digests[entry.clip] = hashlib.sha256(image.tobytes()).hexdigest()
     return digests
 
 

@@ -1,0 +1,390 @@
+"""Raw data looked at before it is trusted: what is missing, copied, misfiled, broken or odd.
+
+:func:`measure` finds the facts of one clip in a worker; everything else decides on facts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import joblib
+import numpy as np
+import tqdm
+from numpy.typing import NDArray
+
+from pipeline import audio, container, decode, features, shards
+from pipeline.catalog import CHANNELS, Catalog, Clip
+from pipeline.errors import MediaError, leave_interrupts_to_parent
+from pipeline.plan import relative_path
+from pipeline.spec import FeatureSpec
+
+APART_SECONDS = 0.2
+"""Sound and pictures of a take that differ more in length were not recorded together."""
+
+FULL_SCALE = 0.999
+CLIPPED_PART = 1e-3
+"""A recording with more of its samples at full scale was too loud for its microphone."""
+
+RATE_TOLERANCE = 0.01
+UNEVEN_PART = 0.25
+UNEVEN_SECONDS = 0.002
+"""A gap between pictures that is off by more than both is no rounding of time stamps."""
+
+RAVDESS_ACTORS = {"speech": range(1, 25), "song": (*range(1, 18), *range(19, 25))}
+RAVDESS_EMOTIONS = {"speech": 8, "song": 6}
+RAVDESS_TAKE = re.compile(r"\d{2}(-\d{2}){5}")
+
+KINDS = {
+    "missing": "clips that RAVDESS has and the folder lacks",
+    "unreadable": "clips that cannot be read",
+    "misfiled": "files whose name and folder disagree about the actor",
+    "copied across actors": "one recording under two actors; left out of training",
+    "copied": "one recording under two names of an actor",
+    "apart": f"sound and video differ by more than {APART_SECONDS} s in length",
+    "silent": "sound that never rises above -80 dB",
+    "clipped": f"sound with more than {CLIPPED_PART:.1%} of its samples at full scale",
+    "no face": "no face in the window; the centred square is cached",
+    "other frame rate": "not the frame rate that most clips have",
+    "uneven frames": "the time from picture to picture varies",
+    "set aside": "files that are no clip",
+}
+"""Every kind of finding with its meaning, the gravest first."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was measured of a clip.
+
+    Parameters
+    ----------
+    clip, actor
+        Identity and person.
+    files
+        SHA-256 of each raw file, by path below the raw folder.
+    problems
+        Why something of it could not be read.
+    sound_seconds, video_seconds
+        Lengths; None where unreadable.
+    sound_digest
+        SHA-256 of the samples, mixed down and rounded to 16 bits; None for silence.
+    peak
+        Largest sample, 1 being full scale.
+    clipped_part
+        Part of the samples at full scale.
+    frame_rate
+        Pictures per second, by the usual gap between two.
+    uneven_gaps
+        Number of gaps that are not the usual one.
+    face_found
+        Whether the window that is cached shows a face; None where it could not be seen.
+    """
+
+    clip: str
+    actor: int
+    files: dict[str, str]
+    problems: tuple[str, ...] = ()
+    sound_seconds: float | None = None
+    video_seconds: float | None = None
+    sound_digest: str | None = None
+    peak: float | None = None
+    clipped_part: float = 0.0
+    frame_rate: float | None = None
+    uneven_gaps: int = 0
+    face_found: bool | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something odd: its kind (a key of ``KINDS``), the clips or files, and the details."""
+
+    kind: str
+    names: tuple[str, ...]
+    detail: str
+
+
+def measure(clip: Clip, root: Path, spec: FeatureSpec) -> Facts:
+    """Measure a clip in a worker; a file that cannot be read is a fact, not an error."""
+    cv2.setNumThreads(1)
+    files: dict[str, str] = {}
+    problems: list[str] = []
+    found: dict[str, object] = {}
+    for path in clip.sources:
+        try:
+            files[relative_path(path, root)] = shards.file_sha256(path)
+        except OSError as error:
+            problems.append(f"expected a readable file at {path}, got: {error.strerror}")
+    readers = (
+        lambda: found.update(sound_facts(*decode.read_sound(clip.sound))),
+        lambda: found.update(picture_facts(decode.picture_times(clip.video))),
+        lambda: found.update(face_found=shows_face(clip, spec)),
+    )
+    for read in readers:
+        try:
+            read()
+        except MediaError as error:
+            problems.append(str(error))
+    return Facts(clip.id, clip.actor, files, tuple(dict.fromkeys(problems)), **found)
+
+
+def sound_facts(sound: NDArray[np.float32], sample_rate_hz: int) -> dict[str, object]:
+    """Facts of a recording's sound, shape (samples, channels)."""
+    mono = np.nan_to_num(sound).mean(axis=1)
+    rounded = np.rint(np.clip(mono, -1, 1) * 32767).astype("<i2")
+    peak = float(np.abs(sound).max(initial=0.0))
+    content = hashlib.sha256(f"{sample_rate_hz} ".encode() + rounded.tobytes()).hexdigest()
+    return {
+        "sound_seconds": len(sound) / sample_rate_hz,
+        "sound_digest": None if audio.is_silent(mono) else content,
+        "peak": peak,
+        "clipped_part": float((np.abs(sound) >= FULL_SCALE).mean()) if sound.size else 0.0,
+    }
+
+
+def picture_facts(times_seconds: NDArray[np.float64]) -> dict[str, object]:
+    """Facts of a video from the times of its pictures."""
+    gaps = np.diff(times_seconds)
+    if not len(gaps):
+        return {"video_seconds": 0.0}
+    usual = float(np.median(gaps))
+    # Median of rounded time stamps is rounded too; the mean of the even gaps is not.
+    off = np.abs(gaps - usual) > max(UNEVEN_SECONDS, UNEVEN_PART * usual)
+    mean = float(gaps[~off].mean())
+    return {
+        "video_seconds": float(times_seconds[-1] - times_seconds[0] + mean),
+        "frame_rate": 1 / mean if mean else None,
+        "uneven_gaps": int(off.sum()),
+    }
+
+
+def shows_face(clip: Clip, spec: FeatureSpec) -> bool:
+    """Whether the window that would be cached shows a face."""
+    waveform = decode.read_waveform(clip.sound, spec.sample_rate_hz)
+    span = features.clip_span(waveform, spec)
+    (window,) = features.read_windows(waveform, clip.video, [span], spec)
+    return features.find_face(window, spec) is not None
+
+
+def measure_all(
+    catalog: Catalog, spec: FeatureSpec, jobs: int = -1, progress: bool = True
+) -> list[Facts]:
+    """Measure every clip in worker processes; sorted by actor and clip."""
+    parallel = joblib.Parallel(
+        n_jobs=jobs, return_as="generator_unordered", initializer=leave_interrupts_to_parent
+    )
+    works = (joblib.delayed(measure)(clip, catalog.root, spec) for clip in catalog.clips)
+    with (
+        tqdm.tqdm(total=len(catalog.clips), desc="audit", unit="clip", disable=not progress) as bar,
+        contextlib.closing(parallel(works)) as results,
+    ):
+        facts = []
+        for fact in results:
+            facts.append(fact)
+            bar.update()
+    return sorted(facts, key=lambda fact: (fact.actor, fact.clip))
+
+
+def judge(catalog: Catalog, facts: Sequence[Facts]) -> list[Finding]:
+    """Decide what is odd about a raw folder, the gravest kind first.
+
+    Parameters
+    ----------
+    catalog
+        What the folder holds.
+    facts
+        Measured of each of its clips.
+
+    Returns
+    -------
+    list of Finding
+    """
+    found = [
+        *missing(facts),
+        *(
+            Finding("unreadable", (fact.clip,), problem)
+            for fact in facts
+            for problem in fact.problems
+        ),
+        *files_of("misfiled", catalog.root, catalog.misplaced),
+        *copies(facts),
+        *odd_sound(facts),
+        *(
+            Finding("no face", (fact.clip,), "no face in its window")
+            for fact in facts
+            if fact.face_found is False
+        ),
+        *odd_frames(facts),
+        *files_of("set aside", catalog.root, catalog.unpaired),
+        *files_of("set aside", catalog.root, catalog.unreadable),
+        *files_of("set aside", catalog.root, catalog.duplicates),
+    ]
+    order = list(KINDS)
+    return sorted(found, key=lambda finding: order.index(finding.kind))
+
+
+def missing(facts: Iterable[Facts]) -> list[Finding]:
+    """Compare a folder of RAVDESS names with RAVDESS: one finding a channel.
+
+    Notes
+    -----
+    Livingstone & Russo 2018: 24 actors speak 60 clips each, neutral 4 times (it has one intensity),
+    every other emotion 8 times; all but actor 18 sing 44, without disgust and surprise.
+    """
+    there = {fact.clip for fact in facts}
+    if not all(RAVDESS_TAKE.fullmatch(clip) for clip in there):
+        return []
+    found = []
+    for channel, code in CHANNELS.items():
+        if not any(clip.startswith(f"{code}-") for clip in there):
+            continue
+        wanted = {
+            actor: [
+                f"{code}-{emotion:02d}-{intensity:02d}-{statement:02d}-{repetition:02d}-{actor:02d}"
+                for emotion in range(1, RAVDESS_EMOTIONS[channel] + 1)
+                for intensity, statement, repetition in itertools.product((1, 2), repeat=3)
+                if not (emotion == 1 and intensity == 2)
+            ]
+            for actor in RAVDESS_ACTORS[channel]
+        }
+        absent = {
+            actor: [clip for clip in clips if clip not in there] for actor, clips in wanted.items()
+        }
+        names = tuple(clip for clips in absent.values() for clip in clips)
+        if names:
+            total = sum(map(len, wanted.values()))
+            whole = [actor for actor in absent if len(absent[actor]) == len(wanted[actor])]
+            some = {actor: len(clips) for actor, clips in absent.items() if clips}
+            parts = [f"all of actors {ranges(whole)}"] if whole else []
+            parts += [f"{some[actor]} of actor {actor}" for actor in some if actor not in whole]
+            detail = f"{len(names)} of {total} {channel} clips: {', '.join(parts)}"
+            found.append(Finding("missing", names, detail))
+    return found
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Write sorted numbers shortly: ``[1, 2, 3, 9]`` to ``"1-3, 9"``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def copies(facts: Iterable[Facts]) -> list[Finding]:
+    """Find recordings under several names, by the bytes of their files and by their samples."""
+    holders: dict[tuple[str, str], dict[str, int]] = {}
+    for fact in facts:
+        contents = {("the same file", digest) for digest in fact.files.values()}
+        if fact.sound_digest:
+            contents.add(("the same sound", fact.sound_digest))
+        for content in contents:
+            holders.setdefault(content, {})[fact.clip] = fact.actor
+    alike: dict[tuple[str, ...], tuple[set[int], set[str]]] = {}
+    for (what, _), clips in holders.items():
+        if len(clips) > 1:
+            actors, ways = alike.setdefault(tuple(sorted(clips)), (set(), set()))
+            actors.update(clips.values())
+            ways.add(what)
+    return [
+        Finding(
+            "copied across actors" if len(actors) > 1 else "copied",
+            clips,
+            f"{' = '.join(clips)}: {' and '.join(sorted(ways))}",
+        )
+        for clips, (actors, ways) in sorted(alike.items())
+    ]
+
+
+def odd_sound(facts: Iterable[Facts]) -> list[Finding]:
+    """Find silent and clipped sound, and sound of another length than its video."""
+    found = []
+    for fact in facts:
+        if fact.peak is None:
+            continue
+        if fact.sound_digest is None:
+            found.append(Finding("silent", (fact.clip,), f"peak {fact.peak:.6f}"))
+        if fact.clipped_part > CLIPPED_PART:
+            share = f"{fact.clipped_part:.2%} of the samples at full scale"
+            found.append(Finding("clipped", (fact.clip,), share))
+        lengths = (fact.sound_seconds, fact.video_seconds)
+        if None not in lengths and abs(lengths[0] - lengths[1]) > APART_SECONDS:
+            said = f"{lengths[0]:.2f} s of sound, {lengths[1]:.2f} s of video"
+            found.append(Finding("apart", (fact.clip,), said))
+    return found
+
+
+def odd_frames(facts: Sequence[Facts]) -> list[Finding]:
+    """Find frame rates that differ from the corpus' own, and pictures that come unevenly."""
+    counts = Counter(round(fact.frame_rate, 2) for fact in facts if fact.frame_rate)
+    if not counts:
+        return []
+    common = min(counts, key=lambda rate: (-counts[rate], rate))
+    found = []
+    for fact in facts:
+        if fact.frame_rate and abs(fact.frame_rate / common - 1) > RATE_TOLERANCE:
+            said = f"{fact.frame_rate:.2f} pictures a second, most clips have {common:.2f}"
+            found.append(Finding("other frame rate", (fact.clip,), said))
+        if fact.uneven_gaps:
+            said = f"{fact.uneven_gaps} gaps between pictures are not the usual one"
+            found.append(Finding("uneven frames", (fact.clip,), said))
+    return found
+
+
+def files_of(kind: str, root: Path, files: Iterable[tuple[Path, str]]) -> list[Finding]:
+    """Findings about files that are no clip: what they really are, or why they were set aside."""
+    found = []
+    for path, reason in files:
+        try:
+            container.refuse_unusable_file(path)
+        except MediaError as error:
+            reason = f"{reason}; {error}"
+        found.append(Finding(kind, (relative_path(path, root),), reason))
+    return found
+
+
+def table(findings: Sequence[Finding], shown: int = 3) -> str:
+    """Lines for a person: every kind that occurs, how often, and the first few of it."""
+    lines = []
+    for kind, meaning in KINDS.items():
+        own = [finding for finding in findings if finding.kind == kind]
+        if not own:
+            continue
+        count = sum(len(finding.names) for finding in own) if kind == "missing" else len(own)
+        lines.append(f"{count:>6}  {kind}: {meaning}")
+        for finding in own[:shown]:
+            named = kind in ("missing", "copied", "copied across actors")
+            lines.append(
+                f"{'':8}{finding.detail if named else f'{finding.names[0]}: {finding.detail}'}"
+            )
+        if len(own) > shown:
+            lines.append(f"{'':8}… and {len(own) - shown} more")
+    return "\n".join(lines)
+
+
+def write_report(
+    path: Path, catalog: Catalog, facts: Sequence[Facts], findings: Sequence[Finding]
+) -> None:
+    """Write ``audit.json``: every finding and every measured fact, in one step."""
+    content = {
+        "raw": str(catalog.root),
+        "clips": len(facts),
+        "kinds": KINDS,
+        "findings": [dataclasses.asdict(finding) for finding in findings],
+        "facts": [dataclasses.asdict(fact) for fact in facts],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    os.replace(partial, path)
