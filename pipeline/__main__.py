@@ -322,8 +322,8 @@ def run_audit(arguments: argparse.Namespace) -> int:
         print(audit.table(findings))
     audit.write_report(arguments.out, found, facts, findings)
     print(
-        f"{found.root}: {len(facts)} clips of {len(found.actors)} actors, {len(findings)} findings; "
-        f"all of them in {arguments.out}"
+        f"{found.root}: {len(facts)} clips of {len(found.actors)} actors, "
+        f"{len(findings)} findings; all of them in {arguments.out}"
     )
     return 1 if findings and arguments.strict else 0
 

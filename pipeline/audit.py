@@ -343,7 +343,7 @@ def odd_frames(facts: Sequence[Facts]) -> list[Finding]:
 
 
 def files_of(kind: str, root: Path, files: Iterable[tuple[Path, str]]) -> list[Finding]:
-    """Findings about files that are no clip: what they really are, or why they were set aside."""
+    """List files that are no clip: what they really are, or why they were set aside."""
     found = []
     for path, reason in files:
         try:

@@ -15,11 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import av
 
 from pipeline.errors import MediaError
+
+Step = TypeVar("Step")
 
 MAX_PICTURE_PIXELS = 8192 * 4320
 """Pixels of an 8K picture. A decoder holds several, so larger ones cost gigabytes."""
@@ -196,6 +198,25 @@ def first_video(container: av.container.InputContainer) -> av.video.stream.Video
     return next((s for s in container.streams.video if not s.disposition & cover), None)
 
 
+def guarded(path: Path, steps: Iterator[Step]) -> Iterator[Step]:
+    """Pass on what PyAV decodes or demuxes; it stumbles over streams that no header announces."""
+    try:
+        yield from steps
+    except IndexError as error:
+        raise MediaError(
+            f"expected the streams that {path} announces, got another; copy or download it again"
+        ) from error
+
+
+def refuse_undecodable(path: Path, stream: av.stream.Stream) -> None:
+    """Raise if FFmpeg has no decoder for a stream."""
+    if stream.codec_context is None:
+        raise MediaError(
+            f"expected {stream.type} in {path} that FFmpeg can decode, got an unknown codec; "
+            "convert it to another or copy it again"
+        )
+
+
 def seconds_of(stream: av.stream.Stream) -> float:
     """Length that a stream's header states; 0 where it states none."""
     if stream.duration:
@@ -222,7 +243,7 @@ def probe(path: Path) -> Media:
         size = (0, 0)
         if video is not None:
             refuse_large(path, video)
-            first = next(container.decode(video), None)
+            first = next(guarded(path, container.decode(video)), None)
             if first is None:
                 raise MediaError(
                     f"expected pictures in {path}, got an empty video stream; "
@@ -248,6 +269,7 @@ def probe(path: Path) -> Media:
 
 def refuse_large(path: Path, stream: av.video.stream.VideoStream) -> None:
     """Raise if pictures exceed the bound; let the decoder refuse those that grow later."""
+    refuse_undecodable(path, stream)
     pixels = stream.width * stream.height
     if not 0 < pixels <= MAX_PICTURE_PIXELS:
         size = f"{stream.width}x{stream.height}" if pixels else "an unusable size"

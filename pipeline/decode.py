@@ -20,10 +20,12 @@ from pipeline.container import (
     SAMPLE_RATES_HZ,
     TRUNCATION_SECONDS,
     first_video,
+    guarded,
     opened,
     origin_seconds,
     refuse_large,
     refuse_long,
+    refuse_undecodable,
     seconds_of,
 )
 from pipeline.errors import MediaError
@@ -86,6 +88,7 @@ def read_sound(path: Path) -> tuple[NDArray[np.float32], int]:
                 f"expected sound in {path}, got no audio stream; add a wav of the same take"
             )
         stream = container.streams.audio[0]
+        refuse_undecodable(path, stream)
         slowest, fastest = SAMPLE_RATES_HZ
         if not slowest <= (stream.rate or 0) <= fastest:
             raise MediaError(
@@ -96,12 +99,18 @@ def read_sound(path: Path) -> tuple[NDArray[np.float32], int]:
         resampler = av.AudioResampler(format="fltp")
         blocks: list[NDArray[np.float32]] = []
         decoded_seconds = 0.0
-        for frame in container.decode(stream):
+        for frame in guarded(path, container.decode(stream)):
             decoded_seconds += frame.samples / stream.rate
             refuse_long(path, decoded_seconds)
             if first_pts is None and frame.pts is not None:
                 first_pts = frame.pts * frame.time_base
-            blocks += [part.to_ndarray().T for part in resampler.resample(frame)]
+            try:
+                blocks += [part.to_ndarray().T for part in resampler.resample(frame)]
+            except ValueError as error:
+                raise MediaError(
+                    f"expected one rate and layout of sound in {path}, got a change on the way; "
+                    "export it again"
+                ) from error
         if not blocks:
             raise MediaError(
                 f"expected sound in {path}, got an empty audio stream; copy or download it again"
@@ -243,7 +252,8 @@ def picture_times(path: Path) -> NDArray[np.float64]:
     with opened(path) as container:
         stream = video_stream(container, path, threads=1)
         stamps = (
-            packet.dts if packet.pts is None else packet.pts for packet in container.demux(stream)
+            packet.dts if packet.pts is None else packet.pts
+            for packet in guarded(path, container.demux(stream))
         )
         times = [float(stamp * stream.time_base) for stamp in stamps if stamp is not None]
     return np.sort(np.array(times, np.float64))
@@ -303,7 +313,7 @@ def frames_from(
                 return
         last = -1.0
         end = 0.0
-        for frame in container.decode(stream):
+        for frame in guarded(path, container.decode(stream)):
             start = end if frame.pts is None else float(frame.pts * frame.time_base - origin)
             end = start + (float(frame.duration * frame.time_base) if frame.duration else gap)
             if start > last:

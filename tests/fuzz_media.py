@@ -17,7 +17,10 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 20
-"""A mutant that takes longer hangs: its original takes a twentieth of a second."""
+"""A mutant that computes for longer hangs: its original takes a twentieth of a second."""
+
+STANDSTILL_SECONDS = 300
+"""A mutant that waits for longer hangs too, however busy the machine is."""
 
 ODD_NUMBERS = (0, 1, 2, 7, 255, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 HEADER_BYTES = 2048
@@ -111,6 +114,7 @@ def read_everything(path):
     readers = (
         lambda: container.probe(path),
         lambda: recording.plan_windows(recording.open_recording(path, None, spec), spec),
+        lambda: decode.picture_times(path),
         lambda: decode.read_pictures(path, [0.02, 0.3, 0.55]),
         lambda: decode.read_consecutive_pictures(path, 0.1, 3),
         lambda: sum(1 for _ in decode.every_picture(path, 64)),
@@ -134,8 +138,9 @@ def main(folder, seed, first, count):
         path = folder / f"mutant-{first}{suffix}"
         path.write_bytes(data)
         print(number, end=" ", flush=True)
-        # Ends the process even inside a decoder.
-        signal.alarm(PATIENCE_SECONDS)
+        # These end the process even inside a decoder.
+        signal.setitimer(signal.ITIMER_PROF, PATIENCE_SECONDS)
+        signal.alarm(STANDSTILL_SECONDS)
         print(read_everything(path), flush=True)
         path.unlink()
     print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)

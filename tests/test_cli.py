@@ -102,6 +102,7 @@ def test_list_prints_the_catalogue(raw):
     [
         ("pipeline", "features"),
         ("pipeline", "list"),
+        ("pipeline", "audit"),
         ("pipeline", "sample"),
         ("train", "fit"),
         ("train", "evaluate"),

@@ -323,6 +323,25 @@ def with_avi_size(width, height):
     return make
 
 
+def with_codec(old, new=b"xxxx"):
+    """A maker of mp4 files that name a codec nobody knows."""
+
+    def make(path, take):
+        data = write(path, take).read_bytes()
+        assert old in data
+        path.write_bytes(data.replace(old, new))
+        return path
+
+    return make
+
+
+def changing_sound(path, take):
+    """An mp3 that goes on with another rate and number of channels."""
+    other = write(path.with_name("other.mp3"), taken(take, rate=44_100, layout="stereo"))
+    path.write_bytes(write(path, take).read_bytes() + other.read_bytes())
+    return path
+
+
 def with_png_size(width, height):
     """A maker of files whose PNG pictures state another size than the container does."""
 
@@ -557,6 +576,17 @@ def refusals():
         *found,
         Case("zip named mp4", "a.mp4", SOUND, zipped, "a zip archive", "a zip archive"),
         Case("playlist named mp4", "a.mp4", H264, playlist, REFUSED, REFUSED),
+        Case("unknown sound codec", "a.mp4", H264, with_codec(b"mp4a"), "codec"),
+        Case("unknown picture codec", "a.mp4", H264, with_codec(b"avc1"), None, "codec"),
+        Case(
+            "sound changes on the way",
+            "a.mp3",
+            taken(SOUND, audio="libmp3lame"),
+            changing_sound,
+            "a change on the way",
+            NO_VIDEO,
+        ),
+        Case("sound starts in 7 hours", "a.mkv", taken(H264, sound_start=25_200.0), write, "hours"),
         Case("100000x100000", "a.avi", big, with_avi_size(100_000, 100_000), None, "megapixels"),
         Case("20000x20000", "a.avi", big, with_avi_size(20_000, 20_000), None, "megapixels"),
         Case("png of 20000x20000", "a.mov", png, with_png_size(20_000, 20_000), None, REFUSED),
