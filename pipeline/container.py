@@ -41,7 +41,7 @@ UNKNOWN_WAV_BYTES = 0x7FFF0000
 
 DEMUXERS = (
     "3gp,aac,ac3,aiff,amr,asf,au,avi,caf,eac3,flac,flv,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp3,"
-    "mp4,mpeg,mpegts,mpegvideo,ogg,w64,wav,webm"
+    "mp4,mpeg,mpegts,mpegvideo,mxf,ogg,w64,wav,webm"
 )
 """FFmpeg's names of the containers that are read. Playlists, which may name other files and
 addresses, text shown as pictures and the like are not among them."""
@@ -272,7 +272,7 @@ def refuse_large(path: Path, stream: av.video.stream.VideoStream) -> None:
     refuse_undecodable(path, stream)
     pixels = stream.width * stream.height
     if not 0 < pixels <= MAX_PICTURE_PIXELS:
-        size = f"{stream.width}x{stream.height}" if pixels else "an unusable size"
+        size = f"{stream.width}x{stream.height}" if pixels else "larger ones or none"
         raise MediaError(
             f"expected pictures of at most {MAX_PICTURE_PIXELS / 1e6:.0f} megapixels in {path}, "
             f"got {size}; scale the video down or copy it again"

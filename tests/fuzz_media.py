@@ -67,6 +67,11 @@ def write_originals(folder):
     }
     for name, take in originals.items():
         zoo.write(folder / name, take)
+    # Nothing may be allocated by what these two claim.
+    raw = zoo.taken(originals["mjpeg.avi"], video="rawvideo", pixels="yuv420p", video_options={})
+    png = zoo.taken(raw, video="png", pixels="rgb24")
+    zoo.with_avi_size(20_000, 20_000)(folder / "large.avi", raw)
+    zoo.with_png_size(20_000, 20_000)(folder / "large.mov", png)
 
 
 def mutant(folder, seed, number):
