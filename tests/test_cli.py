@@ -196,7 +196,7 @@ def test_bad_clips_are_listed_and_decide_the_exit_code(raw, tmp_path):
     )
     answer = command(*features)
     assert answer.returncode == 1
-    assert "left out: 01-03-01-01-01-01: expected readable sound" in answer.stderr
+    assert "left out: 01-03-01-01-01-01: expected sound or video" in answer.stderr
     assert "refused: " in answer.stderr and "named actor 03" in answer.stderr
     assert "15 clips" in answer.stdout
     assert command(*features, "--skip-bad").returncode == 0
