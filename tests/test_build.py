@@ -301,7 +301,7 @@ def test_a_clip_that_cannot_be_read_stops_nothing(made, own_raw, spec, extracted
     video.write_bytes(b"<html></html>")
     done = make(own_raw, made, spec)
     assert [entry.clip for entry in done.failed] == ["01-03-01-01-01-02"]
-    assert "Invalid data" in done.failed[0].reason
+    assert "a web page" in done.failed[0].reason
     assert done.index.rows == 30
     with h5py.File(made / spec.digest / "actor-02.h5") as file:
         assert len(file["frames"]) == len(file["mfcc"]) == len(file["label"]) == 6

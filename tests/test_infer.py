@@ -140,10 +140,10 @@ def test_rendered_video_has_every_frame_and_the_sound(tmp_path, spec, trained):
     sound = tone(1.6)
     path = write_video(tmp_path / "a.mp4", 1.6, sound=sound)
     render(path, spec, trained, tmp_path / "out.mp4")
-    with av.open(str(tmp_path / "out.mp4")) as container:
-        assert container.streams.video[0].codec_context.name == "h264"
-        assert container.streams.audio[0].codec_context.name == "aac"
-        times = [float(frame.time) for frame in container.decode(video=0)]
+    with av.open(str(tmp_path / "out.mp4")) as made:
+        assert made.streams.video[0].codec_context.name == "h264"
+        assert made.streams.audio[0].codec_context.name == "aac"
+        times = [float(frame.time) for frame in made.decode(video=0)]
     assert times == pytest.approx([n / 10 for n in range(16)])
     heard = decode.read_waveform(tmp_path / "out.mp4", RATE)[: len(sound)]
     assert np.corrcoef(heard[2000:-2000], sound[2000:-2000])[0, 1] > 0.99
