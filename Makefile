@@ -21,10 +21,17 @@ skip_bad = $(if $(SKIP_BAD),--skip-bad)
 fit_options = $(skip_bad) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
 	$(if $(TEST_ACTORS),--test-actors "$(TEST_ACTORS)") $(if $(RESUME),--resume)
 
+# Without a RAW of the user's the ablation takes the sample corpus and a few epochs.
+ablation_small = $(filter file,$(origin RAW))
+ablation_raw = $(if $(ablation_small),$(DEMO)/raw,$(RAW))
+ablation_cache = $(if $(ablation_small),$(DEMO)/cache,$(CACHE))
+ablation_model = $(if $(ablation_small),$(DEMO)/model,$(MODEL))
+ablation_features = $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(SKIP_BAD),--skip-bad)
+
 .DEFAULT_GOAL := help
 # 'make -j features train' must not train on a cache that is still being made.
 .NOTPARALLEL:
-.PHONY: help setup demo test test-slow torture features verify prune list audit train evaluate crossval infer bench clean
+.PHONY: help setup demo test test-slow torture features verify prune list audit train evaluate crossval leak ablation infer bench clean
 
 help: ## Print every target with one line
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -71,19 +78,34 @@ audit: $(STAMP) ## Look for faults in RAW            [RAW= JOBS= STRICT=1]
 train: $(STAMP) ## Shards to a trained, tested model  [CACHE= MODEL= EPOCHS= TEST_ACTORS= SEED= RESUME=1 SKIP_BAD=1]
 	@$(RUN) train fit --cache "$(CACHE)" --model "$(MODEL)" $(fit_options)
 
-evaluate: $(STAMP) ## A trained model on other actors    [CACHE= MODEL= ACTORS=]
+evaluate: $(STAMP) ## A trained model on other actors    [CACHE= MODEL= ACTORS= CALIBRATED=1 SKIP_BAD=1]
 	@$(RUN) train evaluate --cache "$(CACHE)" --model "$(MODEL)" $(skip_bad) \
-		$(if $(ACTORS),--actors "$(ACTORS)")
+		$(if $(ACTORS),--actors "$(ACTORS)") $(if $(CALIBRATED),--calibrated)
 
-crossval: $(STAMP) ## Every fold of a protocol           [PROTOCOL=contiguous:3 CACHE= MODEL= EPOCHS= SEED= PRESENT_ONLY=1]
+crossval: $(STAMP) ## Every fold of a protocol           [PROTOCOL=contiguous:3 CACHE= MODEL= EPOCHS= SEED= PRESENT_ONLY=1 REAL_RAVDESS=1]
 	@$(RUN) train crossval --cache "$(CACHE)" --model "$(MODEL)" --protocol $(PROTOCOL) $(skip_bad) \
 		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
-		$(if $(PRESENT_ONLY),--present-only)
+		$(if $(PRESENT_ONLY),--present-only) $(if $(REAL_RAVDESS),--real-ravdess)
 
-infer: $(STAMP) ## Raw file to annotated video        VIDEO= [AUDIO= MODEL= OUT= SHOW=1]
+leak: $(STAMP) ## What a split by clip would add        [CACHE= MODEL= EPOCHS= SEED= FOLDS=3]
+	@$(RUN) train leak --cache "$(CACHE)" --model "$(MODEL)" \
+		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(FOLDS),--folds $(FOLDS))
+
+ablation: $(STAMP) ## Published against default recipe     [RAW= CACHE= MODEL= EPOCHS= SEEDS="0 1 2"]
+	@$(if $(ablation_small),$(RUN) pipeline sample --out $(DEMO)/raw --jobs $(JOBS))
+	@$(RUN) pipeline features --raw "$(ablation_raw)" --cache "$(ablation_cache)" --jobs $(JOBS) \
+		--recipe published $(ablation_features)
+	@$(RUN) pipeline features --raw "$(ablation_raw)" --cache "$(ablation_cache)" --jobs $(JOBS) \
+		$(ablation_features)
+	@$(RUN) train ablation --cache "$(ablation_cache)" --model "$(ablation_model)" \
+		--epochs $(or $(EPOCHS),$(if $(ablation_small),3,12)) --seeds $(or $(SEEDS),0)
+
+infer: $(STAMP) ## Raw file to annotated video        VIDEO= [AUDIO= MODEL= OUT= CALIBRATE= MIN_CONFIDENCE= SHOW=1]
 	@$(if $(VIDEO),,echo "error: expected VIDEO=clip.mp4, got none; name a recording" >&2; exit 2;) \
 	$(RUN) infer "$(VIDEO)" --model "$(MODEL)" --out "$(OUT)" $(if $(AUDIO),--audio "$(AUDIO)") \
-		$(if $(SHOW),--show)
+		$(if $(CALIBRATE),--calibrate "$(CALIBRATE)") \
+		$(if $(MIN_CONFIDENCE),--min-confidence $(MIN_CONFIDENCE)) $(if $(SHOW),--show)
 
 bench: $(STAMP) ## Speed against what people use; needs a trained MODEL  [MODEL=]
 	@$(RUN) bench --model "$(MODEL)"

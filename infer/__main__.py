@@ -44,20 +44,44 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder for the annotated video and the predictions",
     )
+    top.add_argument(
+        "--min-confidence",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="probability below which the answer is 'unsure', 0 to 1; 0 always answers",
+    )
+    top.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="a few seconds of the same person at rest (default: the person is unknown)",
+    )
     top.add_argument("--show", action="store_true", help="play the result in a window")
     return top
 
 
 def infer(arguments: argparse.Namespace) -> int:
     """Predict, write, print."""
+    if not 0 <= arguments.min_confidence <= 1:
+        raise InputError(
+            f"expected a smallest confidence of 0 to 1, got {arguments.min_confidence}; "
+            "it is a probability"
+        )
     sound = getattr(arguments, "audio", None)
     container.probe(arguments.video)
     if sound is not None and not container.probe(sound).has_audio:
         raise InputError(f"expected sound in {sound}, got no audio stream; name another file")
+    neutral = getattr(arguments, "calibrate", None)
+    if neutral is not None:
+        container.probe(neutral)
     stem = arguments.out / arguments.video.stem
     target = stem.with_name(f"{stem.name}.mp4")
     if target.exists() and any(
-        target.samefile(source) for source in (arguments.video, sound) if source is not None
+        target.samefile(source)
+        for source in (arguments.video, sound, neutral)
+        if source is not None
     ):
         raise InputError(
             f"expected another output than the input {arguments.video}, got the same; "
@@ -71,20 +95,28 @@ def infer(arguments: argparse.Namespace) -> int:
 
     trained = artefact.load(arguments.model)
     opened = recording.open_recording(arguments.video, sound, trained.spec)
-    prediction = predict.predict(opened, trained)
+    person = None
+    if neutral is not None:
+        person = predict.at_rest(recording.open_recording(neutral, None, trained.spec), trained)
+    prediction = predict.predict(opened, trained, arguments.min_confidence, person)
     arguments.out.mkdir(parents=True, exist_ok=True)
     annotate.render(opened, prediction, target, trained.spec.face_detector)
     written = [target, *results.write_predictions(prediction, opened, stem)]
 
+    likeliest = predict.named(prediction.probabilities)
+    said = f"{likeliest} {100 * prediction.probabilities.max():.0f} %"
+    if prediction.emotion == predict.UNSURE:
+        said = f"{predict.UNSURE} ({said})"
     print(
-        f"{arguments.video.name}: {prediction.emotion} "
-        f"{100 * prediction.probabilities.max():.0f} % from {prediction.basis}, "
+        f"{arguments.video.name}: {said} from {prediction.basis}, "
         f"{opened.duration_seconds:.1f} s in {len(prediction.windows)} windows"
     )
     for part in ("voice", "face"):
         answer = results.answered(prediction.mean(part))
         if answer:
             print(f"  {part} alone: {answer['emotion']} {100 * answer['probability']:.0f} %")
+    if person is not None:
+        print(f"  read against {neutral.name}: the person at rest")
     for note in prediction.notes:
         print(f"  {note}")
     print("\n".join(map(str, written)))

@@ -11,7 +11,7 @@ import numpy as np
 import tqdm
 from numpy.typing import NDArray
 
-from infer.predict import Prediction
+from infer.predict import UNSURE, Prediction, named
 from infer.recording import Recording
 from pipeline import decode, encode, faces
 from pipeline.faces import Box
@@ -26,6 +26,7 @@ COLOURS = {
     "fearful": (175, 110, 230),
     "disgust": (140, 180, 60),
     "surprised": (255, 140, 50),
+    UNSURE: (150, 150, 150),
 }
 """RGB."""
 
@@ -50,7 +51,10 @@ BLANK_FRAME_RATE = 25
 
 
 def draw(
-    picture: NDArray[np.uint8], box: Box | None, probabilities: NDArray[np.float32]
+    picture: NDArray[np.uint8],
+    box: Box | None,
+    probabilities: NDArray[np.float32],
+    min_confidence: float = 0.0,
 ) -> NDArray[np.uint8]:
     """Draw the answer on a picture.
 
@@ -62,6 +66,8 @@ def draw(
         The face in pixels; None draws the label without a box.
     probabilities
         Shape (8,), one for each emotion.
+    min_confidence
+        An answer that is less probable is drawn as ``UNSURE``.
 
     Returns
     -------
@@ -72,8 +78,9 @@ def draw(
     height, width = canvas.shape[:2]
     unit = min(height, width * 9 / 16) / 360
     draw_bars(canvas, probabilities, unit)
-    best = int(probabilities.argmax())
-    colour = COLOURS[EMOTIONS[best]]
+    emotion = named(probabilities, min_confidence)
+    text = emotion if emotion == UNSURE else f"{emotion} {100 * probabilities.max():.0f} %"
+    colour = COLOURS[emotion]
     corner = (round(10 * unit), round(30 * unit))
     if box is not None:
         left, top = max(0, round(box.x)), max(0, round(box.y))
@@ -83,7 +90,7 @@ def draw(
             canvas, (left, top), (right, bottom), colour, max(1, round(2 * unit)), cv2.LINE_AA
         )
         corner = (left, top)
-    draw_label(canvas, f"{EMOTIONS[best]} {100 * probabilities[best]:.0f} %", corner, colour, unit)
+    draw_label(canvas, text, corner, colour, unit)
     return canvas
 
 
@@ -180,7 +187,8 @@ def render(
     total = round(recording.duration_seconds * (recording.frame_rate or BLANK_FRAME_RATE))
     with tqdm.tqdm(shown, desc="render", unit="frame", total=total, disable=not progress) as bar:
         frames = (
-            (time, draw(*enlarged(picture, box), prediction.at(time))) for time, picture, box in bar
+            (time, draw(*enlarged(picture, box), prediction.at(time), prediction.min_confidence))
+            for time, picture, box in bar
         )
         encode.write_mp4(path, frames, sound, rate, crf=CRF, preset=PRESET, threads=2)
 

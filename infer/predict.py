@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,16 +11,31 @@ from numpy.typing import NDArray
 
 from infer.recording import Recording, plan_windows
 from pipeline import audio, features
+from pipeline.errors import InputError
 from pipeline.faces import Box
 from pipeline.features import Span, Window
 from pipeline.spec import EMOTIONS, FeatureSpec
+from train import confidence, rest
 from train.artefact import Artefact
 
 WINDOWS_AT_ONCE = 8
 """Windows decoded and predicted together: bounds memory, whatever the file's length."""
 
+SMALLEST_WEIGHT = 1e-6
+"""Lets windows without voice decide where there are no others."""
+
 VOICE_AND_FACE, VOICE, FACE, PICTURE = "voice and face", "voice", "face", "picture without a face"
 HEAD_OF_BASIS = {VOICE_AND_FACE: "fused", VOICE: "audio", FACE: "video", PICTURE: "video"}
+
+
+UNSURE = "unsure"
+"""What is said instead of an emotion that is not probable enough."""
+
+
+def named(probabilities: NDArray[np.float32], min_confidence: float = 0.0) -> str:
+    """Name the most probable emotion, or ``UNSURE`` where it is less probable than asked for."""
+    best = int(probabilities.argmax())
+    return EMOTIONS[best] if probabilities[best] >= min_confidence else UNSURE
 
 
 @dataclass(frozen=True)
@@ -51,18 +67,24 @@ class WindowPrediction:
     box: Box | None
     weight: float
 
-    @property
-    def emotion(self) -> str:
-        """Most probable emotion."""
-        return EMOTIONS[int(self.probabilities.argmax())]
-
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was felt in a recording: the weighted mean of its windows, and the windows."""
+    """What was felt in a recording: the weighted mean of its windows, and the windows.
+
+    Parameters
+    ----------
+    windows
+        In the order of time.
+    notes
+        What was missing, for the user.
+    min_confidence
+        In [0, 1]: answers that are less probable are ``UNSURE``.
+    """
 
     windows: tuple[WindowPrediction, ...]
     notes: tuple[str, ...]
+    min_confidence: float = 0.0
 
     def mean(self, part: str) -> NDArray[np.float32] | None:
         """Mean of ``probabilities``, ``voice`` or ``face`` over the windows that have it."""
@@ -82,15 +104,15 @@ class Prediction:
 
     @property
     def emotion(self) -> str:
-        """Most probable emotion."""
-        return EMOTIONS[int(self.probabilities.argmax())]
+        """Most probable emotion, or ``UNSURE``."""
+        return named(self.probabilities, self.min_confidence)
 
     @property
     def basis(self) -> str:
         """What most of the answer's weight rests on."""
         weights: dict[str, float] = {}
         for window in self.windows:
-            weights[window.basis] = weights.get(window.basis, 0.0) + window.weight + 1e-6
+            weights[window.basis] = weights.get(window.basis, 0.0) + window.weight + SMALLEST_WEIGHT
         return max(weights, key=weights.__getitem__)
 
     def at(self, seconds: float) -> NDArray[np.float32]:
@@ -110,7 +132,12 @@ class Prediction:
         ).probabilities
 
 
-def predict(recording: Recording, artefact: Artefact) -> Prediction:
+def predict(
+    recording: Recording,
+    artefact: Artefact,
+    min_confidence: float = 0.0,
+    person: Mapping[str, NDArray[np.float64]] | None = None,
+) -> Prediction:
     """Predict every window of a recording.
 
     Parameters
@@ -119,6 +146,10 @@ def predict(recording: Recording, artefact: Artefact) -> Prediction:
         What to hear and see.
     artefact
         A trained model with its spec.
+    min_confidence
+        In [0, 1]: answers that are less probable are ``UNSURE``.
+    person
+        How the person is at rest, see :func:`at_rest`; None knows nothing of the person.
 
     Returns
     -------
@@ -132,12 +163,62 @@ def predict(recording: Recording, artefact: Artefact) -> Prediction:
     planned = plan_windows(recording, artefact.spec)
     windows: list[WindowPrediction] = []
     for first in range(0, len(planned), WINDOWS_AT_ONCE):
-        windows += predict_group(recording, artefact, planned[first : first + WINDOWS_AT_ONCE])
-    return Prediction(tuple(windows), tuple(notes(recording, windows)))
+        group = planned[first : first + WINDOWS_AT_ONCE]
+        windows += predict_group(recording, artefact, group, person or {})
+    return Prediction(tuple(windows), tuple(notes(recording, windows)), min_confidence)
+
+
+def at_rest(recording: Recording, artefact: Artefact) -> dict[str, NDArray[np.float64]]:
+    """Learn from a recording how a person is at rest.
+
+    Parameters
+    ----------
+    recording
+        A few seconds of the person, neutral.
+    artefact
+        A trained model.
+
+    Returns
+    -------
+    dict of str to ndarray of float64, shape (8,)
+        See :func:`train.rest.levels`; without the heads that had nothing to hear or see.
+
+    Raises
+    ------
+    InputError
+        If the model was trained without people at rest, or there is no voice and no face.
+    """
+    if not artefact.rest:
+        raise InputError(
+            "expected a model that knows people at rest, got one whose validation actors have no "
+            "neutral clips; train with some or leave --calibrate away"
+        )
+    windows = predict(recording, dataclasses.replace(artefact, temperatures={})).windows
+    both = [window for window in windows if window.basis == VOICE_AND_FACE]
+    said = {
+        "fused": [(window.probabilities, window.weight) for window in both],
+        "audio": [(window.voice, window.weight) for window in windows],
+        "video": [(window.face, window.weight) for window in windows if window.basis != PICTURE],
+    }
+    found: dict[str, NDArray[np.float64]] = {}
+    for head, answers in said.items():
+        having = [answer for answer in answers if answer[0] is not None]
+        if having:
+            values, weights = map(np.array, zip(*having, strict=True))
+            found |= rest.levels({head: values}, weights + SMALLEST_WEIGHT)
+    if not found:
+        raise InputError(
+            f"expected the voice or the face of the person in {recording.path}, got neither; "
+            "give another recording"
+        )
+    return found
 
 
 def predict_group(
-    recording: Recording, artefact: Artefact, planned: Sequence[tuple[Span, float]]
+    recording: Recording,
+    artefact: Artefact,
+    planned: Sequence[tuple[Span, float]],
+    person: Mapping[str, NDArray[np.float64]],
 ) -> Iterator[WindowPrediction]:
     """Predict some windows in one batch."""
     spec = artefact.spec
@@ -153,7 +234,9 @@ def predict_group(
         },
         training=False,
     )
-    heads = {name: np.asarray(output) for name, output in outputs.items()}
+    own = {name: np.asarray(output) for name, output in outputs.items()}
+    related = rest.relate(own, person, artefact.rest)
+    heads = confidence.temper(related, artefact.temperatures)
     for number, ((span, weight), window, box) in enumerate(zip(planned, read, boxes, strict=True)):
         basis = basis_of(window, box, spec)
         start = span.start / spec.sample_rate_hz

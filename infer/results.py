@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from infer.predict import Prediction
+from infer.predict import Prediction, named
 from infer.recording import Recording
 from pipeline.spec import EMOTIONS
 
@@ -22,23 +22,24 @@ def write_predictions(prediction: Prediction, recording: Recording, stem: Path) 
     list of Path
         The two files.
     """
-    answer = prediction.probabilities
+    least = prediction.min_confidence
     content = {
         "file": recording.path.name,
         "duration_seconds": round(recording.duration_seconds, 3),
-        **answered(answer),
+        "min_confidence": least,
+        **answered(prediction.probabilities, least),
         "basis": prediction.basis,
-        "voice": answered(prediction.mean("voice")),
-        "face": answered(prediction.mean("face")),
+        "voice": answered(prediction.mean("voice"), least),
+        "face": answered(prediction.mean("face"), least),
         "notes": prediction.notes,
         "windows": [
             {
                 "start_seconds": round(window.start_seconds, 3),
                 "end_seconds": round(window.end_seconds, 3),
-                **answered(window.probabilities),
+                **answered(window.probabilities, least),
                 "basis": window.basis,
-                "voice": answered(window.voice),
-                "face": answered(window.face),
+                "voice": answered(window.voice, least),
+                "face": answered(window.face, least),
                 "face_box": None if window.box is None else [round(side) for side in window.box],
                 "weight": round(window.weight, 3),
             }
@@ -54,13 +55,13 @@ def write_predictions(prediction: Prediction, recording: Recording, stem: Path) 
         )
         for window in prediction.windows:
             parts = [
-                part and part["emotion"] for part in map(answered, (window.voice, window.face))
+                None if part is None else named(part, least) for part in (window.voice, window.face)
             ]
             writer.writerow(
                 [
                     f"{window.start_seconds:.3f}",
                     f"{window.end_seconds:.3f}",
-                    window.emotion,
+                    named(window.probabilities, least),
                     *(f"{value:.4f}" for value in window.probabilities),
                     *parts,
                     window.basis,
@@ -69,14 +70,13 @@ def write_predictions(prediction: Prediction, recording: Recording, stem: Path) 
     return [json_path, csv_path]
 
 
-def answered(probabilities: NDArray[np.float32] | None) -> dict | None:
-    """Emotion, its probability and all probabilities, ready for JSON."""
+def answered(probabilities: NDArray[np.float32] | None, min_confidence: float = 0.0) -> dict | None:
+    """Emotion or ``UNSURE``, the highest probability and all of them, ready for JSON."""
     if probabilities is None:
         return None
-    best = int(probabilities.argmax())
     return {
-        "emotion": EMOTIONS[best],
-        "probability": round(float(probabilities[best]), 4),
+        "emotion": named(probabilities, min_confidence),
+        "probability": round(float(probabilities.max()), 4),
         "probabilities": {
             name: round(float(value), 4)
             for name, value in zip(EMOTIONS, probabilities, strict=True)

@@ -113,9 +113,7 @@ def build(
     folder = cache / spec.digest
     folder.mkdir(parents=True, exist_ok=True)
     with lock.held(folder, wait):
-        return build_locked(
-            catalog, folder, spec, jobs, progress, distrusted, clip_timeout_seconds
-        )
+        return build_locked(catalog, folder, spec, jobs, progress, distrusted, clip_timeout_seconds)
 
 
 def build_locked(

@@ -51,7 +51,11 @@ def made(raw, tmp_path_factory):
     )
     assert fit.returncode == 0, fit.stderr
     video = raw / "videos/Actor_04/01-01-05-01-01-01-04.mp4"
-    infer = command("infer", video, "--model", folder / "model", "--out", folder / "out")
+    rest = raw / "videos/Actor_04/01-01-01-01-01-01-04.mp4"
+    infer = command(
+        *("infer", video, "--model", folder / "model", "--out", folder / "out"),
+        *("--min-confidence", "1", "--calibrate", rest),
+    )
     assert infer.returncode == 0, infer.stderr
     return folder, features, fit, infer
 
@@ -61,8 +65,10 @@ def test_the_straight_line(made):
     assert "16 clips, 32 rows" in features.stdout and "features: 100%" in features.stderr
     assert "train on actors 1-2, choose by 3, test on 4" in fit.stdout
     assert [line.split()[0] for line in fit.stdout.splitlines()[3:6]] == ["fused", "audio", "video"]
+    assert "| no sound |" in fit.stdout
     assert "I0000" not in fit.stderr and "Traceback" not in fit.stderr
-    assert "01-01-05-01-01-01-04.mp4: " in infer.stdout
+    assert "01-01-05-01-01-01-04.mp4: unsure (" in infer.stdout
+    assert "read against 01-01-01-01-01-01-04.mp4" in infer.stdout
     with av.open(str(folder / "out" / "01-01-05-01-01-01-04.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == 16
         assert container.streams.audio
@@ -88,6 +94,40 @@ def test_evaluate_takes_the_actors_the_model_has_not_seen(made):
         "3-4",
     )
     assert "not a test: the model was trained on recordings of actors 3" in seen.stdout
+    known = command(
+        *("train", "evaluate", "--cache", folder / "cache", "--model", folder / "model"),
+        *("--actors", "4", "--calibrated"),
+    )
+    assert known.returncode == 0, known.stderr
+    assert "knows each speaker at rest: not actor-independent" in known.stdout
+    report = folder / "model" / "report-cache-actors-4-calibrated"
+    calibrated = json.loads((report / "metrics.json").read_text())
+    # One of the four clips is neutral: it was calibrated with and is not scored.
+    assert calibrated["clips"] == 3 and calibrated["fused"]["recall"]["neutral"] is None
+
+
+@pytest.mark.slow
+def test_what_trains_several_times(raw, tmp_path):
+    """Leak meter and ablation, on both recipes' caches of the same clips."""
+    cache, model = tmp_path / "cache", tmp_path / "model"
+    for recipe in ("default", "published"):
+        answer = command(
+            *("pipeline", "features", "--raw", raw, "--cache", cache, "--jobs", 1),
+            *("--recipe", recipe),
+        )
+        assert answer.returncode == 0, answer.stderr
+    places = ("--cache", cache, "--model", model, "--epochs", 1)
+    leak = command("train", "leak", "--folds", 1, *places)
+    assert leak.returncode == 0, leak.stderr
+    assert "actors apart" in leak.stdout and "not comparable" in leak.stdout
+    first = command("train", "ablation", *places)
+    assert first.returncode == 0, first.stderr
+    rows = [line for line in first.stdout.splitlines() if " variants " in line]
+    assert [row.split(",")[0] for row in rows] == ["published"] * 2 + ["default"] * 2
+    before = (model / "ablation" / "ablation.json").read_text()
+    again = command("train", "ablation", *places)
+    assert again.stdout.splitlines()[-7:] == first.stdout.splitlines()[-7:]
+    assert (model / "ablation" / "ablation.json").read_text() == before
 
 
 def test_list_prints_the_catalogue(raw):
@@ -106,6 +146,9 @@ def test_list_prints_the_catalogue(raw):
         ("pipeline", "sample"),
         ("train", "fit"),
         ("train", "evaluate"),
+        ("train", "crossval"),
+        ("train", "leak"),
+        ("train", "ablation"),
         ("infer",),
     ],
 )
@@ -152,6 +195,11 @@ def test_wrong_options(tmp_path, raw, made):
         command("pipeline", "features", "--raw", raw, "--window-seconds", "0"), "window"
     )
     assert_one_line(command("pipeline", "sample", "--out", tmp_path, "--actors", "25"), "actors")
+    leak = ("train", "leak", "--cache", folder / "cache", "--model", tmp_path / "model")
+    assert_one_line(command(*leak, "--folds", "7"), "1 to 6 folds")
+    ablation = ("train", "ablation", "--cache", folder / "cache", "--model", tmp_path / "model")
+    assert_one_line(command(*ablation), "each recipe", "0 published, 0 default")
+    assert_one_line(command("infer", "x.mp4", "--min-confidence", "2"), "0 to 1, got 2.0")
     assert not (tmp_path / "model").exists()
 
 

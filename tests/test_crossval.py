@@ -5,7 +5,8 @@ import pytest
 
 from pipeline import index
 from pipeline.errors import InputError
-from train import crossval, dataset, evaluate, protocol, table
+from train import confidence, crossval, evaluate, figures, judging, protocol, table
+from train.heads import HEADS
 
 
 def test_protocols_test_every_ravdess_actor_once():
@@ -47,34 +48,35 @@ def answers(labels, given, actors, probabilities=None):
     if probabilities is None:
         probabilities = np.eye(8, dtype=np.float32)[given]
     clips = np.array([f"clip-{number}" for number in range(len(labels))])
-    return crossval.Answers(
+    return judging.Answers(
         clips,
         np.array(actors),
         labels,
-        dict.fromkeys(("fused", "audio", "video"), given),
+        np.zeros(len(labels), np.int64),
+        dict.fromkeys(HEADS, given),
         probabilities,
     )
 
 
 def test_averages_against_counts_by_hand():
-    found = crossval.actor_confusions(answers([0, 0, 0, 4], [0, 0, 4, 4], [1, 1, 1, 1]), "fused")
-    war, uar = crossval.averages(found)
+    labels, given = np.array([0, 0, 0, 4]), np.array([0, 0, 4, 4])
+    war, uar = judging.averages(judging.grouped_confusions(np.ones(4), labels, given))
     assert war == pytest.approx([3 / 4]) and uar == pytest.approx([(2 / 3 + 1) / 2])
 
 
 def test_bootstrap_draws_actors_not_clips():
     """Two actors, one always right, one always wrong: any draw of two is 0, a half or 1."""
-    both = answers([0] * 100, [0] * 50 + [1] * 50, [1] * 50 + [2] * 50)
-    interval = crossval.bootstrap(crossval.actor_confusions(both, "fused"))
-    assert interval["war"] == [0.0, 1.0]
-    alike = answers([0, 1] * 50, [0, 2] * 50, [1] * 50 + [2] * 50)
-    assert crossval.bootstrap(crossval.actor_confusions(alike, "fused"))["war"] == [0.5, 0.5]
+    actors = np.repeat([1, 2], 50)
+    apart = judging.grouped_confusions(actors, np.zeros(100, int), actors - 1)
+    assert judging.bootstrap(apart)["war"] == [0.0, 1.0]
+    alike = judging.grouped_confusions(actors, np.tile([0, 1], 50), np.tile([0, 2], 50))
+    assert judging.bootstrap(alike)["war"] == [0.5, 0.5]
 
 
 def test_calibration_against_its_definition():
     sure = np.full((4, 8), 0.0, np.float32)
     sure[:, 0] = 0.95
-    found = crossval.calibration(answers([0, 0, 0, 1], [0] * 4, [1] * 4, sure))
+    found = confidence.calibration(sure, np.array([0, 0, 0, 1]))
     assert found["expected_calibration_error"] == pytest.approx(0.95 - 0.75, abs=1e-6)
     assert found["bins"][0]["clips"] == 4
 
@@ -82,7 +84,7 @@ def test_calibration_against_its_definition():
 def test_most_wrong_is_sorted_and_never_right():
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]], np.float32)
     probabilities = np.pad(probabilities, ((0, 0), (0, 6)))
-    worst = crossval.most_wrong(answers([0, 0, 0], [0, 1, 1], [1, 1, 1], probabilities))
+    worst = judging.most_wrong(answers([0, 0, 0], [0, 1, 1], [1, 1, 1], probabilities))
     assert [entry["clip"] for entry in worst] == ["clip-2", "clip-1"]
     assert worst[0]["answer"] == "calm"
 
@@ -97,7 +99,7 @@ def folded(cache, tmp_path):
         rows = table.select_rows(found, split.test)
         place = np.concatenate([np.arange(4)] * len(split.test))
         given = np.where(place < rows.actor - 1, rows.label, (rows.label + 1) % 8)
-        probabilities = dict.fromkeys(dataset.HEADS, np.eye(8, dtype=np.float32)[given])
+        probabilities = dict.fromkeys(HEADS, np.eye(8, dtype=np.float32)[given])
         folders.append(tmp_path / f"fold-{number + 1}")
         evaluate.write_report(
             folders[-1] / "report", rows, probabilities, evaluate.metrics(rows, probabilities)
@@ -106,7 +108,7 @@ def folded(cache, tmp_path):
 
 
 def test_folds_are_judged_together(folded, tmp_path):
-    judged = json.loads(json.dumps(crossval.judge(*folded, stamp=None)))
+    judged = json.loads(json.dumps(judging.judge(*folded)))
     fused = judged["fused"]
     assert judged["actors"] == [1, 2, 3, 4] and judged["clips"] == 16
     assert [fused["actors"][str(actor)]["war"] for actor in (1, 2, 3, 4)] == [0, 0.25, 0.5, 0.75]
@@ -115,10 +117,21 @@ def test_folds_are_judged_together(folded, tmp_path):
     assert fused["war"]["sd"] == pytest.approx(np.std([0.125, 0.625], ddof=1))
     low, high = fused["war"]["interval"]
     assert 0 <= low < 0.375 < high <= 0.75
-    crossval.write_report(tmp_path / "report", judged)
+    judging.write_report(tmp_path / "report", judged)
     assert json.loads((tmp_path / "report" / "crossval.json").read_text()) == judged
     assert {path.suffix for path in (tmp_path / "report").iterdir()} == {".json", ".png"}
-    assert "37.5 ± 35.4" in crossval.table(judged)
+    assert "37.5 ± 35.4" in judging.table(judged)
+
+
+def test_people_are_drawn_only_where_the_clips_are_real(folded, tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    lines = []
+    monkeypatch.setattr(Axes, "axhline", lambda self, height, **_: lines.append(height))
+    figures.draw_bars(tmp_path / "a.png", judging.judge(*folded))
+    assert lines == []
+    figures.draw_bars(tmp_path / "a.png", judging.judge(*folded, real_ravdess=True))
+    assert lines == [67, 75]
 
 
 @pytest.mark.slow
@@ -128,18 +141,14 @@ def test_a_finished_fold_is_not_trained_again(cache, tmp_path, monkeypatch):
     found = index.find_cache(cache)
     splits = protocol.folds("contiguous:2", found.actors)
     settings = {"epochs": 1, "seed": 0, "batch_size": 8}
-    folders = crossval.run(found, tmp_path, splits, settings, progress=False)
-    first = crossval.judge(folders, splits, None)
+    tasks = crossval.fold_tasks(found, tmp_path, splits, settings)
+    first = crossval.run(tasks, progress=False)
     trained = []
     monkeypatch.setattr(fit, "fit", lambda *_, **__: trained.append(1))
-    assert (
-        crossval.judge(
-            crossval.run(found, tmp_path, splits, settings, progress=False), splits, None
-        )
-        == first
-    )
+    assert crossval.run(tasks, progress=False) == first
     assert not trained
     monkeypatch.undo()
-    crossval.run(found, tmp_path, splits[:1], settings | {"seed": 1}, progress=False)
+    changed = crossval.fold_tasks(found, tmp_path, splits[:1], settings | {"seed": 1})
+    crossval.run(changed, progress=False)
     description = json.loads((tmp_path / "fold-1" / "model.json").read_text())
     assert description["settings"]["seed"] == 1

@@ -110,7 +110,7 @@ def test_draw_leaves_the_picture_alone_and_marks_the_face():
     without = annotate.draw(picture, None, probabilities)
     assert (without[170, 240:380] == 90).all()
     assert (without[:40, :150] != 90).any()
-    assert set(annotate.COLOURS) == set(EMOTIONS)
+    assert set(annotate.COLOURS) == {*EMOTIONS, predict.UNSURE}
 
 
 @pytest.mark.parametrize("size", [(16, 16), (48, 64), (200, 90), (720, 1280)])
@@ -123,7 +123,8 @@ def test_draw_takes_any_size_and_any_box(size):
 def test_boxes_move_evenly_between_detections(monkeypatch):
     found = iter([[Box(0, 0, 100, 100)], [Box(20, 0, 100, 100)], []])
     monkeypatch.setattr(annotate.faces, "detect", lambda picture, detector: next(found))
-    frames = [(number * 0.1, np.zeros((4, 4, 3), np.uint8)) for number in range(6)]
+    step = annotate.DETECTION_SECONDS / 2
+    frames = [(number * step, np.zeros((4, 4, 3), np.uint8)) for number in range(6)]
     boxes = [box and box.x for _, _, box in annotate.with_boxes(iter(frames), "any")]
     assert boxes[:3] == pytest.approx([0, 10, 20])
     assert boxes[3:] == [None, None, None]
@@ -182,6 +183,43 @@ def test_predictions_are_written_as_json_and_csv(tmp_path, spec, trained):
     assert float(rows[0][content["windows"][0]["emotion"]]) == pytest.approx(
         content["windows"][0]["probability"], abs=1e-3
     )
+
+
+def test_an_answer_below_the_asked_confidence_is_unsure(tmp_path, spec, trained):
+    first = np.array([0.1, 0.6, 0.3, 0, 0, 0, 0, 0])
+    for least, said in ((0.0, "calm"), (0.6, "calm"), (0.61, "unsure"), (1.0, "unsure")):
+        found = predict.Prediction((window(0, first, 1.0),), (), least)
+        assert found.emotion == predict.named(first, least) == said
+    path = write_wav(tmp_path / "a.wav", tone(1.0))
+    take = opened(path, spec)
+    files = results.write_predictions(predict.predict(take, trained, 1.0), take, tmp_path / "a")
+    content = json.loads(files[0].read_text())
+    assert content["emotion"] == content["windows"][0]["emotion"] == "unsure"
+    assert content["min_confidence"] == 1.0 and 0 < content["probability"] < 1
+    assert next(csv.DictReader(files[1].open()))["emotion"] == "unsure"
+
+
+def test_an_unsure_label_is_grey():
+    picture = np.full((360, 640, 3), 90, np.uint8)
+    probabilities = np.full(8, 0.125, np.float32)
+    shown = annotate.draw(picture, None, probabilities, 0.5)
+    plate = shown[:40, :110].reshape(-1, 3)
+    grey = (plate == annotate.COLOURS[predict.UNSURE]).all(axis=1)
+    assert grey.mean() > 0.2
+    sure = annotate.draw(picture, None, probabilities, 0.1)[:40, :110].reshape(-1, 3)
+    assert (sure == annotate.COLOURS[predict.UNSURE]).all(axis=1).mean() < 0.02
+
+
+def test_temperatures_of_the_model_are_applied(tmp_path, spec, trained):
+    import dataclasses
+
+    path = write_wav(tmp_path / "a.wav", tone(1.0))
+    take = opened(path, spec)
+    plain = predict.predict(take, trained)
+    hot = dataclasses.replace(trained, temperatures={"audio": 2.0})
+    expected = np.sqrt(plain.windows[0].probabilities)
+    said = predict.predict(take, hot).windows[0].probabilities
+    assert said == pytest.approx(expected / expected.sum(), abs=1e-5)
 
 
 def test_nothing_is_written_when_the_video_breaks(tmp_path, spec, trained):

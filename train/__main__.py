@@ -1,4 +1,4 @@
-"""Command line of the trainer: ``python -m train fit|evaluate``."""
+"""Command line of the trainer: ``python -m train fit|crossval|leak|ablation|evaluate``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline import index, repair, verify
 from pipeline.errors import InputError, run
+from pipeline.spec import EMOTIONS
 from train import duplicates, protocol, runtime
 
 
@@ -71,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
         "--protocol",
         default="contiguous:3",
         metavar="NAME",
-        help=f"{', '.join(protocol.PROTOCOLS)}, contiguous:K or loso",
+        help=f"{', '.join(protocol.PROTOCOLS)}, contiguous:K, loso, or the leaking random",
     )
     cross.add_argument(
         "--present-only",
@@ -79,11 +80,36 @@ def parser() -> argparse.ArgumentParser:
         help="cut the protocol down to the actors that are there, and say so in the report",
     )
     cross.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="folds trained at the same time"
+        "--real-ravdess",
+        action="store_true",
+        help="the clips are RAVDESS' own, not drawn: draw what people reach on them as lines",
     )
-    cross.add_argument("--epochs", type=int, default=12, metavar="N", help="most epochs")
-    cross.add_argument("--seed", type=int, default=0, metavar="N", help="of every fold")
+    add_budget(cross, epochs=12)
+    cross.add_argument("--seed", type=int, default=0, metavar="N", help="of every training")
     cross.set_defaults(run=run_crossval)
+
+    leak = commands.add_parser(
+        "leak", help="what a split by clip adds to the numbers of the same small training", **shown
+    )
+    add_places(leak)
+    add_budget(leak, epochs=10)
+    leak.add_argument("--seed", type=int, default=0, metavar="N", help="of every training")
+    leak.add_argument(
+        "--folds", type=int, default=3, metavar="N", help="folds trained each way, out of six"
+    )
+    leak.set_defaults(run=run_leak)
+
+    parts = commands.add_parser(
+        "ablation",
+        help="published recipe against default recipe, with and without variants",
+        **shown,
+    )
+    add_places(parts)
+    add_budget(parts, epochs=12)
+    parts.add_argument(
+        "--seeds", type=int, nargs="+", default=[0], metavar="N", help="one training each"
+    )
+    parts.set_defaults(run=run_ablation)
 
     test = commands.add_parser("evaluate", help="a trained model on actors of a cache", **shown)
     add_places(test)
@@ -93,6 +119,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="LIST",
         default=argparse.SUPPRESS,
         help="such as 1-4,9 (default: all that the model has not seen)",
+    )
+    test.add_argument(
+        "--calibrated",
+        action="store_true",
+        help="read each actor's clips against the actor's neutral ones, which are not scored; "
+        "a report of its own",
     )
     test.set_defaults(run=run_evaluate)
     return top
@@ -115,6 +147,23 @@ def add_places(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model", type=Path, default=Path("data/model"), metavar="DIR", help="folder of the model"
     )
+
+
+def add_budget(command: argparse.ArgumentParser, epochs: int) -> None:
+    """Add the options of several trainings in a row."""
+    command.add_argument("--epochs", type=int, default=epochs, metavar="N", help="most epochs")
+    command.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="trainings at the same time"
+    )
+
+
+def refuse_budget(arguments: argparse.Namespace) -> None:
+    """Raise where the options of :func:`add_budget` make no sense."""
+    if arguments.epochs < 1 or arguments.jobs == 0:
+        raise InputError(
+            f"expected at least 1 epoch and a number of jobs other than 0, got {arguments.epochs} "
+            f"and {arguments.jobs}; choose others"
+        )
 
 
 def open_cache(arguments: argparse.Namespace) -> index.Index:
@@ -143,7 +192,7 @@ def run_fit(arguments: argparse.Namespace) -> int:
         getattr(arguments, "validation_actors", None),
     )
     device = runtime.start_tensorflow(arguments.seed)
-    from train import evaluate, fit
+    from train import evaluate, fit, robustness
 
     named = {
         field.name: getattr(arguments, field.name)
@@ -159,7 +208,9 @@ def run_fit(arguments: argparse.Namespace) -> int:
     print_duplicates(cache)
     judged = fit.fit(cache, arguments.model, split, settings, arguments.resume)
     print(evaluate.table(judged))
-    print(f"model: {arguments.model}, report: {arguments.model / 'report'}")
+    report = arguments.model / "report"
+    print((report / robustness.TABLE_NAME).read_text(encoding="utf-8"), end="")
+    print(f"model: {arguments.model}, report: {report}")
     return 0
 
 
@@ -171,29 +222,59 @@ def print_duplicates(cache: index.Index) -> None:
 
 def run_crossval(arguments: argparse.Namespace) -> int:
     """Train and test every fold, write the report and print the table."""
-    if arguments.epochs < 1 or arguments.jobs == 0:
-        raise InputError(
-            f"expected at least 1 epoch and a number of jobs other than 0, got {arguments.epochs} "
-            f"and {arguments.jobs}; choose others"
-        )
+    refuse_budget(arguments)
     cache = open_cache(arguments)
     splits = protocol.folds(arguments.protocol, cache.actors, arguments.present_only)
-    from train import crossval
+    from train import crossval, judging
 
     named = protocol.file_name(arguments.protocol)
     folder = arguments.model / f"crossval-{named}-seed-{arguments.seed}"
     settings = {"epochs": arguments.epochs, "seed": arguments.seed}
     print_duplicates(cache)
-    folders = crossval.run(cache, folder, splits, settings, arguments.jobs)
-    tested = {actor for split in splits for actor in split.test}
-    cut = arguments.protocol in protocol.PROTOCOLS and tested != {
-        actor for test, _ in protocol.PROTOCOLS[arguments.protocol] for actor in test
-    }
-    stamp = f"{arguments.protocol} on present actors only: not comparable" if cut else None
-    judged = crossval.judge(folders, splits, stamp)
-    crossval.write_report(folder / "report", judged)
-    print(crossval.table(judged))
+    tasks = crossval.fold_tasks(cache, folder, splits, settings)
+    trained = crossval.run(tasks, arguments.jobs)
+    stamp = protocol.stamp(arguments.protocol, splits)
+    folders = [task.folder for task in tasks]
+    judged = judging.judge(folders, splits, stamp, arguments.real_ravdess)
+    judged["minutes"] = [fold["minutes"] for fold in trained]
+    judging.write_report(folder / "report", judged)
+    print(judging.table(judged))
     print(f"report: {folder / 'report'}")
+    return 0
+
+
+def run_leak(arguments: argparse.Namespace) -> int:
+    """Train both ways and print the two numbers side by side."""
+    refuse_budget(arguments)
+    if not 1 <= arguments.folds <= protocol.RANDOM_FOLDS:
+        raise InputError(
+            f"expected 1 to {protocol.RANDOM_FOLDS} folds, got {arguments.folds}; choose others"
+        )
+    cache = open_cache(arguments)
+    from train import leak
+
+    folder = arguments.model / f"leak-seed-{arguments.seed}"
+    # Clean rows alone: the meter shows a difference, not the best figures.
+    settings = {"epochs": arguments.epochs, "seed": arguments.seed, "variants": False}
+    print(leak.table(leak.measure(cache, folder, settings, arguments.folds, arguments.jobs)))
+    print(f"report: {folder / leak.NAME}")
+    return 0
+
+
+def run_ablation(arguments: argparse.Namespace) -> int:
+    """Train both recipes with and without variants and print the table."""
+    refuse_budget(arguments)
+    from train import ablation
+
+    caches = ablation.find_recipes(arguments.cache)
+    runtime.start_tensorflow()
+    from train import fit
+
+    folder = arguments.model / "ablation"
+    settings = dataclasses.asdict(fit.Settings(epochs=arguments.epochs))
+    rows = ablation.plan_rows(caches, folder, settings, arguments.seeds)
+    print(ablation.table(ablation.measure(rows, folder, arguments.jobs)))
+    print(f"report: {folder / ablation.NAME}")
     return 0
 
 
@@ -201,7 +282,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     """Test a trained model, write the report and print the table."""
     cache = open_cache(arguments)
     runtime.start_tensorflow()
-    from train import artefact, evaluate, table
+    from train import artefact, confidence, evaluate, rest, robustness, table
 
     trained = artefact.load(arguments.model)
     if trained.spec != cache.spec:
@@ -221,13 +302,29 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
             "name some with --actors to test on seen ones all the same"
         )
     rows = table.select_rows(cache, actors)
-    probabilities = evaluate.predict(trained.model, rows)
-    judged = evaluate.metrics(rows, probabilities)
-    judged["seen_in_training"] = sorted(seen & set(actors))
+    own = evaluate.predict(trained.model, rows)
+    stamp = trained.split.stamp
     name = f"{arguments.cache.resolve().name}-actors-{protocol.format_actors(actors)}"
+    if arguments.calibrated:
+        if not trained.rest or not (rows.label == EMOTIONS.index("neutral")).any():
+            raise InputError(
+                "expected neutral clips of these actors and a model that knows people at rest, got "
+                "none of one; evaluate without --calibrated or train again"
+            )
+        scored, own = rest.relate_actors(rows, own, trained.rest)
+        rows, own = rows.where(scored), {head: values[scored] for head, values in own.items()}
+        stamp = "; ".join(filter(None, (rest.STAMP, stamp)))
+        name += "-calibrated"
+    probabilities = confidence.temper(own, trained.temperatures)
+    judged = evaluate.metrics(rows, probabilities) | {"stamp": stamp}
+    judged["seen_in_training"] = sorted(seen & set(actors))
     report = arguments.model / f"report-{name}"
     evaluate.write_report(report, rows, probabilities, judged)
     print(evaluate.table(judged))
+    if not arguments.calibrated:
+        measured = robustness.measure(trained.model, rows)
+        robustness.write(report, measured)
+        print(robustness.table(measured))
     if judged["seen_in_training"]:
         print(
             f"not a test: the model was trained on recordings of actors "

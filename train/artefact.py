@@ -48,6 +48,11 @@ class Artefact:
         Hashes of the recordings it was trained on or chosen by.
     cache
         Fingerprint of the cache it was trained on.
+    temperatures
+        What divides the scores of each head, see :func:`train.confidence.temper`. The network
+        answers without them.
+    rest
+        What each head says of people at rest, see :func:`train.rest.reference`.
     """
 
     model: keras.Model
@@ -57,6 +62,8 @@ class Artefact:
     metrics: dict = field(default_factory=dict)
     seen: tuple[str, ...] = ()
     cache: str = ""
+    temperatures: dict[str, float] = field(default_factory=dict)
+    rest: dict[str, list[float]] = field(default_factory=dict)
 
 
 def save(artefact: Artefact, folder: Path) -> None:
@@ -74,8 +81,11 @@ def save(artefact: Artefact, folder: Path) -> None:
             "validation": artefact.split.validation,
             "test": artefact.split.test,
         },
+        "clip_seed": artefact.split.clip_seed,
         "settings": artefact.settings,
         "metrics": artefact.metrics,
+        "temperatures": artefact.temperatures,
+        "rest": artefact.rest,
         "libraries": library_versions(),
         "git_commit": git_commit(),
         "cache": artefact.cache,
@@ -137,11 +147,13 @@ def load(folder: Path) -> Artefact:
         return Artefact(
             model,
             spec,
-            Split(**actors),
+            Split(**actors, clip_seed=content.get("clip_seed")),
             content["settings"],
             content["metrics"],
             tuple(content["seen"]),
             content["cache"],
+            {head: float(value) for head, value in content.get("temperatures", {}).items()},
+            content.get("rest", {}),
         )
     except (*DAMAGE_ERRORS, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from train import views
+from train.heads import HEADS
 from train.table import BatchMemory, RowReader, Rows
 
 READERS = 2
@@ -21,9 +22,6 @@ PREFETCHED_BATCHES = 4
 
 MAX_EPOCHS = 1 << 20
 MAX_STEPS = 1 << 40
-
-HEADS = ("fused", "audio", "video")
-"""The outputs of the network, each with the same target."""
 
 
 def in_order(rows: Rows, batch_size: int) -> tf.data.Dataset:

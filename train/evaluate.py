@@ -1,4 +1,4 @@
-"""Predictions to numbers and figures: WAR, UAR, recall, confusion, per actor."""
+"""Predictions to numbers: WAR, UAR, recall, confusion, calibration, per actor."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
 from pipeline.spec import EMOTIONS
-from train.dataset import HEADS, in_order, input_errors
+from train import confidence, figures
+from train.dataset import in_order, input_errors
+from train.heads import HEADS
 from train.table import Rows
 
 LABELS = tuple(range(len(EMOTIONS)))
 
 
 def predict(model: keras.Model, rows: Rows, batch_size: int = 32) -> dict[str, NDArray[np.float32]]:
-    """Probabilities of each head for each row, shape (rows, 8), in the order of the table."""
+    """Probabilities of each head for each row, shape (rows, 8), in the order of the table.
+
+    These are the network's own: :func:`train.confidence.temper` makes them as sure as they may be.
+    """
     with input_errors():
         return model.predict(in_order(rows, batch_size), verbose=0)
 
@@ -38,8 +43,9 @@ def metrics(rows: Rows, probabilities: dict[str, NDArray[np.float32]]) -> dict:
     -------
     dict
         For each head ``war`` (accuracy), ``uar`` (mean recall of the emotions present),
-        ``recall`` by emotion (None where absent), ``actors`` (war, uar and clips of each) and
-        ``confusion`` (rows: true emotion, columns: answer); then ``clips`` and ``actors``.
+        ``recall`` by emotion (None where absent), ``actors`` (war, uar and clips of each),
+        ``confusion`` (rows: true emotion, columns: answer) and ``calibration``
+        (:func:`train.confidence.calibration`); then ``clips`` and ``actors``.
 
     Notes
     -----
@@ -64,10 +70,18 @@ def metrics(rows: Rows, probabilities: dict[str, NDArray[np.float32]]) -> dict:
                 for chosen in [rows.actor == actor]
             },
             "confusion": confusion.tolist(),
+            "calibration": confidence.calibration(probabilities[head], rows.label),
         }
     judged["clips"] = len(rows)
     judged["actors"] = np.unique(rows.actor).tolist()
     return judged
+
+
+def head_averages(
+    rows: Rows, probabilities: dict[str, NDArray[np.float32]]
+) -> dict[str, dict[str, float]]:
+    """Weighted and unweighted average recall of each head."""
+    return {head: averages(rows.label, probabilities[head].argmax(axis=1)) for head in HEADS}
 
 
 def averages(label: NDArray[np.int64], answer: NDArray[np.int64]) -> dict[str, float]:
@@ -84,12 +98,17 @@ def averages(label: NDArray[np.int64], answer: NDArray[np.int64]) -> dict[str, f
 
 
 def table(judged: dict) -> str:
-    """Short table of the heads' averages, in percent."""
-    lines = [f"{'':8}{'WAR':>7}{'UAR':>7}   actors {judged['actors']}, {judged['clips']} clips"]
-    lines += [
-        f"{head:8}{100 * judged[head]['war']:7.1f}{100 * judged[head]['uar']:7.1f}"
-        for head in HEADS
+    """Short table of the heads' averages in percent, and their expected calibration error."""
+    lines = [
+        f"{'':8}{'WAR':>7}{'UAR':>7}{'ECE':>8}   actors {judged['actors']}, {judged['clips']} clips"
     ]
+    for head in HEADS:
+        error = judged[head]["calibration"]["expected_calibration_error"]
+        lines.append(
+            f"{head:8}{100 * judged[head]['war']:7.1f}{100 * judged[head]['uar']:7.1f}{error:8.3f}"
+        )
+    if judged.get("stamp"):
+        lines.append(judged["stamp"])
     return "\n".join(lines)
 
 
@@ -116,56 +135,4 @@ def write_report(
                     *(f"{value:.4f}" for value in probabilities["fused"][number]),
                 ]
             )
-    draw_confusion(folder / "confusion.png", judged)
-
-
-def draw_confusion(path: Path, judged: dict) -> None:
-    """Draw the confusion matrix of the fused head, row by row in percent."""
-    from matplotlib.figure import Figure
-
-    counts = np.array(judged["fused"]["confusion"])
-    share = 100 * counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    figure = Figure(figsize=(6.4, 5.6), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    axes.set_xticks(LABELS, EMOTIONS, rotation=45, ha="right")
-    axes.set_yticks(LABELS, EMOTIONS)
-    axes.set_xlabel("answer")
-    axes.set_ylabel("acted emotion")
-    for (row, column), value in np.ndenumerate(share):
-        colour = "white" if value > 55 else "black"
-        axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour)
-    axes.set_title(
-        f"voice and face, {judged['clips']} clips of {len(judged['actors'])} test actors"
-        f"\nWAR {100 * judged['fused']['war']:.1f} %, "
-        f"UAR {100 * judged['fused']['uar']:.1f} %"
-    )
-    figure.colorbar(image, label="% of the acted emotion", shrink=0.85)
-    figure.savefig(path)
-
-
-def draw_curves(path: Path, log: Path) -> None:
-    """Draw loss and accuracy of each epoch from the CSV log of a training."""
-    from matplotlib.figure import Figure
-
-    with log.open(encoding="utf-8") as stream:
-        epochs = list(csv.DictReader(stream))
-    figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
-    panels = figure.subplots(1, 2)
-    numbers = [int(epoch["epoch"]) + 1 for epoch in epochs]
-    for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
-        for head, colour in zip(HEADS, ("tab:blue", "tab:orange", "tab:green"), strict=True):
-            for prefix, style in (("", ":"), ("val_", "-")):
-                values = [float(epoch[f"{prefix}{head}_{name}"]) for epoch in epochs]
-                axes.plot(
-                    numbers,
-                    values,
-                    style,
-                    color=colour,
-                    label=f"{head}, {'validation' if prefix else 'training'}",
-                )
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(name)
-        axes.grid(alpha=0.3)
-    panels[0].legend(fontsize=7)
-    figure.savefig(path)
+    figures.draw_confusion(folder / "confusion.png", judged)

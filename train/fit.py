@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 from dataclasses import asdict, dataclass
@@ -12,7 +13,21 @@ import keras
 import tqdm
 
 from pipeline.index import Index
-from train import artefact, dataset, duplicates, evaluate, model, resume, runtime, schedule, table
+from train import (
+    artefact,
+    confidence,
+    dataset,
+    duplicates,
+    evaluate,
+    figures,
+    model,
+    rest,
+    resume,
+    robustness,
+    runtime,
+    schedule,
+    table,
+)
 from train.protocol import Split
 
 TRAINING_FOLDER = "training"
@@ -103,15 +118,16 @@ def fit(
     """
     # A recording filed under two actors leaks from one side to the other.
     copies = duplicates.left_out(duplicates.across_actors(index))
-    training = table.select_rows(index, split.train, settings.variants, copies)
-    clean = table.select_rows(index, split.train, left_out=copies)
-    validation = table.select_rows(index, split.validation, left_out=copies)
-    test = table.select_rows(index, split.test)
+    dealt = {"clip_seed": split.clip_seed}
+    training = table.select_rows(index, split.train, settings.variants, copies, **dealt)
+    clean = table.select_rows(index, split.train, left_out=copies, **dealt)
+    validation = table.select_rows(index, split.validation, left_out=copies, **dealt)
+    test = table.select_rows(index, split.test, **dealt)
 
     work = folder / TRAINING_FOLDER
     started_with = {
         **asdict(settings),
-        **{side: list(actors) for side, actors in asdict(split).items()},
+        **json.loads(json.dumps(asdict(split))),
         "cache": index.fingerprint,
     }
     state = resume.read_state(work, started_with) if go_on else None
@@ -147,16 +163,17 @@ def fit(
             shown.bar.close()
     network.load_weights(work / resume.read_state(work, started_with).best)
 
-    probabilities = evaluate.predict(network, test)
-    judged = evaluate.metrics(test, probabilities)
-    evaluate.write_report(folder / "report", test, probabilities, judged)
-    evaluate.draw_curves(folder / "report" / "learning_curves.png", work / LOG_NAME)
-    seen = {
-        source.sha256
-        for entry in index.clips
-        for source in entry.sources
-        if entry.actor in split.train + split.validation
+    chosen_by = evaluate.predict(network, validation)
+    temperatures = confidence.fit_temperatures(chosen_by, validation.label)
+    probabilities = confidence.temper(evaluate.predict(network, test), temperatures)
+    judged = evaluate.metrics(test, probabilities) | {
+        "stamp": split.stamp,
+        "validation": evaluate.head_averages(validation, chosen_by),
     }
+    report = folder / "report"
+    evaluate.write_report(report, test, probabilities, judged)
+    figures.draw_curves(report / "learning_curves.png", work / LOG_NAME)
+    robustness.write(report, robustness.measure(network, test))
     artefact.save(
         artefact.Artefact(
             network,
@@ -164,8 +181,10 @@ def fit(
             split,
             asdict(settings),
             judged,
-            tuple(sorted(seen)),
+            tuple(sorted(table.source_hashes(index, split))),
             index.fingerprint,
+            temperatures,
+            rest.reference(validation, chosen_by),
         ),
         folder,
     )

@@ -1,11 +1,16 @@
-"""Who is trained on, who chooses, who is tested: splits by actor, never by clip."""
+"""Who is trained on, who chooses, who is tested: splits by actor.
+
+The one split by clip, ``random``, is there to measure what it leaks.
+"""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from pipeline.errors import InputError
 
@@ -44,7 +49,13 @@ PROTOCOLS: dict[str, Folds] = {
 ``luna5`` is the protocol of Luna-Jiménez et al. 2022, ``chumachenko`` that of Chumachenko,
 Iosifidis & Gabbouj 2022, ``emobox`` that of Ma et al. 2024."""
 
-CONTIGUOUS, LEAVE_ONE_OUT = "contiguous", "loso"
+CONTIGUOUS, LEAVE_ONE_OUT, RANDOM = "contiguous", "loso", "random"
+
+RANDOM_FOLDS = 6
+"""Folds of the leaking protocol, as many as ``sixfold`` has, so that both train on as much."""
+
+LEAKING = "clips split at random, every actor on both sides: not comparable"
+"""Stamp of every report of the leaking protocol."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +66,42 @@ class Split:
     ----------
     train, validation, test
         Sorted actor numbers.
+    clip_seed
+        None in every honest split. A number deals the clips out among the actors at random before
+        they are divided, see :func:`deal_clips`: each side is as large as before, and leaks.
     """
 
     train: tuple[int, ...]
     validation: tuple[int, ...]
     test: tuple[int, ...]
+    clip_seed: int | None = None
+
+    @property
+    def stamp(self) -> str | None:
+        """What every report of the split has to say; None where there is nothing to say."""
+        return None if self.clip_seed is None else LEAKING
+
+
+def deal_clips(owners: Mapping[str, int], clip_seed: int | None) -> dict[str, int]:
+    """Give every clip an actor: its own, or one at random.
+
+    Parameters
+    ----------
+    owners
+        Actor of each clip.
+    clip_seed
+        None leaves the clips with their actors. A number shuffles the actors over the clips; each
+        gets as many clips as before.
+
+    Returns
+    -------
+    dict of str to int
+    """
+    if clip_seed is None:
+        return dict(owners)
+    clips = sorted(owners)
+    dealt = np.random.default_rng(clip_seed).permutation([owners[clip] for clip in clips])
+    return dict(zip(clips, dealt.tolist(), strict=True))
 
 
 def parse_actors(text: str) -> tuple[int, ...]:
@@ -160,7 +202,8 @@ def folds(name: str, present: Sequence[int], present_only: bool = False) -> list
     ----------
     name
         One of :data:`PROTOCOLS`; ``"contiguous:K"``, the present actors in order cut into K
-        groups; or ``"loso"``, one actor at a time.
+        groups; ``"loso"``, one actor at a time; or ``"random"``, the leaking one, whose folds are
+        as large as those of ``"contiguous:6"``.
     present
         Actors that have rows.
     present_only
@@ -180,6 +223,9 @@ def folds(name: str, present: Sequence[int], present_only: bool = False) -> list
     kind, _, number = name.partition(":")
     if name == LEAVE_ONE_OUT:
         return [split_actors(actors, (actor,)) for actor in actors]
+    if name == RANDOM:
+        honest = folds(f"{CONTIGUOUS}:{min(RANDOM_FOLDS, len(actors))}", actors)
+        return [replace(split, clip_seed=0) for split in honest]
     if kind == CONTIGUOUS:
         if not (number.isascii() and number.isdigit() and 2 <= int(number) <= len(actors)):
             raise InputError(
@@ -191,7 +237,7 @@ def folds(name: str, present: Sequence[int], present_only: bool = False) -> list
         cuts = itertools.pairwise(edges)
         return [split_actors(actors, tuple(actors[first:last])) for first, last in cuts]
     if name not in PROTOCOLS:
-        known = ", ".join([*PROTOCOLS, f"{CONTIGUOUS}:K", LEAVE_ONE_OUT])
+        known = ", ".join([*PROTOCOLS, f"{CONTIGUOUS}:K", LEAVE_ONE_OUT, RANDOM])
         raise InputError(f"expected a protocol out of {known}, got {name!r}; choose one")
     wanted = {actor for test, _ in PROTOCOLS[name] for actor in test}
     if (missing := sorted(wanted - set(actors))) and not present_only:
@@ -206,3 +252,21 @@ def folds(name: str, present: Sequence[int], present_only: bool = False) -> list
         if kept_test:
             splits.append(split_actors(actors, kept_test, kept_validation or None))
     return splits
+
+
+def stamp(name: str, splits: Sequence[Split]) -> str | None:
+    """Say what a protocol's report has to be stamped with; None if it is as published.
+
+    Parameters
+    ----------
+    name
+        Of the protocol.
+    splits
+        Its folds, as :func:`folds` returned them.
+    """
+    if any(split.stamp for split in splits):
+        return LEAKING
+    tested = {actor for split in splits for actor in split.test}
+    if name in PROTOCOLS and tested != {actor for test, _ in PROTOCOLS[name] for actor in test}:
+        return f"{name} on present actors only: not comparable"
+    return None

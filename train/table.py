@@ -6,6 +6,7 @@ no HDF5 lock, no mapping that counts as memory, and the interpreter lock is free
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import weakref
 from collections.abc import Callable, Collection, Sequence
@@ -19,6 +20,7 @@ from pipeline import checksums
 from pipeline.errors import InputError
 from pipeline.index import Index
 from pipeline.spec import EMOTIONS, FeatureSpec
+from train import protocol
 
 ALIGNMENT_BYTES = 64
 """What Eigen asks of a tensor's address on processors with AVX-512, and enough for all others."""
@@ -64,12 +66,22 @@ class Rows:
     def __len__(self) -> int:
         return len(self.row)
 
+    def where(self, chosen: NDArray[np.bool_]) -> Rows:
+        """Return the rows where ``chosen``, shape (rows,), is true."""
+        columns = (
+            column.name
+            for column in dataclasses.fields(self)
+            if column.name not in ("spec", "shards", "offsets")
+        )
+        return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in columns})
+
 
 def select_rows(
     index: Index,
     actors: Sequence[int],
     variants: bool = False,
     left_out: Collection[str] = (),
+    clip_seed: int | None = None,
 ) -> Rows:
     """List the rows of some actors, as the index has them; no shard is opened.
 
@@ -83,6 +95,8 @@ def select_rows(
         Whether the augmented ones are wanted beside the clean ones.
     left_out
         Ids of clips whose rows are not wanted.
+    clip_seed
+        See :class:`train.protocol.Split`. With a number, whose clips are meant is random.
 
     Returns
     -------
@@ -99,19 +113,20 @@ def select_rows(
             f"{missing}; name others or extract theirs"
         )
     names = index.spec.row_names if variants else index.spec.row_names[:1]
-    chosen = [entry for entry in index.shards if entry.actor in actors]
-    number = {entry.file: place for place, entry in enumerate(chosen)}
-    for entry in chosen:
-        refuse_other_size(index.folder / entry.file, entry.bytes)
-    clips = sorted(
-        (clip for clip in index.clips if clip.shard in number and clip.clip not in left_out),
-        key=lambda clip: (number[clip.shard], clip.row),
-    )
-    if not clips:
+    dealt = protocol.deal_clips(clip_owners(index), clip_seed)
+    wanted = [
+        clip for clip in index.clips if dealt.get(clip.clip) in actors and clip.clip not in left_out
+    ]
+    if not wanted:
         raise InputError(
             f"expected rows of actors {sorted(actors)} in {index.folder}, got only clips that are "
             "left out; remove the copies of recordings from the raw folder"
         )
+    holding = {clip.shard for clip in wanted}
+    chosen = [entry for entry in index.shards if entry.file in holding]
+    number = {entry.file: place for place, entry in enumerate(chosen)}
+    for entry in chosen:
+        refuse_other_size(index.folder / entry.file, entry.bytes)
     columns = [
         (
             number[clip.shard],
@@ -124,7 +139,7 @@ def select_rows(
             identity,
             checksum,
         )
-        for clip in clips
+        for clip in sorted(wanted, key=lambda clip: (number[clip.shard], clip.row))
         for place, (name, identity, checksum) in enumerate(
             zip(names, checksums.of_clip(clip, index.spec), clip.checksums, strict=False)
         )
@@ -144,6 +159,22 @@ def refuse_other_size(path: Path, size: int) -> None:
         raise InputError(
             f"expected a shard of {size} bytes at {path}, got {got}; run 'make features' again"
         )
+
+
+def clip_owners(index: Index) -> dict[str, int]:
+    """Actor of each clip that has rows."""
+    return {entry.clip: entry.actor for entry in index.clips if entry.shard is not None}
+
+
+def source_hashes(index: Index, split: protocol.Split) -> set[str]:
+    """Hashes of the recordings that a split trains on or chooses by."""
+    dealt = protocol.deal_clips(clip_owners(index), split.clip_seed)
+    return {
+        source.sha256
+        for entry in index.clips
+        for source in entry.sources
+        if dealt.get(entry.clip) in split.train + split.validation
+    }
 
 
 class RowReader:
