@@ -17,6 +17,9 @@ INSTANT = 96
 """Features of each instant, before time is pooled."""
 
 EMBEDDING = 96
+STANDARDIZATION_EPSILON = 1e-3
+"""Variance below which a clip counts as one grey, in pictures of [0, 1]."""
+
 MOTION_GAIN = 3.0
 """A face differs from its own mean about this many times less than from one grey."""
 
@@ -131,11 +134,13 @@ def embed_video(frames: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
     # Grey and standardised a clip: skin, hair and light tell who it is, not what is felt.
     x = keras.ops.mean(x, axis=-1, keepdims=True)
     x = keras.layers.AveragePooling3D((1, 2, 2), name="frames_pool")(x)
-    x = keras.layers.LayerNormalization(
-        axis=(1, 2, 3, 4), center=False, scale=False, name="frames_normalization"
-    )(x)
+    # Black pictures are missing ones: they count neither as light nor as movement.
+    shown = keras.ops.cast(keras.ops.any(x > 0, axis=(2, 3, 4), keepdims=True), x.dtype)
+    part = keras.ops.maximum(keras.ops.mean(shown, axis=1, keepdims=True), keras.config.epsilon())
+    x = (x - clip_mean(x, part)) * shown
+    x = x / keras.ops.sqrt(clip_mean(keras.ops.square(x), part) + STANDARDIZATION_EPSILON)
     # What moves, beside what is there: the change of a face is more alike than faces are.
-    motion = (x - keras.ops.mean(x, axis=1, keepdims=True)) * MOTION_GAIN
+    motion = (x - keras.ops.mean(x, axis=1, keepdims=True) / part) * shown * MOTION_GAIN
     x = keras.layers.Concatenate(name="video_input")([x, motion])
     for stage, filters in enumerate(VIDEO_FILTERS):
         # Strides shrink the picture before the costly convolutions: three times cheaper than
@@ -153,6 +158,11 @@ def embed_video(frames: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
         if stage == 1:
             x = keras.layers.MaxPooling3D((2, 1, 1), name="video_pool")(x)
     return embedded(x, dropout, "video")
+
+
+def clip_mean(x: keras.KerasTensor, part: keras.KerasTensor) -> keras.KerasTensor:
+    """Mean of each clip over the part of its pictures that is shown; the others have to be zero."""
+    return keras.ops.mean(x, axis=(1, 2, 3, 4), keepdims=True) / part
 
 
 def normalized(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
