@@ -46,6 +46,8 @@ def voice_span(waveform: NDArray[np.float32], spec: FeatureSpec) -> tuple[int, i
     # As librosa.effects.trim, whose import brings scikit-learn and 26 MB into every worker.
     level_db = librosa.amplitude_to_db(librosa.feature.rms(y=waveform)[0], ref=np.max, top_db=None)
     loud = np.flatnonzero(level_db > -spec.voice_threshold_db)
+    if loud.size == 0:  # samples so large that their squares are not finite
+        return 0, len(waveform)
     start, end = librosa.frames_to_samples([loud[0], loud[-1] + 1])
     return int(start), min(int(end), len(waveform))
 

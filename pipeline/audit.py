@@ -23,10 +23,9 @@ import numpy as np
 import tqdm
 from numpy.typing import NDArray
 
-from pipeline import audio, container, decode, features, shards
+from pipeline import audio, container, decode, features, rawfiles
 from pipeline.catalog import CHANNELS, Catalog, Clip
 from pipeline.errors import MediaError, leave_interrupts_to_parent
-from pipeline.plan import relative_path
 from pipeline.spec import FeatureSpec
 
 APART_SECONDS = 0.2
@@ -121,7 +120,7 @@ def measure(clip: Clip, root: Path, spec: FeatureSpec) -> Facts:
     found: dict[str, object] = {}
     for path in clip.sources:
         try:
-            files[relative_path(path, root)] = shards.file_sha256(path)
+            files[rawfiles.relative_path(path, root)] = rawfiles.file_sha256(path)
         except OSError as error:
             problems.append(f"expected a readable file at {path}, got: {error.strerror}")
     readers = (
@@ -350,7 +349,7 @@ def files_of(kind: str, root: Path, files: Iterable[tuple[Path, str]]) -> list[F
             container.refuse_unusable_file(path)
         except MediaError as error:
             reason = f"{reason}; {error}"
-        found.append(Finding(kind, (relative_path(path, root),), reason))
+        found.append(Finding(kind, (rawfiles.relative_path(path, root),), reason))
     return found
 
 

@@ -16,36 +16,24 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
 import tqdm
 
-from pipeline import contents, features, lock, shards, workers
+from pipeline import contents, lock, shards, workers
 from pipeline.catalog import Catalog, Clip
-from pipeline.errors import InputError, MediaError
-from pipeline.features import Row
+from pipeline.errors import InputError
+from pipeline.extraction import Extraction, extract
 from pipeline.index import (
     INDEX_NAME,
     PARTIAL_SUFFIX,
     ClipEntry,
     Index,
     ShardEntry,
-    Source,
     write_index,
 )
-from pipeline.plan import ShardPlan, forget_damage, plan_shards, relative_path
+from pipeline.plan import ShardPlan, forget_damage, plan_shards
 from pipeline.spec import FeatureSpec
 
 LIBRARIES = ("numpy", "librosa", "soxr", "opencv-python", "opencv-python-headless", "av", "h5py")
-
-
-@dataclass(frozen=True)
-class Extraction:
-    """What a worker returns for one clip: rows, or the reason why there are none."""
-
-    clip: Clip
-    sources: tuple[Source, ...]
-    rows: list[Row]
-    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -198,28 +186,6 @@ def extract_all(
                 yield Extraction(clip, (), [], result.reason)
             else:
                 yield result
-
-
-def extract(clip: Clip, root: Path, spec: FeatureSpec) -> Extraction:
-    """Extract one clip in a worker; a file that cannot be read is a result, not an error."""
-    cv2.setNumThreads(1)
-    try:
-        sources = tuple(describe(path, root) for path in clip.sources)
-    except OSError as error:
-        reason = f"expected a readable file, got: {error.strerror}; check its permissions"
-        return Extraction(clip, (), [], reason)
-    try:
-        return Extraction(clip, sources, features.extract_clip(clip, spec))
-    except MediaError as error:
-        return Extraction(clip, sources, [], str(error))
-
-
-def describe(path: Path, root: Path) -> Source:
-    """Record a raw file as it is now."""
-    state = path.stat()
-    return Source(
-        relative_path(path, root), state.st_size, contents.file_sha256(path), state.st_mtime_ns
-    )
 
 
 def write_shard(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from pipeline import checksums
+from pipeline import checksums, rawfiles
 from pipeline.entries import ClipEntry, ShardEntry, Source
 from pipeline.errors import InputError
 from pipeline.index import Index, read_index
@@ -28,8 +27,6 @@ COLUMN_TYPES = {
     "checksum": np.uint32,
 }
 """One value a row beside the tensors, in the order :meth:`ShardWriter.append` gives them."""
-
-HASH_BLOCK_BYTES = 1 << 20
 
 DAMAGE_ERRORS = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError)
 """What h5py raises where a file is not laid out as a shard."""
@@ -87,7 +84,7 @@ def describe_shard(path: Path, spec: FeatureSpec) -> tuple[ShardEntry, list[Clip
     clips = [
         clip for clip in stated if clip and checksums.is_intact(path.parent, entry, clip, spec)
     ]
-    return dataclasses.replace(entry, sha256=file_sha256(path)), clips
+    return dataclasses.replace(entry, sha256=rawfiles.file_sha256(path)), clips
 
 
 def read_statement(path: Path, spec: FeatureSpec) -> tuple[ShardEntry, list[ClipEntry | None]]:
@@ -213,12 +210,3 @@ def survey(folder: Path, spec: FeatureSpec) -> Index:
         clips += held
     by_actor = sorted(clips, key=lambda entry: (entry.actor, entry.clip))
     return Index(folder, spec, tuple(shards), tuple(by_actor), recorded.libraries)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(HASH_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import checksums, contents
+from pipeline import checksums, rawfiles
 from pipeline.catalog import Catalog, Clip
 from pipeline.index import ClipEntry, Index, ShardEntry, Source
 from pipeline.spec import FeatureSpec
@@ -123,7 +123,9 @@ def unchanged_sources(
     recorded: tuple[Source, ...], clip: Clip, root: Path
 ) -> tuple[Source, ...] | None:
     """Return the sources of a clip with today's time stamps; None if any content changed."""
-    if [source.path for source in recorded] != [relative_path(path, root) for path in clip.sources]:
+    if [source.path for source in recorded] != [
+        rawfiles.relative_path(path, root) for path in clip.sources
+    ]:
         return None
     current = []
     for source, path in zip(recorded, clip.sources, strict=True):
@@ -131,7 +133,7 @@ def unchanged_sources(
             state = path.stat()
             same = state.st_size == source.bytes and (
                 state.st_mtime_ns == source.modified_ns
-                or contents.file_sha256(path) == source.sha256
+                or rawfiles.file_sha256(path) == source.sha256
             )
         except OSError:
             return None
@@ -139,8 +141,3 @@ def unchanged_sources(
             return None
         current.append(dataclasses.replace(source, modified_ns=state.st_mtime_ns))
     return tuple(current)
-
-
-def relative_path(path: Path, root: Path) -> str:
-    """Path below the raw folder, the same on every system."""
-    return path.relative_to(root).as_posix()
