@@ -13,14 +13,14 @@ import joblib
 import librosa
 import numpy as np
 
-from bench import media
+from bench import media, memory
 from bench.timing import medians, seconds
 from pipeline import build, catalog, decode, features
-from pipeline.errors import leave_interrupts_to_parent
 from pipeline.spec import FeatureSpec
 
 ROUNDS = 3
 JOBS = 2
+CLIP_TIMEOUT_SECONDS = 120.0
 CLEAN = FeatureSpec(variants=())
 
 
@@ -48,38 +48,15 @@ def decode_every_frame(path: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
-def workers() -> joblib.Parallel:
-    """Use the very worker processes of the pipeline: others would make joblib start them anew."""
-    return joblib.Parallel(n_jobs=JOBS, initializer=leave_interrupts_to_parent)
-
-
 def decode_limit(found: catalog.Catalog) -> None:
     """Decode every frame of every clip, in as many processes as the pipeline uses."""
-    workers()(joblib.delayed(decode_every_frame)(c.video) for c in found.clips)
+    joblib.Parallel(JOBS)(joblib.delayed(decode_every_frame)(clip.video) for clip in found.clips)
 
 
 def extract(found: catalog.Catalog, cache: Path, spec: FeatureSpec, jobs: int = JOBS) -> None:
     """Run the pipeline on an empty cache."""
     shutil.rmtree(cache, ignore_errors=True)
-    build.build(found, cache, spec, jobs=jobs, progress=False)
-
-
-def worker_memory(found: catalog.Catalog) -> tuple[float, bool]:
-    """Peak memory of a worker in MB after clips with variants, and whether it has TensorFlow."""
-    results = workers()(
-        joblib.delayed(extract_and_weigh)(clip, found.root) for clip in found.clips[:8]
-    )
-    return max(peak for peak, _ in results), any(loaded for _, loaded in results)
-
-
-def extract_and_weigh(clip: catalog.Clip, root: Path) -> tuple[float, bool]:
-    """Extract a clip in a worker and report on its process."""
-    import sys
-
-    build.extract(clip, root, FeatureSpec())
-    status = Path("/proc/self/status").read_text().splitlines()
-    peak = next(line for line in status if line.startswith("VmHWM"))
-    return int(peak.split()[1]) / 1000, "tensorflow" in sys.modules
+    build.build(found, cache, spec, jobs, progress=False, clip_timeout_seconds=CLIP_TIMEOUT_SECONDS)
 
 
 def reference_decoding_error(found: catalog.Catalog) -> float:
@@ -140,8 +117,8 @@ def measure(folder: Path) -> Iterator[dict]:
     }
     scaling = medians(
         ROUNDS,
-        one=partial(extract_warm, found, cache, 1),
-        two=partial(extract_warm, found, cache, 2),
+        one=partial(extract, found, cache, FeatureSpec(), 1),
+        two=partial(extract, found, cache, FeatureSpec(), 2),
     )
     yield {
         "what": "extraction, 2 jobs: s",
@@ -151,7 +128,7 @@ def measure(folder: Path) -> Iterator[dict]:
         "ratio": scaling["one"] / scaling["two"],
         "target": ">= 1.9",
     }
-    peak, tensorflow = worker_memory(found)
+    peak, tensorflow = memory.worker_memory(found, JOBS)
     yield {
         "what": "peak memory of a worker: MB",
         "ours": peak,
@@ -180,11 +157,3 @@ def measure(folder: Path) -> Iterator[dict]:
         "ratio": None,
         "target": "<= 2",
     }
-
-
-def extract_warm(found: catalog.Catalog, cache: Path, jobs: int) -> None:
-    """Extract with variants through worker processes that are already up."""
-    shutil.rmtree(cache, ignore_errors=True)
-    spec = FeatureSpec()
-    with joblib.parallel_config(backend="loky", n_jobs=jobs):
-        build.build(found, cache, spec, jobs=jobs, progress=False)
