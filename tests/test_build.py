@@ -8,7 +8,7 @@ import h5py
 import joblib
 import numpy as np
 import pytest
-from conftest import write_take, write_video, write_wav
+from conftest import tally, write_take, write_video, write_wav
 
 from pipeline import build, catalog, contents, decode, features, index, plan, shards, verify
 from pipeline.errors import InputError
@@ -127,11 +127,14 @@ def test_sound_and_pictures_of_a_stretched_variant_cover_the_same_stretch(tmp_pa
     assert np.ptp(middles) > 0.03
 
 
+@pytest.mark.torture
 def test_any_number_of_jobs_writes_the_same_bytes(cache, raw, spec, tmp_path):
     make(raw, tmp_path, spec, jobs=2)
     assert hashes(tmp_path / spec.digest) == hashes(cache / spec.digest)
+    tally("same bytes: jobs, backend, order of the folder", 1, 1)
 
 
+@pytest.mark.torture
 def test_neither_backend_nor_order_of_the_folder_changes_a_byte(
     cache, raw, spec, tmp_path, monkeypatch
 ):
@@ -149,6 +152,7 @@ def test_neither_backend_nor_order_of_the_folder_changes_a_byte(
     assert hashes(tmp_path / spec.digest) == hashes(cache / spec.digest)
     names = [folder / spec.digest / "index.json" for folder in (tmp_path, cache)]
     assert names[0].read_bytes() == names[1].read_bytes()
+    tally("same bytes: jobs, backend, order of the folder", 1, 1)
 
 
 def test_nothing_changed_opens_no_media(made, own_raw, spec, monkeypatch):
@@ -202,6 +206,7 @@ def change_last_byte(path):
     path.write_bytes(text[:-1] + bytes([text[-1] ^ 1]))
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize(
     ("change", "made_again"),
     [
@@ -241,8 +246,10 @@ def test_exactly_the_right_rows_are_made_again(made, own_raw, spec, extracted, c
     changed = {name for name in after if after[name] != before.get(name)}
     assert changed == touched and after.keys() == {shard.file for shard in done.index.shards}
     assert not verify.check_cache(made / spec.digest, progress=False).faults
+    tally("stale: raw files added, changed, removed, renamed, touched", 1, 1)
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("field", dataclasses.fields(FeatureSpec), ids=lambda field: field.name)
 def test_no_row_outlives_a_change_of_the_spec(cache, raw, spec, tmp_path, field):
     """Neither in the folder of the changed spec, nor if the old files are moved there."""
@@ -256,6 +263,7 @@ def test_no_row_outlives_a_change_of_the_spec(cache, raw, spec, tmp_path, field)
     assert [clip for one in plans for clip in one.missing] == found.clips
     same = plan.plan_shards(found, contents.survey(cache / spec.digest, spec))
     assert not any(one.missing for one in same)
+    tally("stale: each field of the spec", 1, 1)
 
 
 def test_added_and_removed_files(made, own_raw, spec, extracted):

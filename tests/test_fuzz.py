@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from conftest import tally
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_verify import SMALL, write_small_cache
@@ -276,15 +277,14 @@ def search(name, folder, examples):
     chosen(given(strategy)(lambda value: check(subject, value)))()
 
 
+@pytest.mark.torture
+@pytest.mark.parametrize(
+    "examples", [EXAMPLES, pytest.param(MANY_EXAMPLES, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", PROPERTIES)
-def test_no_input_breaks_a_reader(name, tmp_path):
-    search(name, tmp_path, EXAMPLES)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", PROPERTIES)
-def test_much_input_breaks_no_reader(name, tmp_path):
-    search(name, tmp_path, MANY_EXAMPLES)
+def test_no_input_breaks_a_reader(name, examples, tmp_path):
+    search(name, tmp_path, examples)
+    tally("fuzz: names, clips.csv, index.json, model.json", examples, examples)
 
 
 def test_deep_nesting_is_refused(tmp_path):

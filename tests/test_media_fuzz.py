@@ -2,6 +2,7 @@
 
 import fuzz_media
 import pytest
+from conftest import tally
 
 PEAK_MB = 600
 """Bound of the whole reading process; its libraries alone take some 250."""
@@ -14,13 +15,14 @@ def check(found, count):
     assert 0 < found.peak_mb < PEAK_MB
 
 
-def test_some_damaged_files(tmp_path):
-    check(fuzz_media.hunt(tmp_path, 75), 75)
-
-
-@pytest.mark.slow
-def test_many_damaged_files(tmp_path):
-    check(fuzz_media.hunt(tmp_path, 3000, seed=1), 3000)
+@pytest.mark.torture
+@pytest.mark.parametrize(
+    ("count", "seed"), [(75, 0), pytest.param(3000, 1, marks=pytest.mark.slow)]
+)
+def test_damaged_files(tmp_path, count, seed):
+    found = fuzz_media.hunt(tmp_path, count, seed=seed)
+    tally("fuzz: damaged media files", found.tried, found.survived)
+    check(found, count)
 
 
 def test_mutants_are_the_same_for_the_same_numbers(tmp_path):

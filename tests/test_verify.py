@@ -14,7 +14,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from conftest import write_take
+from conftest import tally, write_take
 
 from pipeline import build, catalog, contents, index, repair, shards, verify
 from pipeline.errors import InputError
@@ -157,14 +157,12 @@ def try_flips(folder, per_kind):
     return tried
 
 
-def test_a_flipped_byte_is_caught_or_changes_nothing(tmp_path):
-    tried = try_flips(tmp_path, 20)
-    assert len(tried) == 10 and sum(tried.values()) >= 100
-
-
-@pytest.mark.slow
-def test_many_flipped_bytes_are_caught_or_change_nothing(tmp_path):
-    try_flips(tmp_path, 1000)
+@pytest.mark.torture
+@pytest.mark.parametrize("per_kind", [20, pytest.param(1000, marks=pytest.mark.slow)])
+def test_a_flipped_byte_is_caught_or_changes_nothing(tmp_path, per_kind):
+    tried = try_flips(tmp_path, per_kind)
+    assert len(tried) == 10
+    tally("flipped bytes: caught, or nothing changed", sum(tried.values()), 10 * per_kind)
 
 
 @pytest.mark.parametrize(

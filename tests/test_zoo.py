@@ -7,7 +7,7 @@ import librosa
 import numpy as np
 import pytest
 import zoo
-from conftest import RATE
+from conftest import RATE, tally
 
 from infer import recording
 from pipeline import audio, catalog, container, decode, features, video
@@ -98,6 +98,7 @@ def check_features(path, take):
     assert all(zoo.number_in(frame) in some for frame, some in zip(frames, near, strict=True))
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize(
     "case",
     [
@@ -120,8 +121,10 @@ def test_the_zoo(case, tmp_path):
         pattern = case.sound_error or case.picture_error
         clip = catalog.Clip("a", 1, "happy", path)
         refused(lambda: features.extract_clip(clip, SPEC), pattern, path)
+    tally("odd media: the right tensor or refusal", 1, 1)
 
 
+@pytest.mark.torture
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in zoo.CUTS])
 def test_a_file_cut_anywhere_is_refused_or_nearly_whole(case, tmp_path):
     """What is read is the beginning of the whole, and at most half a second is missing."""
@@ -151,6 +154,7 @@ def test_a_file_cut_anywhere_is_refused_or_nearly_whole(case, tmp_path):
         for number, place in zip(numbers, places, strict=True):
             assert number in (None, place)
     assert outcomes == {"refused"} or case.name.endswith("90 %")
+    tally("odd media: cut at a tenth", 1, 1)
 
 
 def without_root(read):
