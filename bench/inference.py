@@ -29,10 +29,10 @@ predict.predict(recording.open_recording(Path(sys.argv[2]), None, trained.spec),
 """
 
 
-def whole_command(video: Path, model: Path, out: Path) -> None:
+def whole_command(video: Path, sound: Path, model: Path, out: Path) -> None:
     """Do what ``make infer`` does after its imports."""
     trained = artefact.load(model)
-    take = recording.open_recording(video, None, trained.spec)
+    take = recording.open_recording(video, sound, trained.spec)
     prediction = predict.predict(take, trained)
     annotate.render(take, prediction, out / "x.mp4", trained.spec.face_detector, progress=False)
     results.write_predictions(prediction, take, out / "x")
@@ -47,14 +47,16 @@ def start(code: str, *arguments: Path) -> None:
 
 def measure(folder: Path, model: Path) -> Iterator[dict]:
     """Yield one result a claim; needs a trained model."""
-    video = catalog.scan(media.high_definition_clips(folder)).clips[0].video
-    length = media.FRAMES / media.FRAME_RATE
+    found = catalog.scan(media.high_definition_clips(folder))
+    video = found.clips[0].video
+    minute, sound = media.long_recording(folder)
+    length = len(found.clips) * media.FRAMES / media.FRAME_RATE
     with tempfile.TemporaryDirectory() as out:
-        work = partial(whole_command, video, model, Path(out))
+        work = partial(whole_command, minute, sound, model, Path(out))
         work()
         took = medians(ROUNDS, ours=work)["ours"]
     yield {
-        "what": "inference, 1280x720, boxes and video written: s",
+        "what": f"inference, {length:.0f} s of 1280x720, video written: s",
         "ours": took,
         "against": "length of the video",
         "theirs": length,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -17,6 +18,7 @@ from pipeline.spec import FeatureSpec
 SIZE_PX = (720, 1280)
 FRAME_RATE = 30
 FRAMES = 110
+FRACTION_OF_SECOND = 15_360
 BITS_PER_SECOND = 10_000_000
 CLIPS = 16
 SEED = 7
@@ -62,6 +64,40 @@ def write_clip(raw: Path, take: corpus.Take) -> None:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(noisy, format="rgb24")))
         container.mux(stream.encode(None))
     partial.rename(path)
+
+
+def long_recording(folder: Path) -> tuple[Path, Path]:
+    """Join the clips to one recording of a minute, without encoding them anew, and its sound."""
+    raw, video, sound = folder / "raw-720p", folder / "minute.mp4", folder / "minute.wav"
+    if video.is_file() and sound.is_file():
+        return video, sound
+    partial, frame = folder / "minute.part", FRACTION_OF_SECOND // FRAME_RATE
+    waveforms = []
+    with av.open(str(partial), "w", format="mp4") as joined:
+        stream = None
+        for number, clip in enumerate(sorted(raw.rglob("*.mp4"))):
+            with av.open(str(clip)) as part:
+                source = part.streams.video[0]
+                stream = stream or joined.add_stream_from_template(source)
+                start = number * FRAMES * frame
+                for packet in part.demux(source):
+                    if packet.dts is None:
+                        continue
+                    ticks = FRACTION_OF_SECOND * packet.time_base
+                    packet.pts, packet.dts = (
+                        round(time * ticks) + start for time in (packet.pts, packet.dts)
+                    )
+                    packet.duration = frame
+                    packet.time_base = Fraction(1, FRACTION_OF_SECOND)
+                    packet.stream = stream
+                    joined.mux(packet)
+        for path in sorted(raw.rglob("*.wav")):
+            waveform = soundfile.read(path)[0]
+            samples = 48_000 * FRAMES // FRAME_RATE
+            waveforms.append(np.pad(waveform[:samples], (0, max(0, samples - len(waveform)))))
+    soundfile.write(sound, np.concatenate(waveforms), 48_000, subtype="PCM_16")
+    partial.rename(video)
+    return video, sound
 
 
 def linked_corpus(folder: Path, clips: int) -> Path:

@@ -238,7 +238,8 @@ def every_picture(
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     """Yield each picture of a file with its time in seconds since the first, upright RGB."""
     for shown in timed_frames(path, 0.0, threads):
-        yield shown.start_seconds, upright_rgb(shown.frame, max_side_px)
+        # To be looked at: four times cheaper than by areas where nothing is scaled.
+        yield shown.start_seconds, upright_rgb(shown.frame, max_side_px, "BILINEAR")
 
 
 def picture_times(path: Path) -> NDArray[np.float64]:
@@ -336,10 +337,12 @@ def take_until(
         pictures[waiting.pop()] = picture
 
 
-def upright_rgb(frame: av.VideoFrame, max_side_px: int = MAX_PICTURE_SIDE_PX) -> NDArray[np.uint8]:
+def upright_rgb(
+    frame: av.VideoFrame, max_side_px: int = MAX_PICTURE_SIDE_PX, interpolation: str = "AREA"
+) -> NDArray[np.uint8]:
     """Convert a frame to RGB, bounded in size and turned as its metadata says."""
     shrink = min(1.0, max_side_px / max(frame.width, frame.height))
     width, height = (max(1, round(side * shrink)) for side in (frame.width, frame.height))
-    scaled = frame.reformat(width, height, "rgb24", interpolation="AREA")
+    scaled = frame.reformat(width, height, "rgb24", interpolation=interpolation)
     # The display matrix counts counterclockwise, as numpy's rot90 does.
     return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), round(frame.rotation / 90)))
