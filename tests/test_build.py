@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 from conftest import tally, write_take, write_video, write_wav
 
-from pipeline import build, catalog, contents, decode, features, index, plan, shards, verify
+from pipeline import (
+    build,
+    catalog,
+    contents,
+    decode,
+    features,
+    index,
+    plan,
+    shards,
+    verify,
+    workers,
+)
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
 
@@ -317,6 +328,27 @@ def test_a_clip_that_cannot_be_read_stops_nothing(made, own_raw, spec, extracted
         assert all(file["frames"][row].any() for row in range(6))
     again = make(own_raw, made, spec)
     assert (len(again.failed), extracted) == (1, ["01-03-01-01-01-02"])
+
+
+def test_a_clip_that_took_its_worker_along_is_listed_and_tried_again(
+    raw, cache, spec, tmp_path, monkeypatch
+):
+    lost = "01-05-01-01-01-02"
+
+    def lose_one(work, clips, jobs, limit_seconds):
+        assert (jobs, limit_seconds) == (1, 60.0)
+        for clip in clips:
+            yield workers.Lost("expected an end") if clip.id == lost else work(clip)
+
+    monkeypatch.setattr(workers, "in_order", lose_one)
+    done = build.build(
+        catalog.scan(raw), tmp_path, spec, jobs=1, progress=False, clip_timeout_seconds=60.0
+    )
+    assert [(entry.clip, entry.reason) for entry in done.failed] == [(lost, "expected an end")]
+    assert done.index.rows == 30
+    again = make(raw, tmp_path, spec)
+    assert (again.extracted, again.failed) == (1, [])
+    assert hashes(tmp_path / spec.digest) == hashes(cache / spec.digest)
 
 
 def test_only_unreadable_clips_is_an_error(tmp_path, spec):

@@ -194,6 +194,9 @@ def test_wrong_options(tmp_path, raw, made):
     assert_one_line(
         command("pipeline", "features", "--raw", raw, "--window-seconds", "0"), "window"
     )
+    assert_one_line(
+        command("pipeline", "features", "--raw", raw, "--clip-timeout", "-1"), "timeout"
+    )
     assert_one_line(command("pipeline", "sample", "--out", tmp_path, "--actors", "25"), "actors")
     leak = ("train", "leak", "--cache", folder / "cache", "--model", tmp_path / "model")
     assert_one_line(command(*leak, "--folds", "7"), "1 to 6 folds")
