@@ -14,7 +14,7 @@ import tensorflow as tf
 from bench import media
 from bench.timing import medians
 from pipeline import index
-from train import dataset, fit, model, table
+from train import dataset, fit, model, reading, table
 from train.table import Rows
 
 ROWS = 400
@@ -71,7 +71,7 @@ def from_records(rows: Rows, folder: Path) -> tf.data.Dataset:
     path = folder / "rows.tfrecord"
     if not path.is_file():
         with tf.io.TFRecordWriter(str(path)) as writer:
-            reader = table.RowReader(rows)
+            reader = reading.RowReader(rows)
             for row in range(len(rows)):
                 tensors = reader.read(np.array([row]))
                 features = {
@@ -101,7 +101,7 @@ def from_npy(rows: Rows, folder: Path) -> tf.data.Dataset:
     folder = folder / "rows-npy"
     if not folder.is_dir():
         folder.mkdir()
-        reader = table.RowReader(rows)
+        reader = reading.RowReader(rows)
         for row in range(len(rows)):
             np.save(folder / f"{row}.npy", reader.read(np.array([row]))[1][0])
 
@@ -156,10 +156,10 @@ def measure(folder: Path) -> Iterator[dict]:
             "target": ">= 2",
         }
 
-    mean, variance = table.mfcc_statistics(rows)
+    mean, variance = reading.mfcc_statistics(rows)
     network = model.build_fusion_cnn(rows.spec, mean, variance)
     fit.compile_network(network, fit.Settings())
-    reader = table.RowReader(rows)
+    reader = reading.RowReader(rows)
     mfcc, frames, label = reader.read(np.arange(WORKING_STEPS * BATCH))
     in_memory = tf.data.Dataset.from_tensor_slices(
         ({"mfcc": mfcc, "frames": frames}, dict.fromkeys(dataset.HEADS, label))

@@ -17,7 +17,7 @@ from test_verify import SMALL, write_small_cache
 from pipeline import catalog, index
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
-from train import artefact, table
+from train import artefact, reading, table
 from train.protocol import Split
 
 EXAMPLES, MANY_EXAMPLES = 60, 5000
@@ -106,7 +106,7 @@ class IndexFile:
             rows = table.select_rows(found, found.actors, variants=True) if found.actors else ()
             assert all(path.parent == self.folder for path in getattr(rows, "shards", ()))
             if len(rows):
-                table.RowReader(rows).read(np.arange(len(rows)))
+                reading.RowReader(rows).read(np.arange(len(rows)))
         except InputError as error:
             assert "\n" not in str(error)
 

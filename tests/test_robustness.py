@@ -8,7 +8,7 @@ from scipy import signal
 
 from pipeline import audio, index
 from pipeline.spec import FeatureSpec
-from train import robustness, table
+from train import reading, robustness, table
 
 SPEC = FeatureSpec()
 
@@ -86,7 +86,7 @@ def test_half_of_the_pictures_are_black():
 def test_the_table_shows_which_head_is_left(cache, tmp_path):
     """A made-up network: each head is right while its own input is whole."""
     rows = table.select_rows(index.find_cache(cache), (3, 4))
-    heard, seen, label = table.RowReader(rows).read(np.arange(len(rows)))
+    heard, seen, label = reading.RowReader(rows).read(np.arange(len(rows)))
 
     def predict(inputs):
         deaf, blind = (

@@ -19,6 +19,7 @@ from train import (
     fit,
     model,
     protocol,
+    reading,
     resume,
     schedule,
     table,
@@ -67,7 +68,7 @@ def test_an_actor_is_on_one_side(found):
 
 def test_tensors_are_those_of_the_shards(found):
     rows = table.select_rows(found, (2, 4), variants=True)
-    mfcc, frames, label = table.RowReader(rows).read(np.array([13, 0, 5]))
+    mfcc, frames, label = reading.RowReader(rows).read(np.array([13, 0, 5]))
     import h5py
 
     for place, number in enumerate((13, 0, 5)):
@@ -80,7 +81,7 @@ def test_tensors_are_those_of_the_shards(found):
 
 def test_every_row_comes_once_an_epoch(found):
     rows = table.select_rows(found, (1, 2, 3), variants=True)
-    expected = {tensor.tobytes() for tensor in table.RowReader(rows).read(np.arange(24))[0]}
+    expected = {tensor.tobytes() for tensor in reading.RowReader(rows).read(np.arange(24))[0]}
     batches = list(dataset.in_order(rows, 7).as_numpy_iterator())
     assert [len(targets["fused"]) for _, targets in batches] == [7, 7, 7, 3]
     assert {t.tobytes() for inputs, _ in batches for t in inputs["mfcc"]} == expected
@@ -89,7 +90,7 @@ def test_every_row_comes_once_an_epoch(found):
 
 
 def test_memory_of_batches_is_used_again_only_when_nobody_holds_it():
-    memory = table.BatchMemory()
+    memory = reading.BatchMemory()
     first = memory.empty((3, 5), np.float32)
     address = first.ctypes.data
     assert address % table.ALIGNMENT_BYTES == 0 and first.shape == (3, 5)
@@ -102,7 +103,7 @@ def test_memory_of_batches_is_used_again_only_when_nobody_holds_it():
 def test_batches_that_wait_keep_their_rows(found):
     """Every batch of several epochs held at once still has the rows of the files."""
     rows = table.select_rows(found, (1, 2, 3), variants=True)
-    mfcc, frames, _ = table.RowReader(rows).read(np.arange(24))
+    mfcc, frames, _ = reading.RowReader(rows).read(np.arange(24))
     known = {a.tobytes(): b.tobytes() for a, b in zip(mfcc, frames, strict=True)}
     held = list(dataset.shuffled(rows, 5, 0).take(20))
     pairs = [
@@ -173,8 +174,8 @@ def test_masks_and_shifts_of_the_mfcc():
 
 def test_statistics_are_those_of_the_rows(found):
     rows = table.select_rows(found, (1, 3))
-    mean, variance = table.mfcc_statistics(rows)
-    everything = table.RowReader(rows).read(np.arange(len(rows)))[0]
+    mean, variance = reading.mfcc_statistics(rows)
+    everything = reading.RowReader(rows).read(np.arange(len(rows)))[0]
     assert mean == pytest.approx(everything.mean(axis=(0, 2, 3)), rel=1e-4, abs=1e-4)
     assert variance == pytest.approx(everything.var(axis=(0, 2, 3)), rel=1e-3, abs=1e-3)
 
@@ -182,7 +183,7 @@ def test_statistics_are_those_of_the_rows(found):
 def test_a_cut_shard_names_the_row(found, tmp_path):
     shutil.copytree(found.folder, tmp_path / "cut")
     rows = table.select_rows(index.read_index(tmp_path / "cut"), (2,))
-    reader = table.RowReader(rows)
+    reader = reading.RowReader(rows)
     with (tmp_path / "cut" / "actor-02.h5").open("r+b") as file:
         file.truncate(2_000_000)
     with pytest.raises(InputError, match=r"row 6 of .*actor-02\.h5, clip 01-08-01-01-01-02"):

@@ -22,7 +22,7 @@ from pipeline.features import Features, Row
 from pipeline.index import Index, Source
 from pipeline.spec import EMOTIONS, FeatureSpec
 from train import __main__ as train_cli
-from train import dataset, evaluate, fit, table
+from train import dataset, evaluate, fit, reading, table
 from train.protocol import Split
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +79,7 @@ def what_training_reads(folder):
     """Every row that training would read, with its label, by clip and variant."""
     found = index.find_cache(folder)
     rows = table.select_rows(found, found.actors, variants=True)
-    mfcc, frames, label = table.RowReader(rows).read(np.arange(len(rows)))
+    mfcc, frames, label = reading.RowReader(rows).read(np.arange(len(rows)))
     return {
         (rows.clip[n], rows.variant[n]): (
             mfcc[n].tobytes(),
@@ -344,20 +344,20 @@ def test_skip_bad_leaves_the_damaged_clip_out(made, spec, capsys):
     rows = table.select_rows(found, (1, 2), variants=True)
     assert len(rows) == 14 and "01-05-01-01-01-02" not in rows.clip
     expected = table.select_rows(index.find_cache(made), (1,), variants=True)
-    got = table.RowReader(rows).read(np.arange(14))[1]
-    assert np.array_equal(got[:8], table.RowReader(expected).read(np.arange(8))[1])
+    got = reading.RowReader(rows).read(np.arange(14))[1]
+    assert np.array_equal(got[:8], reading.RowReader(expected).read(np.arange(8))[1])
 
 
 def test_a_row_is_compared_once(made, spec):
     """Rows do not rot in the page cache; only the first read of a row is compared."""
     rows = table.select_rows(index.find_cache(made), (1,))
-    reader = table.RowReader(rows)
+    reader = reading.RowReader(rows)
     reader.read(np.array([2]))
     assert reader.checked.tolist() == [False, False, True, False]
     flip_row(made / spec.digest, 1, 4)
     reader.read(np.array([2]))
     with pytest.raises(InputError, match="row 4"):
-        table.RowReader(rows).read(np.array([2]))
+        reading.RowReader(rows).read(np.array([2]))
 
 
 # Commands

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from train import views
 from train.heads import HEADS
-from train.table import BatchMemory, RowReader, Rows
+from train.reading import BatchMemory, RowReader
+from train.table import Rows
 
 READERS = 2
 """Batches read at the same time: one is copied while the other waits for the disk."""

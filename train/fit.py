@@ -21,6 +21,7 @@ from train import (
     evaluate,
     figures,
     model,
+    reading,
     rest,
     resume,
     robustness,
@@ -135,7 +136,7 @@ def fit(
         shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
 
-    mean, variance = table.mfcc_statistics(clean)
+    mean, variance = reading.mfcc_statistics(clean)
     network = model.build_fusion_cnn(index.spec, mean, variance, settings.dropout)
     compile_network(network, settings)
     first_epoch = 0

@@ -16,7 +16,8 @@ from scipy import fft
 from pipeline.spec import FeatureSpec
 from train import evaluate
 from train.heads import HEADS
-from train.table import RowReader, Rows
+from train.reading import RowReader
+from train.table import Rows
 
 MOST_CLIPS = 240
 """More clips than this are sampled, to keep the table cheap."""

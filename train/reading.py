@@ -1,0 +1,154 @@
+"""Tensors of cached rows by number, into memory that TensorFlow takes as it is.
+
+The tensors of a shard lie contiguously in its file, so a row is one ``pread`` at a known offset:
+no HDF5 lock, no mapping that counts as memory, and the interpreter lock is free while it copies.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import checksums
+from pipeline.errors import InputError
+from train.table import Rows
+
+ALIGNMENT_BYTES = 64
+"""What Eigen asks of a tensor's address on processors with AVX-512, and enough for all others."""
+
+
+class RowReader:
+    """Reads rows by number into fresh batches. Safe to call from several threads.
+
+    Each row is compared with its checksum when it is first read. What the page cache holds does not
+    rot, and a comparison costs as much as five further reads.
+
+    Parameters
+    ----------
+    rows
+        The table that the numbers refer to.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.files: list[int] = []
+        self.checked = np.zeros(len(rows), bool)
+        weakref.finalize(self, close_all, self.files)
+        for path in rows.shards:
+            self.files.append(os.open(path, os.O_RDONLY))
+
+    def read(
+        self,
+        numbers: NDArray[np.int64],
+        empty: Callable[[tuple[int, ...], type], NDArray] = np.empty,
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int64]]:
+        """Read a batch.
+
+        Parameters
+        ----------
+        numbers
+            Positions in the table, shape (batch,).
+        empty
+            Makes the arrays that are read into.
+
+        Returns
+        -------
+        mfcc : ndarray of float32, shape (batch, mfcc_count, mfcc_columns, 1)
+        frames : ndarray of uint8, shape (batch, frame_count, size, size, 3)
+        label : ndarray of int64, shape (batch,)
+
+        Raises
+        ------
+        InputError
+            If a row is not what was written; the message names file, row and clip.
+        """
+        spec = self.rows.spec
+        mfcc = empty((len(numbers), *spec.mfcc_shape), np.float32)
+        frames = empty((len(numbers), *spec.frames_shape), np.uint8)
+        for place, number in enumerate(numbers):
+            self.read_tensor(number, 0, mfcc[place])
+            self.read_tensor(number, 1, frames[place])
+            if not self.checked[number]:
+                self.check(number, mfcc[place], frames[place])
+        return mfcc, frames, self.rows.label[numbers]
+
+    def read_tensor(self, number: int, tensor: int, target: NDArray) -> None:
+        """Read the MFCC (0) or the frames (1) of a row into an array."""
+        shard, row = self.rows.shard[number], int(self.rows.row[number])
+        view = memoryview(target).cast("B")
+        place = self.rows.offsets[shard][tensor] + row * len(view)
+        try:
+            read = os.preadv(self.files[shard], [view], place)
+        except OSError as error:
+            raise self.damage(number, f"no answer ({error.strerror})") from error
+        if read != len(view):
+            raise self.damage(number, f"{read} of {len(view)} bytes")
+
+    def check(self, number: int, mfcc: NDArray, frames: NDArray) -> None:
+        """Compare a row with its checksum, and remember that it is sound."""
+        if (
+            checksums.of_row(int(self.rows.identity[number]), mfcc, frames)
+            != (self.rows.checksum[number])
+        ):
+            raise self.damage(number, "other bytes")
+        self.checked[number] = True
+
+    def damage(self, number: int, got: str) -> InputError:
+        """Make the error that names a row."""
+        shard, row = self.rows.shard[number], int(self.rows.row[number])
+        return checksums.damage(self.rows.shards[shard], row, str(self.rows.clip[number]), got)
+
+
+def close_all(files: list[int]) -> None:
+    """Close file descriptors."""
+    for file in files:
+        os.close(file)
+
+
+class BatchMemory:
+    """Arrays that TensorFlow adopts instead of copying, their memory used again when it lets go.
+
+    Fresh memory costs as much as reading into it. An array may be handed to TensorFlow alone:
+    slices of it do not keep its memory.
+    """
+
+    def __init__(self) -> None:
+        self.free: dict[int, list[NDArray[np.uint8]]] = {}
+
+    def empty(self, shape: tuple[int, ...], dtype: type) -> NDArray:
+        """Return an uninitialised array, aligned as TensorFlow asks for."""
+        length = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        free = self.free.setdefault(length, [])
+        try:
+            block = free.pop()
+        except IndexError:
+            block = np.empty(length + ALIGNMENT_BYTES, np.uint8)
+        start = -block.ctypes.data % ALIGNMENT_BYTES
+        array = block[start : start + length].view(dtype).reshape(shape)
+        weakref.finalize(array, free.append, block).atexit = False
+        return array
+
+
+def mfcc_statistics(rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and variance of each MFCC coefficient over some rows, read one at a time.
+
+    Parameters
+    ----------
+    rows
+        Clean training rows.
+
+    Returns
+    -------
+    mean, variance : ndarray of float32, shape (mfcc_count,)
+    """
+    sums = np.zeros((2, rows.spec.mfcc_count))
+    reader = RowReader(rows)
+    for number in range(len(rows)):
+        image = reader.read(np.array([number]))[0][0].astype(np.float64)[..., 0]
+        sums += image.mean(axis=1), np.square(image).mean(axis=1)
+    mean, square = sums / len(rows)
+    return mean.astype(np.float32), (square - mean**2).astype(np.float32)
