@@ -122,7 +122,7 @@ def draw_bars(canvas: NDArray[np.uint8], probabilities: NDArray[np.float32], uni
     ink = bars_ink(tuple(probabilities.tolist()), unit)
     panel = canvas[max(0, canvas.shape[0] - len(ink)) :, : ink.shape[1]]
     shown = ink[len(ink) - len(panel) :, : panel.shape[1]]
-    panel[:] = cv2.addWeighted(panel, PANEL_LIGHT, shown, 1.0, 0.0)
+    panel[:] = cv2.max(cv2.convertScaleAbs(panel, alpha=PANEL_LIGHT), shown)
 
 
 @functools.lru_cache(maxsize=4)
