@@ -90,7 +90,9 @@ def write_index(index: Index) -> None:
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     try:
         with refusals_named(path):
-            partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+            # Piece by piece: the text of a large corpus is longer than its entries.
+            with partial.open("w", encoding="utf-8") as stream:
+                json.dump(content, stream, indent=1)
             os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import tally
 
-from pipeline import build, catalog, shards, storage
+from pipeline import build, catalog, index, shards, storage
 from pipeline.errors import STORAGE_ERRNOS
 
 pytestmark = pytest.mark.torture
@@ -158,7 +158,7 @@ def test_a_refusal_at_every_step(raw, half, cache, spec, monkeypatch, step, numb
     elif step == "rename":
         monkeypatch.setattr(shards.os, "replace", refuse)
     elif step == "index":
-        monkeypatch.setattr(Path, "write_text", refuse)
+        monkeypatch.setattr(index.json, "dump", refuse)
     else:
         monkeypatch.setattr(storage.PatientFile, "remembering", remember)
     assert_refused_then_finished(
