@@ -11,11 +11,12 @@ import joblib
 import numpy as np
 import soundfile
 
-from pipeline import build, catalog
+from pipeline import build, catalog, encode
 from pipeline.sample import corpus
 from pipeline.spec import FeatureSpec
 
 SIZE_PX = (720, 1280)
+SMALL_SIZE_PX = (160, 90)
 FRAME_RATE = 30
 FRAMES = 110
 FRACTION_OF_SECOND = 15_360
@@ -102,15 +103,18 @@ def long_recording(folder: Path) -> tuple[Path, Path]:
 
 def linked_corpus(folder: Path, clips: int) -> Path:
     """Make a corpus of any size up to RAVDESS' 1,440 clips, whose names all link to one clip."""
-    raw = folder / f"raw-{clips}"
-    source = next((folder / "raw-720p" / "videos").rglob("*.mp4")).resolve()
-    sound = next((folder / "raw-720p" / "audios").rglob("*.wav")).resolve()
+    raw, source, sound = folder / f"raw-{clips}", folder / "small.mp4", folder / "small.wav"
+    if not sound.is_file():
+        waveform, _, frames = corpus.record(corpus.takes(2, 1)[0], SEED)
+        pictures = ((time, cv2.resize(picture, SMALL_SIZE_PX)) for time, picture in frames)
+        encode.write_mp4(source, pictures, None, 0)
+        soundfile.write(sound, waveform, 48_000, subtype="PCM_16")
     for take in corpus.takes(24, 2)[:clips]:
         target = video_path(raw, take)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(source)
-            target.with_name(f"{take.name(3)}.wav").symlink_to(sound)
+            target.symlink_to(source.resolve())
+            target.with_name(f"{take.name(3)}.wav").symlink_to(sound.resolve())
     return raw
 
 

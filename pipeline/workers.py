@@ -234,6 +234,11 @@ class Crew(Generic[Item, Result]):
         self.waiting.extendleft(number for number, _ in reversed(list(worker.tasks)[1:]))
         return worker.end()
 
+    def dismiss(self) -> list[Worker]:
+        """Let the workers go that have done everything, and return them."""
+        workers, self.workers = self.workers, []
+        return workers
+
     def end(self) -> None:
         """Kill every worker."""
         for worker in self.workers:
@@ -270,11 +275,14 @@ def in_order(
     crew = Crew(work, items, min(joblib.effective_n_jobs(jobs), len(items)), limit_seconds)
     try:
         for number in range(len(items)):
-            yield crew.result(number)
+            result = crew.result(number)
+            # Before the last result is given away: a reader that has it may never come back.
+            if number == len(items) - 1:
+                idle.extend(crew.dismiss())
+            yield result
     except BaseException:
         crew.end()
         raise
-    idle.extend(crew.workers)
 
 
 def kill(pid: int) -> None:

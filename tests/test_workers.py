@@ -90,6 +90,18 @@ def test_a_worker_that_dies_while_idle_is_replaced(tmp_path):
     )
 
 
+def test_a_reader_that_takes_the_last_result_leaves_the_workers_to_the_next_run(tmp_path):
+    said = []
+    for run in ("first", "second"):
+        folder = tmp_path / run
+        folder.mkdir()
+        results = workers.in_order(functools.partial(work, folder=folder), [("fine", 0)], 1)
+        next(results)
+        results.close()
+        said.append((folder / "0-0").read_text())
+    assert said[0] == said[1]
+
+
 def test_a_bug_is_not_hidden_and_ends_the_workers(tmp_path):
     with pytest.raises(ZeroDivisionError):
         outcomes(["bug", "hang"], tmp_path)
