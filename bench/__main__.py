@@ -6,6 +6,7 @@ import argparse
 import json
 import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import InputError, run
@@ -80,33 +81,19 @@ def bench(arguments: argparse.Namespace) -> int:
             }
         )
     )
-    results = []
-
-    def note(result: dict) -> None:
-        results.append(result)
-        print(line(result), flush=True)
-
-    if "extraction" in arguments.parts:
-        from bench import extraction
-
-        for result in extraction.measure(arguments.folder):
-            note(result)
-    device = runtime.start_tensorflow()
-    if "loading" in arguments.parts:
-        from bench import loading
-
-        for result in loading.measure(arguments.folder):
-            note(result)
-    if "step" in arguments.parts:
-        from bench import step
-
-        for result in step.measure():
-            note(result)
-    if "inference" in arguments.parts:
-        from bench import inference
-
-        for result in inference.measure(arguments.folder, arguments.model):
-            note(result)
+    # What is not measured now stays as it was last measured.
+    results = [kept for kept in read_results(arguments.out) if kept["part"] not in arguments.parts]
+    device = None
+    for part in PARTS:
+        if part not in arguments.parts:
+            continue
+        # Feature workers are measured before TensorFlow is started beside them.
+        if part != "extraction" and device is None:
+            device = runtime.start_tensorflow()
+        for result in measure(part, arguments):
+            results.append({"part": part, **result})
+            print(line(result), flush=True)
+    device = device or runtime.start_tensorflow()
     from train import artefact
 
     machine = {
@@ -115,11 +102,36 @@ def bench(arguments: argparse.Namespace) -> int:
         "python": platform.python_version(),
         "libraries": artefact.library_versions(),
     }
+    results.sort(key=lambda result: PARTS.index(result["part"]))
     arguments.out.write_text(
         json.dumps({"machine": machine, "results": results}, indent=1), encoding="utf-8"
     )
     print(f"results: {arguments.out}")
     return 0
+
+
+def measure(part: str, arguments: argparse.Namespace) -> Iterator[dict]:
+    """Yield the results of one part as they come."""
+    if part == "extraction":
+        from bench import extraction
+
+        return extraction.measure(arguments.folder)
+    if part == "loading":
+        from bench import loading
+
+        return loading.measure(arguments.folder)
+    if part == "step":
+        from bench import step
+
+        return step.measure()
+    from bench import inference
+
+    return inference.measure(arguments.folder, arguments.model)
+
+
+def read_results(path: Path) -> list[dict]:
+    """Read the results of an earlier run; none if there are none."""
+    return json.loads(path.read_text(encoding="utf-8"))["results"] if path.is_file() else []
 
 
 def main() -> int:
