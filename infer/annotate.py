@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -16,6 +19,8 @@ from infer.recording import Recording
 from pipeline import decode, encode, faces
 from pipeline.faces import Box
 from pipeline.spec import EMOTIONS
+
+Item = TypeVar("Item")
 
 COLOURS = {
     "neutral": (200, 200, 200),
@@ -42,6 +47,8 @@ PRESET, CRF = "ultrafast", 22
 
 DETECTION_SECONDS = 0.25
 """Faces are searched this often; in between the box moves evenly."""
+
+PICTURES_AHEAD = 8
 
 PANEL_LIGHT = 0.35
 """Part of the picture's light that is left under the bars."""
@@ -180,7 +187,8 @@ def render(
     if recording.video is None:
         shown: Iterable[tuple[float, NDArray[np.uint8], Box | None]] = waveform_pictures(recording)
     else:
-        shown = with_boxes(decode.every_picture(recording.video, LARGEST_SIDE_PX), detector)
+        pictures = decode.every_picture(recording.video, LARGEST_SIDE_PX)
+        shown = with_boxes(ahead(pictures), detector)
     sound, rate = None, 0
     if recording.sound is not None:
         sound, rate = encode.playable(*decode.read_sound(recording.sound))
@@ -191,6 +199,20 @@ def render(
             for time, picture, box in bar
         )
         encode.write_mp4(path, frames, sound, rate, crf=CRF, preset=PRESET, threads=2)
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """Let a thread fetch a few items before they are asked for: decoding while others encode."""
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            waiting.extend(thread.submit(next, items, None) for _ in range(PICTURES_AHEAD))
+            while (item := waiting.popleft().result()) is not None:
+                waiting.append(thread.submit(next, items, None))
+                yield item
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def with_boxes(

@@ -120,6 +120,22 @@ def test_draw_takes_any_size_and_any_box(size):
         assert annotate.draw(picture, box, np.full(8, 0.125, np.float32)).shape == picture.shape
 
 
+def test_what_is_fetched_ahead_comes_in_order_and_with_its_errors():
+    assert list(annotate.ahead(iter(range(1, 30)))) == list(range(1, 30))
+
+    def failing():
+        yield 1
+        raise InputError("no more")
+
+    came = annotate.ahead(failing())
+    assert next(came) == 1
+    with pytest.raises(InputError, match="no more"):
+        next(came)
+    unread = annotate.ahead(iter(range(1, 30)))
+    assert next(unread) == 1
+    unread.close()
+
+
 def test_boxes_move_evenly_between_detections(monkeypatch):
     found = iter([[Box(0, 0, 100, 100)], [Box(20, 0, 100, 100)], []])
     monkeypatch.setattr(annotate.faces, "detect", lambda picture, detector: next(found))
