@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import lock
 from pipeline.errors import InputError
 from pipeline.index import INDEX_NAME, PARTIAL_SUFFIX
 from pipeline.spec import FeatureSpec
@@ -143,13 +144,19 @@ def remove(found: Stray) -> bool:
 
     Of a cache only the files that this code wrote are removed, the index first: what is left of an
     interrupted removal does not pass for a complete cache.
+
+    Raises
+    ------
+    InputError
+        If another run is at the cache.
     """
     if not found.path.is_dir():
         found.path.unlink(missing_ok=True)
         return True
-    (found.path / INDEX_NAME).unlink(missing_ok=True)
-    for path in own_files(found.path):
-        path.unlink(missing_ok=True)
+    with lock.held(found.path, wait=False):
+        (found.path / INDEX_NAME).unlink(missing_ok=True)
+        for path in own_files(found.path):
+            path.unlink(missing_ok=True)
     if any(found.path.iterdir()):
         return False
     found.path.rmdir()
