@@ -192,7 +192,12 @@ def test_the_command_says_it_in_one_line(raw, tmp_path):
 def test_signals_wait_while_hdf5_calls_python():
     """An exception in the middle of HDF5 would look to it like a refusing disk."""
     order = []
-    with pytest.raises(KeyboardInterrupt), storage.signals_held():
-        signal.raise_signal(signal.SIGINT)
-        order.append("went on")
+    # A shell's background job starts with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), storage.signals_held():
+            signal.raise_signal(signal.SIGINT)
+            order.append("went on")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert order == ["went on"]

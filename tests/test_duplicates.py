@@ -9,7 +9,7 @@ from conftest import RATE, write_take, write_wav
 
 from pipeline import build, catalog, index
 from pipeline.errors import InputError
-from train import duplicates, table
+from train import duplicates, reading, table
 
 
 def take(root, emotion, actor, **changes):
@@ -90,7 +90,7 @@ def test_training_never_sees_them_and_the_test_keeps_its_own(copied, tmp_path, m
         raise StoppedHere
 
     monkeypatch.setattr(table, "select_rows", watched)
-    monkeypatch.setattr(table, "mfcc_statistics", stop)
+    monkeypatch.setattr(reading, "mfcc_statistics", stop)
     with pytest.raises(StoppedHere):
         fit.fit(copied, tmp_path, Split((1, 2), (3,), (4,)), fit.Settings(), progress=False)
     training, clean, validation, test = taken

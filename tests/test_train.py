@@ -93,7 +93,7 @@ def test_memory_of_batches_is_used_again_only_when_nobody_holds_it():
     memory = reading.BatchMemory()
     first = memory.empty((3, 5), np.float32)
     address = first.ctypes.data
-    assert address % table.ALIGNMENT_BYTES == 0 and first.shape == (3, 5)
+    assert address % reading.ALIGNMENT_BYTES == 0 and first.shape == (3, 5)
     second = memory.empty((3, 5), np.float32)
     assert second.ctypes.data != address
     del first
