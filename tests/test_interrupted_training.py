@@ -149,16 +149,8 @@ def test_a_training_killed_again_and_again_ends_the_same(found, tmp_path):
     tally("kill: training, SIGKILL", kills, kills)
 
 
-@pytest.mark.parametrize(
-    "step",
-    [
-        "state",
-        *(
-            pytest.param(step, marks=pytest.mark.slow)
-            for step in ("best weights", "weights", "removal")
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["best weights", "weights", "state", "removal"])
 def test_a_training_cut_short_while_it_saves(found, undisturbed, tmp_path, monkeypatch, step):
     """Whatever the second epoch was writing is half there."""
     folder, work = tmp_path / "model", tmp_path / "model" / "training"

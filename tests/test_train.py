@@ -380,6 +380,7 @@ def test_metrics_against_counts_by_hand(found):
     assert fused["actors"]["3"] == {"war": 0.75, "uar": 0.75, "clips": 4}
 
 
+@pytest.mark.slow  # The normal suite kills a training and resumes it.
 def test_an_interrupted_training_resumes_to_the_same_end(trained, found, tmp_path):
     folder, judged = trained
 
