@@ -93,3 +93,15 @@ def cache(raw, spec, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     build.build(catalog.scan(raw), folder, spec, jobs=1, progress=False)
     return folder
+
+
+@pytest.fixture
+def extracted(monkeypatch):
+    """Ids of the clips that are extracted."""
+    ids, extract = [], build.extract
+    monkeypatch.setattr(
+        build,
+        "extract",
+        lambda clip, root, spec: (ids.append(clip.id), extract(clip, root, spec))[1],
+    )
+    return ids

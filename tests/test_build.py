@@ -51,18 +51,6 @@ def made(cache, spec, own_raw, tmp_path):
     return tmp_path / "cache"
 
 
-@pytest.fixture
-def extracted(monkeypatch):
-    """Ids of the clips that are extracted."""
-    ids, extract = [], build.extract
-    monkeypatch.setattr(
-        build,
-        "extract",
-        lambda clip, root, spec: (ids.append(clip.id), extract(clip, root, spec))[1],
-    )
-    return ids
-
-
 def test_a_shard_holds_one_actor_and_says_what_it_is(cache, spec):
     folder = cache / spec.digest
     assert sorted(path.name for path in folder.iterdir()) == [

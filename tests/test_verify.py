@@ -210,18 +210,6 @@ def made(cache, tmp_path):
     return tmp_path / "cache"
 
 
-@pytest.fixture
-def extracted(monkeypatch):
-    """Ids of the clips that are extracted."""
-    ids, extract = [], build.extract
-    monkeypatch.setattr(
-        build,
-        "extract",
-        lambda clip, root, spec: (ids.append(clip.id), extract(clip, root, spec))[1],
-    )
-    return ids
-
-
 def flip_row(folder, actor, row):
     entry = next(shard for shard in index.read_index(folder).shards if shard.actor == actor)
     spec = index.read_index(folder).spec
