@@ -21,6 +21,12 @@ SMALLEST_FACE = 0.2
 
 SAME_FACE_OVERLAP = 0.3
 
+NEAR_MARGIN = 0.2
+"""How far around a known face it is looked for again, as a part of the face's sides."""
+
+NEAR_SIZES = (0.8, 1.25)
+"""Smallest and largest size a known face may have become."""
+
 
 class Box(NamedTuple):
     """A rectangle in pixels; may reach beyond the picture."""
@@ -37,15 +43,18 @@ def cascade(name: str) -> cv2.CascadeClassifier:
     return cv2.CascadeClassifier(f"{cv2.data.haarcascades}{name}.xml")
 
 
-def detect(picture: NDArray[np.uint8], detector: str) -> list[Box]:
+def detect(picture: NDArray[np.uint8], detector: str, near: Box | None = None) -> list[Box]:
     """Find upright frontal faces in a picture.
 
     Parameters
     ----------
     picture
-        RGB, shape (height, width, 3).
+        RGB, shape (height, width, 3), or grey, shape (height, width).
     detector
         Name of a cascade of OpenCV's.
+    near
+        A face of a moment ago. It is looked for around there first, at a quarter of the cost;
+        the whole picture is searched where it is gone, and where this is None.
 
     Returns
     -------
@@ -56,16 +65,48 @@ def detect(picture: NDArray[np.uint8], detector: str) -> list[Box]:
     -----
     Viola & Jones 2001, "Rapid object detection using a boosted cascade of simple features".
     """
-    height, width = picture.shape[:2]
-    scale = min(1.0, DETECTION_SIDE_PX / max(height, width))
+    scale = min(1.0, DETECTION_SIDE_PX / max(picture.shape[:2]))
     small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    smallest = round(SMALLEST_FACE * min(grey.shape))
-    found = cascade(detector).detectMultiScale(
-        grey, scaleFactor=1.05, minNeighbors=3, minSize=(smallest, smallest)
-    )
+    grey = small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    found = np.zeros((0, 4))
+    if near is not None:
+        found = search_near(grey, detector, Box(*(side * scale for side in near)))
+    if not len(found):
+        smallest = round(SMALLEST_FACE * min(grey.shape))
+        found = search(grey, detector, smallest, max(grey.shape))
     boxes = [Box(*(float(value) / scale for value in box)) for box in found]
     return sorted(boxes, key=lambda box: (-box.width * box.height, box))
+
+
+def search(
+    grey: NDArray[np.uint8], detector: str, smallest_px: int, largest_px: int
+) -> NDArray[np.float64]:
+    """Search a grey picture for faces of some sizes, shape (faces, 4)."""
+    found = cascade(detector).detectMultiScale(
+        grey,
+        scaleFactor=1.05,
+        minNeighbors=3,
+        minSize=(smallest_px, smallest_px),
+        maxSize=(largest_px, largest_px),
+    )
+    return np.array(found, float).reshape(-1, 4)
+
+
+def search_near(grey: NDArray[np.uint8], detector: str, face: Box) -> NDArray[np.float64]:
+    """Search the surroundings of a face for it, shape (faces, 4)."""
+    left, top = (
+        max(0, round(place - NEAR_MARGIN * side))
+        for place, side in ((face.x, face.width), (face.y, face.height))
+    )
+    right, bottom = (
+        round(place + (1 + NEAR_MARGIN) * side)
+        for place, side in ((face.x, face.width), (face.y, face.height))
+    )
+    around = grey[top:bottom, left:right]
+    if not around.size:
+        return np.zeros((0, 4))
+    sizes = (round(part * face.width) for part in NEAR_SIZES)
+    return search(np.ascontiguousarray(around), detector, *sizes) + (left, top, 0, 0)
 
 
 def overlap(first: Box, second: Box) -> float:
@@ -125,8 +166,12 @@ def window_box(pictures: Sequence[NDArray[np.uint8] | None], detector: str) -> B
     shown = [picture for picture in pictures if picture is not None]
     if not shown:
         return None
-    chosen = sorted({round(place) for place in np.linspace(0, len(shown) - 1, PROBES)})
-    return agree([detect(shown[index], detector) for index in chosen])
+    candidates: list[list[Box]] = []
+    for index in sorted({round(place) for place in np.linspace(0, len(shown) - 1, PROBES)}):
+        last = candidates[-1] if candidates else []
+        # Where several faces are in sight, each picture is searched for all of them.
+        candidates.append(detect(shown[index], detector, last[0] if len(last) == 1 else None))
+    return agree(candidates)
 
 
 def centred_square(height_px: int, width_px: int) -> Box:

@@ -85,7 +85,7 @@ class FeatureSpec:
     face_detector: str = "haarcascade_frontalface_alt2"
     variants: tuple[str, ...] = variant_names(3)
     seed: int = 0
-    revision: int = 1
+    revision: int = 2
 
     @classmethod
     def as_published(cls, **changes: object) -> FeatureSpec:

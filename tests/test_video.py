@@ -3,6 +3,7 @@ import pytest
 
 from pipeline import faces, video
 from pipeline.faces import Box
+from pipeline.sample import corpus
 from pipeline.spec import FeatureSpec
 
 SPEC = FeatureSpec()
@@ -69,3 +70,52 @@ def test_overlap():
     assert faces.overlap(Box(0, 0, 10, 10), Box(0, 0, 10, 10)) == 1
     assert faces.overlap(Box(0, 0, 10, 10), Box(5, 0, 10, 10)) == pytest.approx(1 / 3)
     assert faces.overlap(Box(0, 0, 10, 10), Box(20, 0, 10, 10)) == 0
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    """A drawn face in the left half of a picture twice as wide as it was drawn."""
+    _, _, frames = corpus.record(corpus.takes(1, 1)[0], 0)
+    _, drawn = next(iter(frames))
+    empty = np.full_like(drawn, drawn.mean(axis=(0, 1)))
+    return np.concatenate([drawn, empty], axis=1)
+
+
+def only_face(picture, near=None):
+    (box,) = faces.detect(picture, SPEC.face_detector, near)
+    return box
+
+
+def test_a_known_face_is_found_again_where_it_has_moved_to(portrait):
+    before, moved = only_face(portrait), np.roll(portrait, 8, axis=1)
+    assert faces.overlap(only_face(moved, before), only_face(moved)) > 0.8
+
+
+def test_a_face_that_has_gone_elsewhere_is_searched_everywhere(portrait):
+    before = only_face(portrait)
+    elsewhere = np.roll(portrait, portrait.shape[1] // 2, axis=1)
+    again = only_face(elsewhere, before)
+    assert again == only_face(elsewhere)
+    assert faces.overlap(again, before) == 0
+
+
+def test_a_face_is_searched_near_its_place_only(portrait, monkeypatch):
+    searched, search = [], faces.search
+    before = only_face(portrait)
+    monkeypatch.setattr(
+        faces, "search", lambda grey, *rest: searched.append(grey.size) or search(grey, *rest)
+    )
+    only_face(portrait, before)
+    only_face(portrait)
+    near, everywhere = searched
+    assert near < everywhere / 2
+
+
+def test_no_face_is_found_where_there_is_none(portrait):
+    before = only_face(portrait)
+    assert faces.detect(np.full_like(portrait, 90), SPEC.face_detector, before) == []
+
+
+def test_a_grey_picture_shows_the_same_face(portrait):
+    grey = portrait @ np.array([0.299, 0.587, 0.114])
+    assert faces.overlap(only_face(np.rint(grey).astype(np.uint8)), only_face(portrait)) > 0.8
