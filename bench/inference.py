@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import av
+
 from bench import media
 from bench.timing import medians
 from infer import annotate, predict, recording, results
@@ -38,6 +40,20 @@ def whole_command(video: Path, sound: Path, model: Path, out: Path) -> None:
     results.write_predictions(prediction, take, out / "x")
 
 
+def transcode(video: Path, out: Path) -> None:
+    """Decode a video and encode it as the annotated one is: what no inference can do without."""
+    with av.open(str(video)) as source, av.open(str(out / "y.mp4"), "w") as target:
+        shown = source.streams.video[0]
+        shown.thread_type = "AUTO"
+        options = {"preset": annotate.PRESET, "crf": str(annotate.CRF), "mbtree": "0"}
+        stream = target.add_stream("libx264", rate=shown.average_rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = shown.width, shown.height, "yuv420p"
+        for frame in source.decode(shown):
+            frame.pict_type = 0
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+
+
 def start(code: str, *arguments: Path) -> None:
     """Run a piece of Python in a fresh process."""
     subprocess.run(
@@ -54,14 +70,22 @@ def measure(folder: Path, model: Path) -> Iterator[dict]:
     with tempfile.TemporaryDirectory() as out:
         work = partial(whole_command, minute, sound, model, Path(out))
         work()
-        took = medians(ROUNDS, ours=work)["ours"]
+        took = medians(ROUNDS, ours=work, limit=partial(transcode, minute, Path(out)))
     yield {
         "what": f"inference, {length:.0f} s of 1280x720, video written: s",
-        "ours": took,
+        "ours": took["ours"],
         "against": "length of the video",
         "theirs": length,
-        "ratio": length / took,
+        "ratio": length / took["ours"],
         "target": ">= 8",
+    }
+    yield {
+        "what": "decoding and encoding that video, no more: s",
+        "ours": took["limit"],
+        "against": "length of the video",
+        "theirs": length,
+        "ratio": length / took["limit"],
+        "target": "",
     }
     took = medians(
         ROUNDS,

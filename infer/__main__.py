@@ -117,7 +117,7 @@ def infer(arguments: argparse.Namespace) -> int:
             print(f"  {part} alone: {answer['emotion']} {100 * answer['probability']:.0f} %")
     if person is not None:
         print(f"  read against {neutral.name}: the person at rest")
-    for note in prediction.notes:
+    for note in predict.notes(opened, prediction.windows):
         print(f"  {note}")
     print("\n".join(map(str, written)))
     if arguments.show:

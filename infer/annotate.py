@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import numpy as np
 import tqdm
 from numpy.typing import NDArray
 
+from infer.ahead import ahead
 from infer.predict import UNSURE, Prediction, named
 from infer.recording import Recording
 from pipeline import decode, encode, faces
 from pipeline.faces import Box
 from pipeline.spec import EMOTIONS
-
-Item = TypeVar("Item")
 
 COLOURS = {
     "neutral": (200, 200, 200),
@@ -42,8 +38,9 @@ SMALLEST_HEIGHT_PX = 360
 LARGEST_SIDE_PX = 1920
 """Larger pictures are scaled down to this."""
 
-PRESET, CRF = "ultrafast", 22
-"""x264's settings for the annotated video: five times faster than ``veryfast`` at its default."""
+PRESET, CRF = "ultrafast", 23
+"""x264's settings for the annotated video: its default quality, five times faster than
+``veryfast``."""
 
 DETECTION_SECONDS = 0.25
 """Faces are searched this often; in between the box moves evenly."""
@@ -171,7 +168,8 @@ def render(
     recording
         What was heard and seen. Without pictures, its waveform is shown.
     prediction
-        What is drawn: at each moment, the mean of the windows around it.
+        What is drawn: at each moment, the mean of the windows around it. It may still be in the
+        making.
     path
         The mp4 to write.
     detector
@@ -188,7 +186,7 @@ def render(
         shown: Iterable[tuple[float, NDArray[np.uint8], Box | None]] = waveform_pictures(recording)
     else:
         pictures = decode.every_picture(recording.video, LARGEST_SIDE_PX)
-        shown = with_boxes(ahead(pictures), detector)
+        shown = with_boxes(ahead(pictures, PICTURES_AHEAD), detector)
     sound, rate = None, 0
     if recording.sound is not None:
         sound, rate = encode.playable(*decode.read_sound(recording.sound))
@@ -201,20 +199,6 @@ def render(
         encode.write_mp4(path, frames, sound, rate, crf=CRF, preset=PRESET, threads=2)
 
 
-def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """Let a thread fetch a few items before they are asked for: decoding while others encode."""
-    waiting: deque[Future] = deque()
-    with ThreadPoolExecutor(1) as thread:
-        try:
-            waiting.extend(thread.submit(next, items, None) for _ in range(PICTURES_AHEAD))
-            while (item := waiting.popleft().result()) is not None:
-                waiting.append(thread.submit(next, items, None))
-                yield item
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
 def with_boxes(
     frames: Iterable[tuple[float, NDArray[np.uint8]]], detector: str
 ) -> Iterator[tuple[float, NDArray[np.uint8], Box | None]]:
@@ -225,7 +209,7 @@ def with_boxes(
         if last is not None and time < last[0] + DETECTION_SECONDS:
             waiting.append((time, picture))
             continue
-        found = faces.detect(picture, detector)
+        found = faces.detect(picture, detector, last and last[1])
         box = found[0] if found else None
         for earlier, shown in waiting:
             yield earlier, shown, between(last, (time, box), earlier)

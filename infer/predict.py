@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infer.ahead import ahead
 from infer.recording import Recording, plan_windows
 from pipeline import audio, features
 from pipeline.errors import InputError
@@ -68,23 +71,37 @@ class WindowPrediction:
     weight: float
 
 
-@dataclass(frozen=True)
 class Prediction:
     """What was felt in a recording: the weighted mean of its windows, and the windows.
 
     Parameters
     ----------
     windows
-        In the order of time.
-    notes
-        What was missing, for the user.
+        In the order of time. They may come while the prediction is used: what is asked for
+        waits for the windows that it needs.
     min_confidence
         In [0, 1]: answers that are less probable are ``UNSURE``.
     """
 
-    windows: tuple[WindowPrediction, ...]
-    notes: tuple[str, ...]
-    min_confidence: float = 0.0
+    def __init__(self, windows: Iterable[WindowPrediction], min_confidence: float = 0.0) -> None:
+        self.min_confidence = min_confidence
+        self._known: list[WindowPrediction] = []
+        self._coming = iter(windows)
+
+    @property
+    def windows(self) -> list[WindowPrediction]:
+        """All of them."""
+        self._known += self._coming
+        return self._known
+
+    def _until(self, seconds: float) -> list[WindowPrediction]:
+        """Return the windows up to the first that begins after a moment."""
+        while not self._known or self._known[-1].start_seconds <= seconds:
+            following = next(self._coming, None)
+            if following is None:
+                break
+            self._known.append(following)
+        return self._known
 
     def mean(self, part: str) -> NDArray[np.float32] | None:
         """Mean of ``probabilities``, ``voice`` or ``face`` over the windows that have it."""
@@ -117,15 +134,17 @@ class Prediction:
 
     def at(self, seconds: float) -> NDArray[np.float32]:
         """Mean of the windows that hear and see a moment; the nearest one's if none does."""
-        covering = [
-            window.probabilities
-            for window in self.windows
-            if window.start_seconds <= seconds < window.end_seconds
-        ]
+        windows = self._until(seconds)
+        following = bisect_right(windows, seconds, key=lambda window: window.start_seconds)
+        last = max(0, following - 1)
+        around = takewhile(
+            lambda number: windows[number].end_seconds > seconds, range(following - 1, -1, -1)
+        )
+        covering = [windows[number].probabilities for number in around]
         if covering:
             return np.mean(covering, axis=0)
         return min(
-            self.windows,
+            windows[last : following + 1],
             key=lambda window: min(
                 abs(window.start_seconds - seconds), abs(window.end_seconds - seconds)
             ),
@@ -160,12 +179,8 @@ def predict(
     MediaError
         If the video cannot be read.
     """
-    planned = plan_windows(recording, artefact.spec)
-    windows: list[WindowPrediction] = []
-    for first in range(0, len(planned), WINDOWS_AT_ONCE):
-        group = planned[first : first + WINDOWS_AT_ONCE]
-        windows += predict_group(recording, artefact, group, person or {})
-    return Prediction(tuple(windows), tuple(notes(recording, windows)), min_confidence)
+    windows = predict_windows(recording, artefact, person or {})
+    return Prediction(ahead(windows, WINDOWS_AT_ONCE), min_confidence)
 
 
 def at_rest(recording: Recording, artefact: Artefact) -> dict[str, NDArray[np.float64]]:
@@ -214,19 +229,31 @@ def at_rest(recording: Recording, artefact: Artefact) -> dict[str, NDArray[np.fl
     return found
 
 
+def predict_windows(
+    recording: Recording, artefact: Artefact, person: Mapping[str, NDArray[np.float64]]
+) -> Iterator[WindowPrediction]:
+    """Predict every window of a recording, reading it once from its beginning to its end."""
+    planned = plan_windows(recording, artefact.spec)
+    spans = [span for span, _ in planned]
+    # One decoding thread: the other cores decode, draw and encode what has been predicted.
+    read = features.read_windows(recording.waveform, recording.video, spans, artefact.spec)
+    coming = zip(planned, read, strict=True)
+    while group := list(islice(coming, WINDOWS_AT_ONCE)):
+        yield from predict_group(recording, artefact, group, person)
+
+
 def predict_group(
     recording: Recording,
     artefact: Artefact,
-    planned: Sequence[tuple[Span, float]],
+    group: Sequence[tuple[tuple[Span, float], Window]],
     person: Mapping[str, NDArray[np.float64]],
 ) -> Iterator[WindowPrediction]:
     """Predict some windows in one batch."""
     spec = artefact.spec
-    read = features.read_windows(
-        recording.waveform, recording.video, [span for span, _ in planned], spec, threads=0
-    )
-    boxes = [features.find_face(window, spec) for window in read]
-    rows = [features.featurize(window, box, spec) for window, box in zip(read, boxes, strict=True)]
+    boxes = [features.find_face(window, spec) for _, window in group]
+    rows = [
+        features.featurize(window, box, spec) for (_, window), box in zip(group, boxes, strict=True)
+    ]
     outputs = artefact.model(
         {
             "mfcc": np.stack([row.mfcc for row in rows]),
@@ -237,7 +264,7 @@ def predict_group(
     own = {name: np.asarray(output) for name, output in outputs.items()}
     related = rest.relate(own, person, artefact.rest)
     heads = confidence.temper(related, artefact.temperatures)
-    for number, ((span, weight), window, box) in enumerate(zip(planned, read, boxes, strict=True)):
+    for number, (((span, weight), window), box) in enumerate(zip(group, boxes, strict=True)):
         basis = basis_of(window, box, spec)
         start = span.start / spec.sample_rate_hz
         yield WindowPrediction(

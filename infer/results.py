@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from infer.predict import Prediction, named
+from infer.predict import Prediction, named, notes
 from infer.recording import Recording
 from pipeline.spec import EMOTIONS
 
@@ -31,7 +31,7 @@ def write_predictions(prediction: Prediction, recording: Recording, stem: Path) 
         "basis": prediction.basis,
         "voice": answered(prediction.mean("voice"), least),
         "face": answered(prediction.mean("face"), least),
-        "notes": prediction.notes,
+        "notes": list(notes(recording, prediction.windows)),
         "windows": [
             {
                 "start_seconds": round(window.start_seconds, 3),

@@ -6,6 +6,7 @@ wav recorded with a video and the video's own track share one clock.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -165,23 +166,40 @@ def refuse_truncated(path: Path, what: str, stated_seconds: float, seconds: floa
 def read_pictures(
     path: Path, times_seconds: Sequence[float], threads: int = 1, reference_only: bool = False
 ) -> list[NDArray[np.uint8] | None]:
-    """Decode the pictures that are on screen at given times.
+    """Decode the pictures that are on screen at given times, in any order.
+
+    See :func:`pictures_at`.
+    """
+    order = sorted(range(len(times_seconds)), key=times_seconds.__getitem__)
+    pictures: list[NDArray[np.uint8] | None] = [None] * len(order)
+    ascending = [times_seconds[place] for place in order]
+    for place, picture in zip(
+        order, pictures_at(path, ascending, threads, reference_only), strict=True
+    ):
+        pictures[place] = picture
+    return pictures
+
+
+def pictures_at(
+    path: Path, times_seconds: Sequence[float], threads: int = 1, reference_only: bool = False
+) -> Iterator[NDArray[np.uint8] | None]:
+    """Decode, one after the other, the pictures that are on screen at given times.
 
     Parameters
     ----------
     path
         Any file FFmpeg can open.
     times_seconds
-        Times since the first picture, in any order.
+        Times since the first picture, ascending.
     threads
         FFmpeg's decoding threads; 0 lets it choose.
     reference_only
         Whether to decode only the frames that others refer to, without smoothing their blocks.
         Takes half the time on video with B-frames; a picture may then be its neighbour's.
 
-    Returns
-    -------
-    list of ndarray of uint8, shape (height, width, 3), or None
+    Yields
+    ------
+    ndarray of uint8, shape (height, width, 3), or None
         RGB, upright, the long side at most ``MAX_PICTURE_SIDE_PX``; None for times before the
         first or after the last picture.
 
@@ -190,29 +208,41 @@ def read_pictures(
     MediaError
         If there is no video, or it ends well before the header says and a time is missing.
     """
-    pictures: list[NDArray[np.uint8] | None] = [None] * len(times_seconds)
-    waiting = sorted(range(len(times_seconds)), key=times_seconds.__getitem__, reverse=True)
-    while waiting and times_seconds[waiting[-1]] < 0:
-        waiting.pop()
+    waiting = deque(times_seconds)
+    while waiting and waiting[0] < 0:
+        waiting.popleft()
+        yield None
     if not waiting:
-        return pictures
+        return
     shown: Shown | None = None
-    for following in timed_frames(path, times_seconds[waiting[-1]], threads, reference_only):
+    for following in timed_frames(path, waiting[0], threads, reference_only):
         if shown is not None:
             # Every other frame is missing then: half a gap earlier, one stands for its neighbours.
             early = shown.gap_seconds if reference_only else 0.0
-            take_until(shown, following.start_seconds - early, waiting, times_seconds, pictures)
+            yield from take_until(shown, following.start_seconds - early, waiting)
         shown = following
         if not waiting:
-            return pictures
+            return
     if shown is None:
         raise MediaError(
             f"expected pictures in {path}, got an empty video stream; copy or download it again"
         )
-    take_until(shown, shown.end_seconds, waiting, times_seconds, pictures)
+    yield from take_until(shown, shown.end_seconds, waiting)
     if waiting:
         refuse_truncated(path, "video", shown.stated_seconds, shown.end_seconds)
-    return pictures
+    yield from [None] * len(waiting)
+
+
+def take_until(
+    shown: Shown, end_seconds: float, waiting: deque[float]
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield a frame as often as times before ``end_seconds`` wait for it, and take those away."""
+    picture = None
+    while waiting and waiting[0] < end_seconds:
+        waiting.popleft()
+        if picture is None:
+            picture = upright_rgb(shown.frame)
+        yield picture
 
 
 def read_consecutive_pictures(
@@ -320,21 +350,6 @@ def frames_from(
             if start > last:
                 last = start
                 yield Shown(frame, start, end, gap, stated)
-
-
-def take_until(
-    shown: Shown,
-    end_seconds: float,
-    waiting: list[int],
-    times_seconds: Sequence[float],
-    pictures: list[NDArray[np.uint8] | None],
-) -> None:
-    """Give a frame to every waiting time before ``end_seconds``; ``waiting`` ends with the next."""
-    picture = None
-    while waiting and times_seconds[waiting[-1]] < end_seconds:
-        if picture is None:
-            picture = upright_rgb(shown.frame)
-        pictures[waiting.pop()] = picture
 
 
 def upright_rgb(

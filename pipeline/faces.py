@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -37,10 +37,15 @@ class Box(NamedTuple):
     height: float
 
 
-@functools.lru_cache(maxsize=1)
+loaded = threading.local()
+
+
 def cascade(name: str) -> cv2.CascadeClassifier:
-    """Load one of the cascades that come with OpenCV, once a process."""
-    return cv2.CascadeClassifier(f"{cv2.data.haarcascades}{name}.xml")
+    """Load one of the cascades that come with OpenCV, once a thread: it is not safe to share."""
+    if getattr(loaded, "name", None) != name:
+        loaded.classifier = cv2.CascadeClassifier(f"{cv2.data.haarcascades}{name}.xml")
+        loaded.name = name
+    return loaded.classifier
 
 
 def detect(picture: NDArray[np.uint8], detector: str, near: Box | None = None) -> list[Box]:
@@ -66,8 +71,8 @@ def detect(picture: NDArray[np.uint8], detector: str, near: Box | None = None) -
     Viola & Jones 2001, "Rapid object detection using a boosted cascade of simple features".
     """
     scale = min(1.0, DETECTION_SIDE_PX / max(picture.shape[:2]))
-    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    grey = small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     found = np.zeros((0, 4))
     if near is not None:
         found = search_near(grey, detector, Box(*(side * scale for side in near)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +67,7 @@ def read_windows(
     spans: Sequence[Span],
     spec: FeatureSpec,
     threads: int = 1,
-) -> list[Window]:
+) -> Iterator[Window]:
     """Read several stretches of one clip, decoding its video once.
 
     Parameters
@@ -75,15 +77,15 @@ def read_windows(
     video_path
         File with its pictures; None if it has none.
     spans
-        Stretches to read.
+        Stretches to read. In the order of time, memory does not follow their number.
     spec
         Gives the number and sampling of pictures.
     threads
         Decoding threads.
 
-    Returns
-    -------
-    list of Window
+    Yields
+    ------
+    Window
         One for each span.
 
     Raises
@@ -91,34 +93,51 @@ def read_windows(
     MediaError
         If the video cannot be read.
     """
-    pictures = [None] * len(spans)
-    if video_path is not None:
-        pictures = read_pictures(video_path, spans, spec, threads)
-    return [
-        Window(None if waveform is None else audio.cut(waveform, *span), shown)
-        for span, shown in zip(spans, pictures, strict=True)
-    ]
+    if video_path is None:
+        shown: Iterator[list[NDArray[np.uint8] | None] | None] = repeat(None, len(spans))
+    elif spec.frame_sampling == "consecutive":
+        shown = read_consecutive_pictures(video_path, spans, spec, threads)
+    else:
+        shown = read_spread_pictures(video_path, spans, spec, threads)
+    for span, pictures in zip(spans, shown, strict=True):
+        yield Window(None if waveform is None else audio.cut(waveform, *span), pictures)
 
 
-def read_pictures(
+def read_consecutive_pictures(
     video_path: Path, spans: Sequence[Span], spec: FeatureSpec, threads: int
-) -> list[list[NDArray[np.uint8] | None]]:
-    """Read the pictures of several stretches of a video."""
-    rate, count = spec.sample_rate_hz, spec.frame_count
-    if spec.frame_sampling == "consecutive":
-        starts = sorted({span.start for span in spans})
-        shown = {
-            start: decode.read_consecutive_pictures(video_path, start / rate, count, threads)
-            for start in starts
-        }
-        return [shown[span.start] for span in spans]
-    times = {
-        span: video.frame_times(span.start / rate, span.samples / rate, count) for span in spans
-    }
-    wanted = sorted({time for span in spans for time in times[span]})
-    decoded = decode.read_pictures(video_path, wanted, threads, spec.decode == "reference")
-    found = dict(zip(wanted, decoded, strict=True))
-    return [[found[time] for time in times[span]] for span in spans]
+) -> Iterator[list[NDArray[np.uint8] | None]]:
+    """Yield the first pictures of each stretch of a video."""
+    start, pictures = None, []
+    for span in spans:
+        if span.start != start:
+            start = span.start
+            pictures = decode.read_consecutive_pictures(
+                video_path, start / spec.sample_rate_hz, spec.frame_count, threads
+            )
+        yield pictures
+
+
+def read_spread_pictures(
+    video_path: Path, spans: Sequence[Span], spec: FeatureSpec, threads: int
+) -> Iterator[list[NDArray[np.uint8] | None]]:
+    """Yield the pictures of each stretch of a video, evenly spread over it."""
+    rate = spec.sample_rate_hz
+    times = [
+        video.frame_times(span.start / rate, span.samples / rate, spec.frame_count)
+        for span in spans
+    ]
+    wanted = sorted({time for moments in times for time in moments})
+    pictures = decode.pictures_at(video_path, wanted, threads, spec.decode == "reference")
+    coming = zip(wanted, pictures, strict=True)
+    starts = [moments[0] for moments in times]
+    still_needed = list(accumulate(reversed(starts[1:]), min, initial=math.inf))[::-1]
+    seen: dict[float, NDArray[np.uint8] | None] = {}
+    for moments, earliest in zip(times, still_needed, strict=True):
+        while moments[-1] not in seen:
+            time, picture = next(coming)
+            seen[time] = picture
+        yield [seen[time] for time in moments]
+        seen = {time: picture for time, picture in seen.items() if time >= earliest}
 
 
 def find_face(window: Window, spec: FeatureSpec) -> Box | None:
@@ -182,7 +201,7 @@ def extract_clip(clip: Clip, spec: FeatureSpec) -> list[Row]:
         augment.draw_change(name, random) for name, random in zip(names, generators, strict=True)
     ]
     spans = [Span(clean.start, round(clean.samples * change.stretch_rate)) for change in changes]
-    windows = read_windows(waveform, clip.video, spans, spec)
+    windows = list(read_windows(waveform, clip.video, spans, spec))
     face = find_face(windows[0], spec)
 
     rows = []

@@ -8,6 +8,7 @@ import pytest
 from conftest import RATE, tone, write_video, write_wav
 
 from infer import annotate, predict, recording, results
+from infer.ahead import ahead
 from pipeline import catalog, container, decode, features
 from pipeline.errors import InputError
 from pipeline.faces import Box
@@ -59,15 +60,33 @@ def window(start, probabilities, weight, basis=predict.VOICE_AND_FACE):
 
 def test_the_answer_is_the_weighted_mean_of_the_windows():
     first, second = np.eye(8)[3], np.eye(8)[5]
-    said = predict.Prediction((window(0, first, 0.25), window(0.5, second, 0.75)), ())
+    said = predict.Prediction([window(0, first, 0.25), window(0.5, second, 0.75)])
     assert said.probabilities == pytest.approx(0.25 * first + 0.75 * second)
     assert said.emotion == "fearful"
     assert said.mean("face") is None
     assert said.at(0.2) == pytest.approx(first)
     assert said.at(0.7) == pytest.approx((first + second) / 2)
     assert said.at(9.0) == pytest.approx(second)
-    unheard = predict.Prediction((window(0, first, 0.0), window(1, second, 0.0)), ())
+    assert said.at(-1.0) == pytest.approx(first)
+    unheard = predict.Prediction([window(0, first, 0.0), window(1, second, 0.0)])
     assert unheard.probabilities == pytest.approx((first + second) / 2)
+
+
+def test_a_moment_waits_only_for_the_windows_around_it():
+    taken = []
+
+    def coming():
+        for number in range(40):
+            taken.append(number)
+            yield window(number / 2, np.eye(8)[number % 8], 1.0)
+
+    said = predict.Prediction(coming())
+    assert said.at(3.1) == pytest.approx((np.eye(8)[5] + np.eye(8)[6]) / 2)
+    assert taken == list(range(8))
+    assert said.at(0.7) == pytest.approx((np.eye(8)[0] + np.eye(8)[1]) / 2)
+    assert len(taken) == 8
+    assert len(said.windows) == len(taken) == 40
+    assert said.at(30.0) == pytest.approx(np.eye(8)[39 % 8])
 
 
 @pytest.mark.parametrize(
@@ -87,14 +106,17 @@ def test_the_answer_comes_from_what_there_is(tmp_path, spec, trained, sound, pic
     head = {"voice": "voice"}.get(basis, "face")
     assert said.basis == basis
     assert said.probabilities == pytest.approx(said.mean(head))
-    assert any("no face" in note or "no video" in note for note in said.notes)
-    assert any("no sound" in note for note in said.notes) == (not sound)
+    notes = list(predict.notes(take, said.windows))
+    assert any("no face" in note or "no video" in note for note in notes)
+    assert any("no sound" in note for note in notes) == (not sound)
 
 
 def test_a_silent_track_counts_as_no_voice(tmp_path, spec, trained):
     path = write_video(tmp_path / "a.mp4", sound=np.zeros(2 * RATE, np.float32))
-    said = predict.predict(opened(path, spec), trained)
-    assert said.mean("voice") is None and "silent" in said.notes[0]
+    take = opened(path, spec)
+    said = predict.predict(take, trained)
+    assert said.mean("voice") is None
+    assert "silent" in next(predict.notes(take, said.windows))
 
 
 def test_draw_leaves_the_picture_alone_and_marks_the_face():
@@ -121,24 +143,24 @@ def test_draw_takes_any_size_and_any_box(size):
 
 
 def test_what_is_fetched_ahead_comes_in_order_and_with_its_errors():
-    assert list(annotate.ahead(iter(range(1, 30)))) == list(range(1, 30))
+    assert list(ahead(iter(range(1, 30)), 8)) == list(range(1, 30))
 
     def failing():
         yield 1
         raise InputError("no more")
 
-    came = annotate.ahead(failing())
+    came = ahead(failing(), 8)
     assert next(came) == 1
     with pytest.raises(InputError, match="no more"):
         next(came)
-    unread = annotate.ahead(iter(range(1, 30)))
+    unread = ahead(iter(range(1, 30)), 8)
     assert next(unread) == 1
     unread.close()
 
 
 def test_boxes_move_evenly_between_detections(monkeypatch):
     found = iter([[Box(0, 0, 100, 100)], [Box(20, 0, 100, 100)], []])
-    monkeypatch.setattr(annotate.faces, "detect", lambda picture, detector: next(found))
+    monkeypatch.setattr(annotate.faces, "detect", lambda picture, detector, near: next(found))
     step = annotate.DETECTION_SECONDS / 2
     frames = [(number * step, np.zeros((4, 4, 3), np.uint8)) for number in range(6)]
     boxes = [box and box.x for _, _, box in annotate.with_boxes(iter(frames), "any")]
@@ -204,7 +226,7 @@ def test_predictions_are_written_as_json_and_csv(tmp_path, spec, trained):
 def test_an_answer_below_the_asked_confidence_is_unsure(tmp_path, spec, trained):
     first = np.array([0.1, 0.6, 0.3, 0, 0, 0, 0, 0])
     for least, said in ((0.0, "calm"), (0.6, "calm"), (0.61, "unsure"), (1.0, "unsure")):
-        found = predict.Prediction((window(0, first, 1.0),), (), least)
+        found = predict.Prediction([window(0, first, 1.0)], least)
         assert found.emotion == predict.named(first, least) == said
     path = write_wav(tmp_path / "a.wav", tone(1.0))
     take = opened(path, spec)

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -119,3 +121,11 @@ def test_no_face_is_found_where_there_is_none(portrait):
 def test_a_grey_picture_shows_the_same_face(portrait):
     grey = portrait @ np.array([0.299, 0.587, 0.114])
     assert faces.overlap(only_face(np.rint(grey).astype(np.uint8)), only_face(portrait)) > 0.8
+
+
+def test_two_threads_search_at_once(portrait):
+    """One classifier that two threads use fails or crashes."""
+    alone = only_face(portrait)
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(only_face, [portrait] * 20))
+    assert found == [alone] * 20
