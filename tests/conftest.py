@@ -61,6 +61,18 @@ def tally(what, tried, survived):
     counts[1] += survived
 
 
+def pytest_sessionfinish(session):
+    """Hand the counts of a worker process to the process that prints them."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tallies"] = TALLIES
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    for what, counts in getattr(node, "workeroutput", {}).get("tallies", {}).items():
+        tally(what, *counts)
+
+
 def pytest_terminal_summary(terminalreporter):
     if not TALLIES:
         return
