@@ -157,8 +157,8 @@ def measure(folder: Path) -> Iterator[dict]:
             "target": ">= 2",
         }
 
-    mean, variance = reading.mfcc_statistics(rows)
-    network = model.build_fusion_cnn(rows.spec, mean, variance)
+    known = reading.mfcc_statistics(rows)
+    network = model.build_fusion_cnn(rows.spec, known.mean, known.variance)
     fit.compile_network(network, fit.Settings())
     reader = reading.RowReader(rows)
     mfcc, frames, label = reader.read(np.arange(WORKING_STEPS * BATCH))

@@ -172,12 +172,43 @@ def test_masks_and_shifts_of_the_mfcc():
     assert len(set(shifts)) > 4 and np.abs(shifts).max() == views.TIME_SHIFT_COLUMNS
 
 
+def test_a_made_up_voice_moves_levels_as_far_as_speakers_differ():
+    random = np.random.default_rng(0)
+    mfcc = tf.constant(random.normal(5, 2, (500, 40, 44, 1)), tf.float32)
+    deviation = np.linspace(0, 9, 40, dtype=np.float32).reshape(1, 40, 1, 1)
+    changed = views.change_voice(mfcc, deviation, SEED).numpy()[..., 0]
+    original = mfcc.numpy()[..., 0]
+    offsets = changed.mean(axis=2) - original.mean(axis=2)
+    assert offsets.std(axis=0) == pytest.approx(
+        views.VOICE_OFFSET * deviation.ravel(), rel=0.15, abs=1e-5
+    )
+    scales = np.log(changed.std(axis=2) / original.std(axis=2))
+    assert scales.mean() == pytest.approx(0, abs=0.01)
+    assert scales.std() == pytest.approx(views.VOICE_SCALE, rel=0.1)
+    # The course stays: only its level and its reach are another speaker's.
+    course, before = (x - x.mean(axis=2, keepdims=True) for x in (changed, original))
+    ratio = course / before
+    assert np.ptp(ratio[0, 3]) < 1e-3
+
+
+def test_tempo_stretches_about_the_middle():
+    ramp = np.broadcast_to(np.arange(44, dtype=np.float32)[:, None], (200, 40, 44, 1))
+    changed = views.change_tempo(tf.constant(ramp), SEED).numpy()[:, 7, :, 0]
+    rates = (changed[:, 30] - changed[:, 10]) / 20
+    assert np.abs(np.log(rates)).max() <= views.TEMPO + 1e-5
+    assert rates.min() < 0.92 and rates.max() > 1.08
+    assert changed[:, 10] == pytest.approx(21.5 - 11.5 * rates, abs=1e-4)
+    assert changed.min() >= 0 and changed.max() <= 43
+
+
 def test_statistics_are_those_of_the_rows(found):
     rows = table.select_rows(found, (1, 3))
-    mean, variance = reading.mfcc_statistics(rows)
+    known = reading.mfcc_statistics(rows)
     everything = reading.RowReader(rows).read(np.arange(len(rows)))[0]
-    assert mean == pytest.approx(everything.mean(axis=(0, 2, 3)), rel=1e-4, abs=1e-4)
-    assert variance == pytest.approx(everything.var(axis=(0, 2, 3)), rel=1e-3, abs=1e-3)
+    assert known.mean == pytest.approx(everything.mean(axis=(0, 2, 3)), rel=1e-4, abs=1e-4)
+    assert known.variance == pytest.approx(everything.var(axis=(0, 2, 3)), rel=1e-3, abs=1e-3)
+    first, third = (everything[rows.actor == actor].mean(axis=(0, 2, 3)) for actor in (1, 3))
+    assert known.speaker_deviation == pytest.approx(np.abs(first - third) / 2, rel=1e-3, abs=1e-3)
 
 
 def test_a_cut_shard_names_the_row(found, tmp_path):

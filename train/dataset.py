@@ -6,14 +6,12 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from train import views
 from train.heads import HEADS
-from train.reading import BatchMemory, RowReader
+from train.reading import BatchMemory, MfccStatistics, RowReader
 from train.table import Rows
 
 READERS = 2
@@ -36,7 +34,7 @@ def shuffled(
     rows: Rows,
     batch_size: int,
     seed: int,
-    mfcc_mean: NDArray[np.float32] | None = None,
+    known: MfccStatistics | None = None,
     first_epoch: int = 0,
 ) -> tf.data.Dataset:
     """Return batches of endless epochs for training.
@@ -52,9 +50,9 @@ def shuffled(
         Rows a batch; the last of an epoch may be smaller.
     seed
         Of the permutations and of the augmentation.
-    mfcc_mean
-        Shape (mfcc_count,): what masked stretches of the MFCC are set to. None leaves all rows as
-        they are.
+    known
+        Of the training rows: what masked stretches of the MFCC are set to, and how far speakers
+        differ. None leaves all rows as they are.
     first_epoch
         Number of the first epoch.
 
@@ -74,10 +72,12 @@ def shuffled(
 
     def load(numbers: tf.Tensor, step_seed: tf.Tensor) -> tuple[dict, dict]:
         inputs, targets = read(numbers)
-        if mfcc_mean is None:
+        if known is None:
             return inputs, targets
-        mean = tf.constant(mfcc_mean.reshape(1, -1, 1, 1), tf.float32)
-        mfcc = views.mask_mfcc(views.shift_mfcc(inputs["mfcc"], step_seed), mean, step_seed)
+        mean, _, deviation = (value.reshape(1, -1, 1, 1) for value in known)
+        mfcc = views.change_voice(inputs["mfcc"], tf.constant(deviation), step_seed)
+        mfcc = views.shift_mfcc(views.change_tempo(mfcc, step_seed), step_seed)
+        mfcc = views.mask_mfcc(mfcc, tf.constant(mean), step_seed)
         frames = tf.numpy_function(
             lambda frames, seed: views.change_view(frames, seed, memory.empty),
             [inputs["frames"], step_seed],

@@ -136,8 +136,8 @@ def fit(
         shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
 
-    mean, variance = reading.mfcc_statistics(clean)
-    network = model.build_fusion_cnn(index.spec, mean, variance, settings.dropout)
+    known = reading.mfcc_statistics(clean)
+    network = model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout)
     compile_network(network, settings)
     first_epoch = 0
     if state is not None:
@@ -150,7 +150,7 @@ def fit(
     try:
         with dataset.input_errors():
             network.fit(
-                dataset.shuffled(training, settings.batch_size, settings.seed, mean, first_epoch),
+                dataset.shuffled(training, settings.batch_size, settings.seed, known, first_epoch),
                 validation_data=dataset.in_order(validation, settings.batch_size),
                 epochs=settings.epochs,
                 initial_epoch=first_epoch,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,8 +134,24 @@ class BatchMemory:
         return array
 
 
-def mfcc_statistics(rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and variance of each MFCC coefficient over some rows, read one at a time.
+class MfccStatistics(NamedTuple):
+    """What is known of the MFCCs of some rows, each of shape (mfcc_count,) and type float32.
+
+    Parameters
+    ----------
+    mean, variance
+        Of each coefficient.
+    speaker_deviation
+        Standard deviation of the speakers' own means.
+    """
+
+    mean: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    speaker_deviation: NDArray[np.float32]
+
+
+def mfcc_statistics(rows: Rows) -> MfccStatistics:
+    """Describe the MFCCs of some rows, read one at a time.
 
     Parameters
     ----------
@@ -143,12 +160,16 @@ def mfcc_statistics(rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32
 
     Returns
     -------
-    mean, variance : ndarray of float32, shape (mfcc_count,)
+    MfccStatistics
     """
-    sums = np.zeros((2, rows.spec.mfcc_count))
     reader = RowReader(rows)
-    for number in range(len(rows)):
+    actors = np.unique(rows.actor)
+    sums = np.zeros((len(actors), 2, rows.spec.mfcc_count))
+    for number, actor in enumerate(np.searchsorted(actors, rows.actor)):
         image = reader.read(np.array([number]))[0][0].astype(np.float64)[..., 0]
-        sums += image.mean(axis=1), np.square(image).mean(axis=1)
-    mean, square = sums / len(rows)
-    return mean.astype(np.float32), (square - mean**2).astype(np.float32)
+        sums[actor] += image.mean(axis=1), np.square(image).mean(axis=1)
+    mean, square = sums.sum(axis=0) / len(rows)
+    counts = np.array([(rows.actor == actor).sum() for actor in actors])
+    speakers = sums[:, 0] / counts[:, np.newaxis]
+    values = mean, square - mean**2, speakers.std(axis=0)
+    return MfccStatistics(*(value.astype(np.float32) for value in values))

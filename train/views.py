@@ -1,4 +1,4 @@
-"""How training rows are changed on the fly: pictures as a camera might, MFCCs by masks."""
+"""How training rows are changed on the fly: pictures as a camera might, voices as speakers do."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ from numpy.typing import NDArray
 TIME_MASK_COLUMNS = 14
 FREQUENCY_MASK_COEFFICIENTS = 10
 TIME_SHIFT_COLUMNS = 4
+
+VOICE_OFFSET = 0.7
+"""Of a made-up speaker, in standard deviations of the training speakers' own levels."""
+
+VOICE_SCALE = 0.2
+"""Standard deviation of the logarithm of how lively a made-up speaker's coefficients are."""
+
+TEMPO = 0.12
+"""Largest change of the logarithm of the tempo."""
 
 BRIGHTNESS_SHIFT = 25.0
 """Largest change of light, in grey levels of 255."""
@@ -66,6 +75,48 @@ def view_matrix(random: np.random.Generator, size_px: int) -> NDArray[np.float64
     if random.random() < 0.5:
         matrix = matrix @ np.array([[-1, 0, size_px - 1], [0, 1, 0], [0, 0, 1]])
     return matrix
+
+
+def change_voice(mfcc: tf.Tensor, deviation: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Give each MFCC image of a batch the voice of a speaker who does not exist.
+
+    A voice is first of all a constant level of each coefficient, and how far it moves from there:
+    with a dozen speakers to learn from, a network knows them by it.
+
+    Parameters
+    ----------
+    mfcc
+        Shape (batch, mfcc_count, mfcc_columns, 1).
+    deviation
+        Shape (1, mfcc_count, 1, 1): standard deviation of the speakers' mean coefficients.
+    seed
+        Two numbers that fix every choice.
+
+    Returns
+    -------
+    tensor
+        Same shape.
+    """
+    shape = [2, tf.shape(mfcc)[0], mfcc.shape[1], 1, 1]
+    offset, scale = tf.unstack(tf.random.stateless_normal(shape, seed + 4))
+    level = tf.reduce_mean(mfcc, axis=2, keepdims=True)
+    lively = (mfcc - level) * tf.exp(VOICE_SCALE * scale)
+    return lively + level + VOICE_OFFSET * deviation * offset
+
+
+def change_tempo(mfcc: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Stretch each MFCC image of a batch about its middle; its outermost columns repeat."""
+    columns = mfcc.shape[2]
+    draws = tf.random.stateless_uniform([tf.shape(mfcc)[0], 1], seed + 5, -TEMPO, TEMPO)
+    middle = (columns - 1) / 2
+    source = middle + (tf.range(columns, dtype=tf.float32) - middle) * tf.exp(draws)
+    source = tf.clip_by_value(source, 0.0, columns - 1.0)
+    before = tf.floor(source)
+    part = (source - before)[:, tf.newaxis, :, tf.newaxis]
+    before = tf.cast(before, tf.int32)
+    earlier = tf.gather(mfcc, before, axis=2, batch_dims=1)
+    later = tf.gather(mfcc, tf.minimum(before + 1, columns - 1), axis=2, batch_dims=1)
+    return (1 - part) * earlier + part * later
 
 
 def shift_mfcc(mfcc: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
