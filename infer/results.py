@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from infer.predict import Prediction, named, notes
 from infer.recording import Recording
+from pipeline import storage
 from pipeline.spec import EMOTIONS
 
 
@@ -47,26 +49,27 @@ def write_predictions(prediction: Prediction, recording: Recording, stem: Path) 
         ],
     }
     json_path, csv_path = stem.with_name(f"{stem.name}.json"), stem.with_name(f"{stem.name}.csv")
-    json_path.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    with csv_path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
+    storage.write_durably(json_path, json.dumps(content, indent=1).encode())
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream)
+    writer.writerow(
+        ["start_seconds", "end_seconds", "emotion", *EMOTIONS, "voice", "face", "basis"]
+    )
+    for window in prediction.windows:
+        parts = [
+            None if part is None else named(part, least) for part in (window.voice, window.face)
+        ]
         writer.writerow(
-            ["start_seconds", "end_seconds", "emotion", *EMOTIONS, "voice", "face", "basis"]
-        )
-        for window in prediction.windows:
-            parts = [
-                None if part is None else named(part, least) for part in (window.voice, window.face)
+            [
+                f"{window.start_seconds:.3f}",
+                f"{window.end_seconds:.3f}",
+                named(window.probabilities, least),
+                *(f"{value:.4f}" for value in window.probabilities),
+                *parts,
+                window.basis,
             ]
-            writer.writerow(
-                [
-                    f"{window.start_seconds:.3f}",
-                    f"{window.end_seconds:.3f}",
-                    named(window.probabilities, least),
-                    *(f"{value:.4f}" for value in window.probabilities),
-                    *parts,
-                    window.basis,
-                ]
-            )
+        )
+    storage.write_durably(csv_path, stream.getvalue().encode())
     return [json_path, csv_path]
 
 

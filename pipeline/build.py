@@ -22,16 +22,10 @@ from pipeline import contents, lock, shards, workers
 from pipeline.catalog import Catalog, Clip
 from pipeline.errors import InputError
 from pipeline.extraction import Extraction, extract
-from pipeline.index import (
-    INDEX_NAME,
-    PARTIAL_SUFFIX,
-    ClipEntry,
-    Index,
-    ShardEntry,
-    write_index,
-)
+from pipeline.index import INDEX_NAME, ClipEntry, Index, ShardEntry, write_index
 from pipeline.plan import ShardPlan, forget_damage, plan_shards
 from pipeline.spec import FeatureSpec
+from pipeline.storage import PARTIAL_SUFFIX
 
 LIBRARIES = ("numpy", "librosa", "soxr", "opencv-python", "opencv-python-headless", "av", "h5py")
 

@@ -18,6 +18,7 @@ import cv2
 import librosa
 import numpy as np
 
+from pipeline import storage
 from pipeline.decode import RESAMPLER
 
 VIDEO_TICKS_PER_SECOND = 90_000
@@ -87,7 +88,7 @@ def write_mp4(
             if waveform is not None:
                 sound = _sound_packets(container, waveform, sample_rate)
             _mux(container, _video_packets(video, chain([first], pictures)), sound)
-        os.replace(temporary, path)
+        storage.replace_durably(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

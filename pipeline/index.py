@@ -9,18 +9,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.entries import ClipEntry, ShardEntry, Source, entry_of, refuse_contradictions
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
-from pipeline.storage import refusals_named
+from pipeline.storage import PARTIAL_SUFFIX, refusals_named, replace_durably
 
 FORMAT_VERSION = 2
 INDEX_NAME = "index.json"
-PARTIAL_SUFFIX = ".partial"
 
 
 @dataclass(frozen=True)
@@ -89,11 +87,10 @@ def write_index(index: Index) -> None:
     path = index.folder / INDEX_NAME
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     try:
-        with refusals_named(path):
-            # Piece by piece: the text of a large corpus is longer than its entries.
-            with partial.open("w", encoding="utf-8") as stream:
-                json.dump(content, stream, indent=1)
-            os.replace(partial, path)
+        # Piece by piece: the text of a large corpus is longer than its entries.
+        with refusals_named(path), partial.open("w", encoding="utf-8") as stream:
+            json.dump(content, stream, indent=1)
+        replace_durably(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 

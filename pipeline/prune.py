@@ -11,8 +11,9 @@ from pathlib import Path
 
 from pipeline import lock
 from pipeline.errors import InputError
-from pipeline.index import INDEX_NAME, PARTIAL_SUFFIX
+from pipeline.index import INDEX_NAME
 from pipeline.spec import FeatureSpec
+from pipeline.storage import PARTIAL_SUFFIX
 from pipeline.verify import CACHE_NAME, spec_of_cache
 
 DESCRIPTION_NAMES = ("model.json", "*/model.json", "*/*/model.json")

@@ -24,9 +24,10 @@ from pipeline import checksums, storage
 from pipeline.catalog import Clip
 from pipeline.contents import COLUMN_TYPES, describe_shard
 from pipeline.features import Features, Row
-from pipeline.index import FORMAT_VERSION, PARTIAL_SUFFIX, ClipEntry, ShardEntry, Source
+from pipeline.index import FORMAT_VERSION, ClipEntry, ShardEntry, Source
 from pipeline.seal import SEAL_BYTES, write_seal
 from pipeline.spec import FeatureSpec
+from pipeline.storage import PARTIAL_SUFFIX
 
 
 class ShardWriter:
@@ -146,7 +147,7 @@ class ShardWriter:
         kept = [number for clip in clips for number in clip.checksums]
         if entry.rows != self.rows or kept != self.columns["checksum"]:
             raise OSError(errno.EIO, "the file does not read back as written", str(self.partial))
-        os.replace(self.partial, self.path)
+        storage.replace_durably(self.partial, self.path)
         return dataclasses.replace(entry, file=self.path.name)
 
     def shrink(self) -> None:

@@ -1,13 +1,18 @@
-"""Writing to a disk that may refuse, with HDF5 in between."""
+"""Writing to a disk that may refuse, or lose its power, with HDF5 in between."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+
+PARTIAL_SUFFIX = ".partial"
+"""What a file is called, behind its own name, until it is whole."""
 
 
 class PatientFile(io.FileIO):
@@ -115,3 +120,46 @@ def refusals_named(path: Path) -> Iterator[None]:
         if error.filename is not None or error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or a folder is on the disk itself, not only in memory."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        # Some network file systems know no fsync of folders; the file's own was heard.
+        if error.errno != errno.EINVAL or not path.is_dir():
+            raise
+    finally:
+        os.close(number)
+
+
+def replace_durably(partial: Path, path: Path) -> None:
+    """Give a finished file its final name, so that a power cut leaves the old file or the new one.
+
+    Without the first wait a file system may keep the new name and lose what it names: a shard of
+    zeros, which its seal refuses, or an empty ``index.json`` or checkpoint. Without the second, a
+    file that names another may outlive it.
+    """
+    with refusals_named(path):
+        sync(partial)
+        os.replace(partial, path)
+        sync(path.parent)
+
+
+def write_durably(path: Path, content: bytes | memoryview) -> None:
+    """Write a file in one step: under its name is what was there before, or all of the new.
+
+    Raises
+    ------
+    OSError
+        With number, text and file name; the file is as it was before.
+    """
+    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    try:
+        with refusals_named(path):
+            partial.write_bytes(content)
+        replace_durably(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 import tqdm
 
-from pipeline import encode
+from pipeline import encode, storage
 from pipeline.errors import leave_interrupts_to_parent
 from pipeline.sample import acting, expression, face, head, phones, voice
 from pipeline.spec import EMOTIONS
@@ -142,7 +142,7 @@ def _write_wav(path: Path, waveform: np.ndarray) -> None:
     samples = np.round(waveform * 32767).astype(np.int16)
     try:
         soundfile.write(temporary, samples, voice.SAMPLE_RATE_HZ, "PCM_16", format="WAV")
-        os.replace(temporary, path)
+        storage.replace_durably(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
