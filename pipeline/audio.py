@@ -14,6 +14,12 @@ from pipeline.spec import FeatureSpec
 SILENCE_PEAK = 1e-4
 """A waveform that never exceeds this (-80 dBFS) carries no voice."""
 
+LOUDNESS_FRAME, LOUDNESS_HOP = 2048, 512
+"""Samples of a frame whose loudness is one number, and from frame to frame, as librosa trims."""
+
+FRAMES_AT_ONCE = 4096
+""":func:`loudness` of a minute and a half."""
+
 
 @functools.lru_cache(maxsize=1)
 def blas_threads() -> threadpoolctl.ThreadpoolController:
@@ -23,7 +29,10 @@ def blas_threads() -> threadpoolctl.ThreadpoolController:
 
 def is_silent(waveform: NDArray[np.float32]) -> bool:
     """Whether a waveform, shape (samples,), never rises above ``SILENCE_PEAK``."""
-    return waveform.size == 0 or float(np.abs(waveform).max()) < SILENCE_PEAK
+    if waveform.size == 0:
+        return True
+    # The absolute values of a long recording would be another one.
+    return float(np.maximum(waveform.max(), -waveform.min())) < SILENCE_PEAK
 
 
 def voice_span(waveform: NDArray[np.float32], spec: FeatureSpec) -> tuple[int, int]:
@@ -44,12 +53,33 @@ def voice_span(waveform: NDArray[np.float32], spec: FeatureSpec) -> tuple[int, i
     if is_silent(waveform):
         return 0, len(waveform)
     # As librosa.effects.trim, whose import brings scikit-learn and 26 MB into every worker.
-    level_db = librosa.amplitude_to_db(librosa.feature.rms(y=waveform)[0], ref=np.max, top_db=None)
+    level_db = librosa.amplitude_to_db(loudness(waveform), ref=np.max, top_db=None)
     loud = np.flatnonzero(level_db > -spec.voice_threshold_db)
     if loud.size == 0:  # samples so large that their squares are not finite
         return 0, len(waveform)
     start, end = librosa.frames_to_samples([loud[0], loud[-1] + 1])
     return int(start), min(int(end), len(waveform))
+
+
+def loudness(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Root mean square of each frame of a waveform, shape (1 + samples // LOUDNESS_HOP,).
+
+    ``librosa.feature.rms`` of it, in stretches: librosa lays out every frame at once, four times
+    the waveform.
+    """
+    half = LOUDNESS_FRAME // 2
+    parts = []
+    for first in range(0, 1 + len(waveform) // LOUDNESS_HOP, FRAMES_AT_ONCE):
+        start = first * LOUDNESS_HOP - half
+        end = start + (FRAMES_AT_ONCE - 1) * LOUDNESS_HOP + LOUDNESS_FRAME
+        missing = max(0, -start), min(half, max(0, end - len(waveform)))
+        part = np.pad(waveform[max(0, start) : end], missing)
+        parts.append(
+            librosa.feature.rms(
+                y=part, frame_length=LOUDNESS_FRAME, hop_length=LOUDNESS_HOP, center=False
+            )[0]
+        )
+    return np.concatenate(parts)
 
 
 def window_start(waveform: NDArray[np.float32], spec: FeatureSpec) -> int:

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -23,7 +22,7 @@ import numpy as np
 import tqdm
 from numpy.typing import NDArray
 
-from pipeline import audio, container, decode, features, rawfiles
+from pipeline import audio, container, decode, features, rawfiles, storage
 from pipeline.catalog import CHANNELS, Catalog, Clip
 from pipeline.errors import MediaError, leave_interrupts_to_parent
 from pipeline.spec import FeatureSpec
@@ -124,7 +123,7 @@ def measure(clip: Clip, root: Path, spec: FeatureSpec) -> Facts:
         except OSError as error:
             problems.append(f"expected a readable file at {path}, got: {error.strerror}")
     readers = (
-        lambda: found.update(sound_facts(*decode.read_sound(clip.sound))),
+        lambda: found.update(read_sound_facts(clip.sound)),
         lambda: found.update(picture_facts(decode.picture_times(clip.video))),
         lambda: found.update(face_found=shows_face(clip, spec)),
     )
@@ -136,17 +135,30 @@ def measure(clip: Clip, root: Path, spec: FeatureSpec) -> Facts:
     return Facts(clip.id, clip.actor, files, tuple(dict.fromkeys(problems)), **found)
 
 
-def sound_facts(sound: NDArray[np.float32], sample_rate_hz: int) -> dict[str, object]:
-    """Facts of a recording's sound, shape (samples, channels)."""
-    mono = np.nan_to_num(sound).mean(axis=1)
-    rounded = np.rint(np.clip(mono, -1, 1) * 32767).astype("<i2")
-    peak = float(np.abs(sound).max(initial=0.0))
-    content = hashlib.sha256(f"{sample_rate_hz} ".encode() + rounded.tobytes()).hexdigest()
+def read_sound_facts(path: Path) -> dict[str, object]:
+    """Facts of a recording's sound, which is read block by block.
+
+    Raises
+    ------
+    MediaError
+        If there is no usable sound.
+    """
+    with decode.opened_sound(path) as (rate, blocks):
+        digest, peak, mono_peak, clipped, size, samples = hashlib.sha256(), 0.0, 0.0, 0, 0, 0
+        digest.update(f"{rate} ".encode())
+        for block in blocks:
+            mono = decode.mean_of_channels(np.nan_to_num(block))
+            digest.update(np.rint(np.clip(mono, -1, 1) * 32767).astype("<i2").tobytes())
+            mono_peak = max(mono_peak, float(np.abs(mono).max(initial=0.0)))
+            level = np.abs(block)
+            peak = float(np.maximum(peak, level.max(initial=0.0)))
+            clipped += int((level >= FULL_SCALE).sum())
+            size, samples = size + block.size, samples + block.shape[1]
     return {
-        "sound_seconds": len(sound) / sample_rate_hz,
-        "sound_digest": None if audio.is_silent(mono) else content,
+        "sound_seconds": samples / rate,
+        "sound_digest": None if mono_peak < audio.SILENCE_PEAK else digest.hexdigest(),
         "peak": peak,
-        "clipped_part": float((np.abs(sound) >= FULL_SCALE).mean()) if sound.size else 0.0,
+        "clipped_part": clipped / size if size else 0.0,
     }
 
 
@@ -384,6 +396,4 @@ def write_report(
         "facts": [dataclasses.asdict(fact) for fact in facts],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(partial, path)
+    storage.write_durably(path, json.dumps(content, indent=1).encode())

@@ -32,6 +32,13 @@ def test_the_voice_is_what_librosa_trims_to(quiet_seconds):
     assert audio.voice_span(sound, SPEC) == tuple(expected)
 
 
+@pytest.mark.parametrize("frames", [0, 1, 4094, 4095, 4096, 4097, 8191, 8192, 9000])
+def test_loudness_is_librosas(frames):
+    samples = 512 * frames + 77
+    sound = np.random.default_rng(frames).normal(0, 0.1, samples).astype(np.float32)
+    assert np.array_equal(audio.loudness(sound), librosa.feature.rms(y=sound)[0])
+
+
 def test_long_sound_is_truncated():
     sound = np.random.default_rng(0).normal(0, 0.1, 3 * SPEC.window_samples).astype(np.float32)
     expected = direct_mfcc(sound, SPEC)

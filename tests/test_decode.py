@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import av
 import cv2
 import librosa
@@ -13,12 +17,65 @@ def level(picture):
     return None if picture is None else round((picture.mean() - 20) / 6)
 
 
-@pytest.mark.parametrize(("rate", "channels"), [(48_000, 1), (44_100, 2), (16_000, 1), (8_000, 2)])
+@pytest.mark.parametrize(
+    ("rate", "channels"),
+    [(48_000, 1), (44_100, 2), (RATE, 2), (16_000, 1), (8_000, 2), (48_000, 6), (16_000, 8)],
+)
 def test_wav_is_what_librosa_loads(tmp_path, rate, channels):
     noise = np.random.default_rng(0).normal(0, 0.1, (rate, channels))
     path = write_wav(tmp_path / "a.wav", noise, rate)
     expected, _ = librosa.load(path, sr=RATE)
     assert np.array_equal(decode.read_waveform(path, RATE), expected)
+
+
+def test_sound_may_not_be_held_without_bounds(tmp_path, monkeypatch):
+    path = write_wav(tmp_path / "a.wav", tone(1.0)[:, np.newaxis].repeat(2, 1))
+    assert decode.read_sound(path)[0].shape == (RATE, 2)
+    monkeypatch.setattr(decode, "MAX_HELD_SAMPLES", 2 * RATE - 1)
+    with pytest.raises(MediaError, match=r"billion samples of sound in .*, got more; export it"):
+        decode.read_sound(path)
+
+
+PEAK_OF_READING = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+from fuzz_media import peak_mb
+from pipeline import audio, decode
+from pipeline.spec import FeatureSpec
+peaks = []
+for path in sys.argv[1:]:
+    waveform = decode.read_waveform(Path(path), 22_050)
+    start = audio.window_start(waveform, FeatureSpec())
+    audio.mfcc(audio.cut(waveform, start, FeatureSpec().window_samples), FeatureSpec())
+    peaks.append(peak_mb())
+print(len(waveform), peaks[1] - peaks[0])
+"""
+
+
+def test_memory_does_not_follow_rate_and_channels(tmp_path):
+    """Two minutes of 5.1 at 192 kHz are 550 MB of samples; the file is a hole in the disk."""
+    small = write_wav(tmp_path / "small.wav", np.zeros((100, 6)), 192_000)
+    seconds, frame_bytes = 120, 6 * 2
+    data = bytearray(small.read_bytes())
+    sound_bytes = seconds * 192_000 * frame_bytes
+    place = data.index(b"data") + 4
+    data[place : place + 4] = sound_bytes.to_bytes(4, "little")
+    data[4:8] = (place - 4 + sound_bytes).to_bytes(4, "little")
+    large = tmp_path / "large.wav"
+    with large.open("wb") as file:
+        file.write(data[: place + 4])
+        file.truncate(place + 4 + sound_bytes)
+    answer = subprocess.run(
+        [sys.executable, "-c", PEAK_OF_READING, small, large],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    samples, more_mb = answer.stdout.split()
+    assert int(samples) == seconds * RATE
+    assert float(more_mb) < 60
 
 
 def test_sound_of_an_mp4_lies_where_that_of_the_wav_does(tmp_path):
