@@ -17,7 +17,12 @@ from train.table import Rows
 READERS = 2
 """Batches read at the same time: one is copied while the other waits for the disk."""
 
-PREFETCHED_BATCHES = 4
+PREFETCHED_BATCHES = 2
+"""Batches that wait for the network. Reading one takes a small part of a step: more would lie idle,
+and memory would depend on how many of them a corpus fills."""
+
+EVALUATION_BATCH_SIZE = 16
+"""Rows of a batch outside of training: no more than there, so that judging needs no more memory."""
 
 MAX_EPOCHS = 1 << 20
 MAX_STEPS = 1 << 40
@@ -26,8 +31,8 @@ MAX_STEPS = 1 << 40
 def in_order(rows: Rows, batch_size: int) -> tf.data.Dataset:
     """Return batches of every row once, in the order of the table, for validation and test."""
     numbers = tf.data.Dataset.range(len(rows)).batch(batch_size)
-    loaded = numbers.map(tensor_reader(rows), num_parallel_calls=READERS)
-    return loaded.prefetch(PREFETCHED_BATCHES)
+    # One at a time, one ahead: a training's own batches wait beside these.
+    return numbers.map(tensor_reader(rows)).prefetch(1)
 
 
 def shuffled(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -11,16 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
+from pipeline import storage
 from pipeline.spec import EMOTIONS
 from train import confidence, figures
-from train.dataset import in_order, input_errors
+from train.dataset import EVALUATION_BATCH_SIZE, in_order, input_errors
 from train.heads import HEADS
 from train.table import Rows
 
 LABELS = tuple(range(len(EMOTIONS)))
 
 
-def predict(model: keras.Model, rows: Rows, batch_size: int = 32) -> dict[str, NDArray[np.float32]]:
+def predict(
+    model: keras.Model, rows: Rows, batch_size: int = EVALUATION_BATCH_SIZE
+) -> dict[str, NDArray[np.float32]]:
     """Probabilities of each head for each row, shape (rows, 8), in the order of the table.
 
     These are the network's own: :func:`train.confidence.temper` makes them as sure as they may be.
@@ -117,22 +121,23 @@ def write_report(
 ) -> None:
     """Write ``metrics.json``, ``predictions.csv`` and ``confusion.png`` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").write_text(json.dumps(judged, indent=1), encoding="utf-8")
-    with (folder / "predictions.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
+    storage.write_durably(folder / "metrics.json", json.dumps(judged, indent=1).encode())
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream)
+    writer.writerow(
+        ["clip", "actor", "face_found", "emotion", *HEADS, *(f"p_{name}" for name in EMOTIONS)]
+    )
+    for number in range(len(rows)):
+        answers = [EMOTIONS[probabilities[head][number].argmax()] for head in HEADS]
         writer.writerow(
-            ["clip", "actor", "face_found", "emotion", *HEADS, *(f"p_{name}" for name in EMOTIONS)]
+            [
+                rows.clip[number],
+                rows.actor[number],
+                int(rows.face_found[number]),
+                EMOTIONS[rows.label[number]],
+                *answers,
+                *(f"{value:.4f}" for value in probabilities["fused"][number]),
+            ]
         )
-        for number in range(len(rows)):
-            answers = [EMOTIONS[probabilities[head][number].argmax()] for head in HEADS]
-            writer.writerow(
-                [
-                    rows.clip[number],
-                    rows.actor[number],
-                    int(rows.face_found[number]),
-                    EMOTIONS[rows.label[number]],
-                    *answers,
-                    *(f"{value:.4f}" for value in probabilities["fused"][number]),
-                ]
-            )
+    storage.write_durably(folder / "predictions.csv", stream.getvalue().encode())
     figures.draw_confusion(folder / "confusion.png", judged)

@@ -13,8 +13,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy import fft
 
+from pipeline import storage
 from pipeline.spec import FeatureSpec
 from train import evaluate
+from train.dataset import EVALUATION_BATCH_SIZE
 from train.heads import HEADS
 from train.reading import RowReader
 from train.table import Rows
@@ -22,7 +24,6 @@ from train.table import Rows
 MOST_CLIPS = 240
 """More clips than this are sampled, to keep the table cheap."""
 
-BATCH_SIZE = 32
 NOISE_LEVELS_DB = (20, 10, 0)
 
 MEL_BANDS = 128
@@ -176,8 +177,8 @@ def measure(model: keras.Model, rows: Rows) -> dict:
     chosen = np.sort(random.permutation(len(rows))[:MOST_CLIPS])
     spoils, reader = conditions(), RowReader(rows)
     answers: dict = {name: {head: [] for head in HEADS} for name in spoils}
-    for first in range(0, len(chosen), BATCH_SIZE):
-        mfcc, frames, _ = reader.read(chosen[first : first + BATCH_SIZE])
+    for first in range(0, len(chosen), EVALUATION_BATCH_SIZE):
+        mfcc, frames, _ = reader.read(chosen[first : first + EVALUATION_BATCH_SIZE])
         for name, spoil in spoils.items():
             heard, seen = spoil(mfcc, frames, rows.spec, random)
             outputs = model.predict_on_batch({"mfcc": heard, "frames": seen})
@@ -213,5 +214,5 @@ def table(measured: dict) -> str:
 
 def write(folder: Path, measured: dict) -> None:
     """Write ``robustness.json`` and ``robustness.md`` into a report."""
-    (folder / JSON_NAME).write_text(json.dumps(measured, indent=1), encoding="utf-8")
-    (folder / TABLE_NAME).write_text(table(measured) + "\n", encoding="utf-8")
+    storage.write_durably(folder / JSON_NAME, json.dumps(measured, indent=1).encode())
+    storage.write_durably(folder / TABLE_NAME, f"{table(measured)}\n".encode())
