@@ -1,6 +1,8 @@
 """Trainings that are killed, cut short while they save, or lose their numbers."""
 
 import dataclasses
+import errno
+import hashlib
 import json
 import os
 import random
@@ -17,10 +19,10 @@ import numpy as np
 import pytest
 from conftest import tally
 
-from pipeline import build, catalog, index
-from pipeline.errors import InputError
+from pipeline import build, catalog, index, storage
+from pipeline.errors import STORAGE_ERRNOS, InputError
 from pipeline.spec import FeatureSpec
-from train import fit, resume
+from train import artefact, evaluate, figures, fit, resume, robustness, weights
 from train.protocol import Split
 
 pytestmark = pytest.mark.torture
@@ -150,7 +152,7 @@ def test_a_training_killed_again_and_again_ends_the_same(found, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", ["best weights", "weights", "state", "removal"])
+@pytest.mark.parametrize("step", ["weights", "state", "removal"])
 def test_a_training_cut_short_while_it_saves(found, undisturbed, tmp_path, monkeypatch, step):
     """Whatever the second epoch was writing is half there."""
     folder, work = tmp_path / "model", tmp_path / "model" / "training"
@@ -158,25 +160,13 @@ def test_a_training_cut_short_while_it_saves(found, undisturbed, tmp_path, monke
     class Cut(BaseException):
         pass
 
-    def cut(name):
-        for path in work.glob(name):
-            os.truncate(path, path.stat().st_size // 2)
-        raise Cut
-
-    save = keras.Model.save_weights
-
-    def save_weights(model, path, *given, **named):
-        save(model, path, *given, **named)
-        if Path(path).name == {"best weights": "best-2", "weights": "state-2"}.get(step, "") + (
-            ".weights.h5"
-        ):
-            cut(Path(path).name)
-
     replace, remove = os.replace, resume.remove_others
+    cut_at = {"weights": "epoch-2.weights.h5", "state": resume.STATE_NAME}.get(step)
 
     def rename(source, target):
-        if step == "state" and (work / "state-2.weights.h5").exists():
-            cut(f"{resume.STATE_NAME}.partial")
+        if target.name == cut_at and (work / "state.json").exists():
+            os.truncate(source, source.stat().st_size // 2)
+            raise Cut
         replace(source, target)
 
     def remove_others(place, state):
@@ -185,8 +175,7 @@ def test_a_training_cut_short_while_it_saves(found, undisturbed, tmp_path, monke
         remove(place, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(keras.Model, "save_weights", save_weights)
-        patch.setattr(resume.os, "replace", rename)
+        patch.setattr(storage.os, "replace", rename)
         patch.setattr(resume, "remove_others", remove_others)
         with pytest.raises(Cut):
             train(found, folder)
@@ -195,6 +184,113 @@ def test_a_training_cut_short_while_it_saves(found, undisturbed, tmp_path, monke
     train(found, folder, go_on=True)
     assert end_of(folder) == end_of(undisturbed)
     tally("kill: training amid saving", 1, 1)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "none", place], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("no permission to mount a file system")
+    yield place
+    # A training that failed leaves files open until its error is forgotten.
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def fill(place):
+    """Leave no room on a file system; return the file that takes it."""
+    filler = place / "filler"
+    with filler.open("wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(place).free)
+    return filler
+
+
+STEPS = {
+    "log": (keras.callbacks.CSVLogger, "on_epoch_end", 1),
+    "tensorboard": (keras.callbacks.TensorBoard, "on_epoch_end", 1),
+    "first weights": (weights, "save", 1),
+    "weights": (weights, "save", 3),
+    "state": (storage, "sync", 6),
+    "report": (evaluate, "write_report", 1),
+    "curves": (figures, "draw_curves", 1),
+    "robustness": (robustness, "write", 1),
+    "model": (artefact, "save", 1),
+}
+"""Functions that write, and at which call of them the disk is full."""
+
+
+@pytest.mark.parametrize(
+    "step",
+    [pytest.param(step, marks=() if step == "weights" else pytest.mark.slow) for step in STEPS],
+)
+def test_a_disk_that_fills_up_under_a_training(found, undisturbed, small_disk, monkeypatch, step):
+    """One error that says where; what was finished stays; --resume ends as if nothing had been."""
+    folder, (owner, name, call) = small_disk / "model", STEPS[step]
+    work, write, calls = folder / "training", getattr(owner, name), []
+
+    def fill_then_write(*given, **named):
+        calls.append(name)
+        if len(calls) == call:
+            fill(small_disk)
+        return write(*given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, fill_then_write)
+        with pytest.raises(OSError) as caught:
+            train(found, folder)
+    assert caught.value.errno == errno.ENOSPC and errno.ENOSPC in STORAGE_ERRNOS
+    assert str(folder) in str(caught.value.filename)
+    assert not [*folder.rglob("*partial*")] and not (folder / "model.json").exists()
+    state = resume.read_state(work, {})
+    assert (state is None) == (step in ("log", "tensorboard", "first weights"))
+    for kept, sha256 in state.sha256.items() if state else ():
+        assert hashlib.sha256((work / kept).read_bytes()).hexdigest() == sha256
+    (small_disk / "filler").unlink()
+    train(found, folder, go_on=True)
+    assert end_of(folder) == end_of(undisturbed)
+    assert artefact.load(folder).split == SPLIT
+    tally("disk: full under a training (ENOSPC)", 1, 1)
+
+
+def test_a_full_disk_is_one_line_of_the_command(found, small_disk, monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    (small_disk / "model").mkdir()
+    fill(small_disk)
+    process = start(found, small_disk / "model")
+    _, said = process.communicate()
+    lines = [line for line in said.splitlines() if line and not line.startswith("train:")]
+    assert process.returncode == 2, said
+    assert len(lines) == 1, said
+    assert "expected a readable, writable place with room" in lines[0]
+    assert str(small_disk) in lines[0] and "No space left on device; free some space" in lines[0]
+
+
+def test_a_finished_training_without_its_model_is_not_trained_on(found, tmp_path):
+    """Early stopping counts as an end: another epoch is not what would have happened."""
+    early = dataclasses.replace(SETTINGS, epochs=9, patience=1, learning_rate=1e-9)
+    train(found, tmp_path, early)
+    before = end_of(tmp_path)
+    assert before[1]["epoch"] < early.epochs
+    (tmp_path / "model.json").unlink()
+    train(found, tmp_path, early, go_on=True)
+    assert end_of(tmp_path) == before
+
+
+def test_weights_that_are_not_what_was_written_are_refused(found, undisturbed, tmp_path):
+    shutil.copytree(undisturbed / "training", tmp_path / "training")
+    (path,) = (tmp_path / "training").glob("epoch-4*")
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"epoch-4.weights.h5 as it was written, got other"):
+        train(found, tmp_path, go_on=True)
+    path.unlink()
+    with pytest.raises(
+        InputError, match=r"epoch-4.weights.h5, got nothing; train without --resume"
+    ):
+        train(found, tmp_path, go_on=True)
 
 
 def test_a_training_that_diverges_at_once_says_so(found, tmp_path):

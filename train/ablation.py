@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import index
+from pipeline import index, storage
 from pipeline.errors import InputError
 from pipeline.index import Index
 from pipeline.spec import FeatureSpec
@@ -131,7 +131,7 @@ def measure(rows: Sequence[Row], folder: Path, jobs: int = 1) -> dict:
                 },
             }
         )
-    (folder / NAME).write_text(json.dumps(measured, indent=1), encoding="utf-8")
+    storage.write_durably(folder / NAME, json.dumps(measured, indent=1).encode())
     return measured
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import subprocess
 import zipfile
 import zlib
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import keras
 
+from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
 from train.protocol import Split
@@ -67,10 +67,13 @@ class Artefact:
 
 
 def save(artefact: Artefact, folder: Path) -> None:
-    """Write ``model.keras`` and ``model.json``, each in one step."""
-    partial = folder / f"partial-{MODEL_NAME}"
-    # A fresh wrapper around the same layers: without the optimizer the file is a third as large.
-    keras.Model(artefact.model.input, artefact.model.output, name=artefact.model.name).save(partial)
+    """Write ``model.keras`` and ``model.json``, which never stand beside an older one's other half.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses; what was there stays.
+    """
     description = {
         "format_version": DESCRIPTION_VERSION,
         "spec": json.loads(artefact.spec.to_json()),
@@ -91,10 +94,23 @@ def save(artefact: Artefact, folder: Path) -> None:
         "cache": artefact.cache,
         "seen": artefact.seen,
     }
-    text = folder / f"partial-{DESCRIPTION_NAME}"
-    text.write_text(json.dumps(description, indent=1), encoding="utf-8")
-    os.replace(partial, folder / MODEL_NAME)
-    os.replace(text, folder / DESCRIPTION_NAME)
+    # Keras takes a file for a model by its suffix.
+    partial, text = folder / f"partial-{MODEL_NAME}", folder / f"partial-{DESCRIPTION_NAME}"
+    try:
+        with storage.refusals_named(partial):
+            # A fresh wrapper around the same layers: without the optimizer it is a third as large.
+            network = artefact.model
+            keras.Model(network.input, network.output, name=network.name).save(partial)
+        with storage.refusals_named(text):
+            text.write_text(json.dumps(description, indent=1), encoding="utf-8")
+        storage.sync(partial)
+        storage.sync(text)
+        (folder / DESCRIPTION_NAME).unlink(missing_ok=True)
+        storage.replace_durably(partial, folder / MODEL_NAME)
+        storage.replace_durably(text, folder / DESCRIPTION_NAME)
+    finally:
+        partial.unlink(missing_ok=True)
+        text.unlink(missing_ok=True)
 
 
 def read_description(folder: Path) -> dict:

@@ -12,6 +12,7 @@ from pathlib import Path
 import joblib
 import tqdm
 
+from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.index import Index
 from train import runtime
@@ -130,5 +131,5 @@ def train_task(task: Task) -> dict:
     except resume.OtherSettings:
         judged = fit.fit(task.index, task.folder, task.split, chosen, progress=False)
     minutes = round((time.monotonic() - started) / 60, 3)
-    clock.write_text(json.dumps(minutes), encoding="utf-8")
+    storage.write_durably(clock, json.dumps(minutes).encode())
     return judged | {"minutes": minutes}

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline import storage
 from pipeline.spec import EMOTIONS
 from train.heads import HEADS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = ("tab:blue", "tab:orange", "tab:green")
 LABELS = range(len(EMOTIONS))
@@ -42,7 +48,7 @@ def draw_confusion(path: Path, judged: dict) -> None:
         f"UAR {100 * judged['fused']['uar']:.1f} %"
     )
     figure.colorbar(image, label="% of the acted emotion", shrink=0.85)
-    figure.savefig(path)
+    save(figure, path)
 
 
 def draw_curves(path: Path, log: Path) -> None:
@@ -69,7 +75,7 @@ def draw_curves(path: Path, log: Path) -> None:
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize=7)
-    figure.savefig(path)
+    save(figure, path)
 
 
 def draw_bars(path: Path, judged: dict) -> None:
@@ -103,4 +109,11 @@ def draw_bars(path: Path, judged: dict) -> None:
     curve.set(xlabel="confidence of the fused answer", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
     if judged["stamp"]:
         figure.suptitle(judged["stamp"])
-    figure.savefig(path)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure in one step; an encoder that writes by itself does not say why it failed."""
+    memory = io.BytesIO()
+    figure.savefig(memory)
+    storage.write_durably(path, memory.getbuffer())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import keras
 import tqdm
 
+from pipeline import storage
 from pipeline.index import Index
 from train import (
     artefact,
@@ -33,7 +32,6 @@ from train.protocol import Split
 
 TRAINING_FOLDER = "training"
 LOG_NAME = "log.csv"
-BEST_PATTERN = "best-{epoch}.weights.h5"
 HEAD_LOSS_WEIGHTS = {"fused": 1.0, "audio": 1.0, "video": 1.0}
 CHOSEN_BY = "val_fused_loss"
 
@@ -143,26 +141,27 @@ def fit(
     if state is not None:
         resume.restore(network, work, state, settings.learning_rate)
         keep_epochs(work / LOG_NAME, state.epoch)
-        first_epoch = state.epoch
+        first_epoch = settings.epochs if state.stopped_early else state.epoch
 
     steps = dataset.steps_per_epoch(training, settings.batch_size)
     bar = [Progress(settings.epochs, steps, first_epoch)] if progress else []
+    kept = callbacks(work, settings, started_with, steps, state)
     try:
-        with dataset.input_errors():
+        with dataset.input_errors(), runtime.storage_errors(work):
             network.fit(
                 dataset.shuffled(training, settings.batch_size, settings.seed, known, first_epoch),
                 validation_data=dataset.in_order(validation, settings.batch_size),
                 epochs=settings.epochs,
                 initial_epoch=first_epoch,
                 steps_per_epoch=steps,
-                callbacks=callbacks(work, settings, started_with, steps, state) + bar,
+                callbacks=kept + bar,
                 shuffle=False,
                 verbose=0,
             )
     finally:
         for shown in bar:
             shown.bar.close()
-    network.load_weights(work / resume.read_state(work, started_with).best)
+    resume.load_best(network, work, resume.read_state(work, started_with))
 
     chosen_by = evaluate.predict(network, validation)
     temperatures = confidence.fit_temperatures(chosen_by, validation.label)
@@ -217,13 +216,6 @@ def callbacks(
             monitor=CHOSEN_BY, mode="min", factor=0.5, patience=settings.plateau_patience
         ),
         keras.callbacks.EarlyStopping(monitor=CHOSEN_BY, mode="min", patience=settings.patience),
-        keras.callbacks.ModelCheckpoint(
-            work / BEST_PATTERN,
-            monitor=CHOSEN_BY,
-            mode="min",
-            save_best_only=True,
-            save_weights_only=True,
-        ),
     ]
     return [
         resume.StopWhenDiverged(work),
@@ -233,18 +225,14 @@ def callbacks(
         *watched,
         keras.callbacks.CSVLogger(work / LOG_NAME, append=state is not None),
         keras.callbacks.TensorBoard(work / "tensorboard", write_graph=False),
-        resume.Resume(work, started_with, watched, state),
+        resume.Resume(work, started_with, watched, CHOSEN_BY, work / LOG_NAME, state),
     ]
 
 
 def keep_epochs(log: Path, epochs: int) -> None:
     """Drop what an interrupted training logged after its last saved state."""
-    with log.open(newline="", encoding="utf-8") as stream:
-        header, *lines = list(csv.reader(stream))
-    partial = log.with_name(f"{log.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([header, *lines[:epochs]])
-    os.replace(partial, log)
+    lines = log.read_bytes().splitlines(keepends=True)
+    storage.write_durably(log, b"".join(lines[: 1 + epochs]))
 
 
 class Progress(keras.callbacks.Callback):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline import storage
 from pipeline.index import Index
 from train import crossval, judging, protocol
 from train.heads import HEADS
@@ -71,7 +72,7 @@ def measure(index: Index, folder: Path, settings: dict, folds: int, jobs: int = 
         for way in tasks
     }
     measured = {"stamp": protocol.LEAKING, "settings": settings, "folds": folds, **judged}
-    (folder / NAME).write_text(json.dumps(measured, indent=1), encoding="utf-8")
+    storage.write_durably(folder / NAME, json.dumps(measured, indent=1).encode())
     return measured
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
 
+from pipeline import storage
 from pipeline.errors import InputError
+from train import weights
 
 STATE_NAME = "state.json"
 MAY_DIFFER = ("learning_rate",)
@@ -39,7 +40,11 @@ class State:
     weights
         File with weights and optimizer, beside the state's own.
     best
-        File with the weights of the best epoch so far.
+        The same of the best epoch so far.
+    best_loss
+        What made it the best.
+    sha256
+        Of both files, by name.
     settings
         What the training was started with; a resumed one has to be started alike.
     memory
@@ -51,9 +56,16 @@ class State:
     epoch: int
     weights: str
     best: str
+    best_loss: float
+    sha256: dict[str, str]
     settings: dict
     memory: dict[str, dict]
     random: dict[str, list[int]]
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the training ended before its last epoch, because it got no better."""
+        return self.memory.get("EarlyStopping", {}).get("stopped_epoch", 0) > 0
 
 
 def read_state(folder: Path, settings: dict) -> State | None:
@@ -106,7 +118,7 @@ def restore(model: keras.Model, folder: Path, state: State, learning_rate: float
     """
     remove_others(folder, state)
     model.optimizer.build(model.trainable_variables)
-    model.load_weights(folder / state.weights)
+    weights.load(model, folder / state.weights, state.sha256[state.weights])
     before = state.settings.get("learning_rate", learning_rate)
     if learning_rate != before:
         rate = model.optimizer.learning_rate
@@ -115,9 +127,14 @@ def restore(model: keras.Model, folder: Path, state: State, learning_rate: float
         model.get_layer(name).seed_generator.state.assign(numbers)
 
 
+def load_best(model: keras.Model, folder: Path, state: State) -> None:
+    """Load the weights of the best epoch."""
+    weights.load(model, folder / state.best, state.sha256[state.best])
+
+
 def remove_others(folder: Path, state: State) -> None:
     """Remove weights that do not belong to a state."""
-    for path in folder.glob("*.weights.h5"):
+    for path in folder.glob(f"*{weights.SUFFIX}"):
         if path.name not in (state.weights, state.best):
             path.unlink()
 
@@ -134,7 +151,8 @@ def random_states(model: keras.Model) -> dict[str, list[int]]:
 class Resume(keras.callbacks.Callback):
     """Saves the state after every epoch and gives the callbacks their memory back.
 
-    Has to stand after the callbacks it looks after: they forget when training begins.
+    Has to stand after the callbacks it looks after: they forget when training begins, and what
+    they log of an epoch has to be there before the state says that the epoch is finished.
 
     Parameters
     ----------
@@ -144,8 +162,17 @@ class Resume(keras.callbacks.Callback):
         What the training was started with.
     watched
         Callbacks whose memory is kept.
+    chosen_by
+        The best epoch is that of the lowest value of this.
+    log
+        File that the epochs are logged to.
     state
         The state to go on from, if any.
+
+    Attributes
+    ----------
+    state
+        That of the last epoch finished; None before the first.
     """
 
     def __init__(
@@ -153,11 +180,13 @@ class Resume(keras.callbacks.Callback):
         folder: Path,
         settings: dict,
         watched: Sequence[keras.callbacks.Callback],
+        chosen_by: str,
+        log: Path,
         state: State | None,
     ) -> None:
         super().__init__()
-        self.folder, self.settings, self.watched, self.state = folder, settings, watched, state
-        self.best = state.best if state else ""
+        self.folder, self.settings, self.watched = folder, settings, watched
+        self.chosen_by, self.log, self.state = chosen_by, log, state
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Hand each callback what it knew."""
@@ -166,8 +195,12 @@ class Resume(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Write weights, then the state that names them, then remove the older weights."""
-        weights = self.folder / f"state-{epoch + 1}.weights.h5"
-        self.model.save_weights(weights)
+        name = f"epoch-{epoch + 1}{weights.SUFFIX}"
+        sha256 = weights.save(self.model, self.folder / name)
+        best, best_loss, hashes = name, (logs or {})[self.chosen_by], {name: sha256}
+        if self.state is not None and self.state.best_loss <= best_loss:
+            best, best_loss = self.state.best, self.state.best_loss
+            hashes[best] = self.state.sha256[best]
         memory = {
             type(callback).__name__: {
                 name: vars(callback)[name]
@@ -176,14 +209,20 @@ class Resume(keras.callbacks.Callback):
             }
             for callback in self.watched
         }
-        if (self.folder / f"best-{epoch + 1}.weights.h5").is_file():
-            self.best = f"best-{epoch + 1}.weights.h5"
         state = State(
-            epoch + 1, weights.name, self.best, self.settings, memory, random_states(self.model)
+            epoch + 1,
+            name,
+            best,
+            best_loss,
+            hashes,
+            self.settings,
+            memory,
+            random_states(self.model),
         )
-        partial = self.folder / f"{STATE_NAME}.partial"
-        partial.write_text(json.dumps(asdict(state), indent=1), encoding="utf-8")
-        os.replace(partial, self.folder / STATE_NAME)
+        storage.sync(self.log)
+        text = json.dumps(asdict(state), indent=1)
+        storage.write_durably(self.folder / STATE_NAME, text.encode())
+        self.state = state
         remove_others(self.folder, state)
 
 

@@ -7,6 +7,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline import storage
+from pipeline.errors import STORAGE_ERRNOS
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
@@ -68,3 +72,21 @@ def xla() -> bool:
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))
+
+
+@contextmanager
+def storage_errors(folder: Path) -> Iterator[None]:
+    """Raise what a disk refused to a training that writes into a folder as an ``OSError``.
+
+    TensorFlow's writers raise errors of their own, which end in the system's words.
+    """
+    import tensorflow as tf
+
+    try:
+        with storage.refusals_named(folder):
+            yield
+    except tf.errors.OpError as error:
+        for number in STORAGE_ERRNOS:
+            if os.strerror(number) in error.message:
+                raise OSError(number, os.strerror(number), str(folder)) from None
+        raise
