@@ -15,7 +15,7 @@ import numpy as np
 
 from bench import media, memory
 from bench.timing import medians, seconds
-from pipeline import build, catalog, decode, features
+from pipeline import build, catalog, decode_sound, features
 from pipeline.spec import FeatureSpec
 
 ROUNDS = 3
@@ -64,7 +64,7 @@ def reference_decoding_error(found: catalog.Catalog) -> float:
     full = FeatureSpec(variants=(), decode="full")
     differences = []
     for clip in found.clips[:6]:
-        waveform = decode.read_waveform(clip.sound, CLEAN.sample_rate_hz)
+        waveform = decode_sound.read_waveform(clip.sound, CLEAN.sample_rate_hz)
         span = features.clip_span(waveform, CLEAN)
         windows = [
             next(features.read_windows(waveform, clip.video, [span], spec))

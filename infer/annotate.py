@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from infer.ahead import ahead
 from infer.predict import UNSURE, Prediction, named
 from infer.recording import Recording
-from pipeline import decode, encode, faces
+from pipeline import decode_pictures, decode_sound, encode, faces
 from pipeline.faces import Box
 from pipeline.spec import EMOTIONS
 
@@ -185,11 +185,11 @@ def render(
     if recording.video is None:
         shown: Iterable[tuple[float, NDArray[np.uint8], Box | None]] = waveform_pictures(recording)
     else:
-        pictures = decode.every_picture(recording.video, LARGEST_SIDE_PX)
+        pictures = decode_pictures.every_picture(recording.video, LARGEST_SIDE_PX)
         shown = with_boxes(ahead(pictures, PICTURES_AHEAD), detector)
     sound, rate = None, 0
     if recording.sound is not None:
-        sound, rate = encode.playable(*decode.read_sound(recording.sound))
+        sound, rate = encode.playable(*decode_sound.read_sound(recording.sound))
     total = round(recording.duration_seconds * (recording.frame_rate or BLANK_FRAME_RATE))
     with tqdm.tqdm(shown, desc="render", unit="frame", total=total, disable=not progress) as bar:
         frames = (

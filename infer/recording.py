@@ -9,7 +9,7 @@ import librosa
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import audio, container, decode, features
+from pipeline import audio, container, decode_sound, features
 from pipeline.errors import InputError
 from pipeline.features import Span
 from pipeline.spec import FeatureSpec
@@ -59,7 +59,7 @@ def open_recording(path: Path, sound: Path | None, spec: FeatureSpec) -> Recordi
         sound = path
     if sound is None and not media.has_video:
         raise InputError(f"expected sound or video in {path}, got neither; give another file")
-    waveform = None if sound is None else decode.read_waveform(sound, spec.sample_rate_hz)
+    waveform = None if sound is None else decode_sound.read_waveform(sound, spec.sample_rate_hz)
     heard_seconds = 0.0 if waveform is None else len(waveform) / spec.sample_rate_hz
     shown_seconds = media.duration_seconds if media.has_video else 0.0
     return Recording(

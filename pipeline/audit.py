@@ -22,7 +22,7 @@ import numpy as np
 import tqdm
 from numpy.typing import NDArray
 
-from pipeline import audio, container, decode, features, rawfiles, storage
+from pipeline import audio, container, decode_pictures, decode_sound, features, rawfiles, storage
 from pipeline.catalog import CHANNELS, Catalog, Clip
 from pipeline.errors import MediaError, leave_interrupts_to_parent
 from pipeline.spec import FeatureSpec
@@ -124,7 +124,7 @@ def measure(clip: Clip, root: Path, spec: FeatureSpec) -> Facts:
             problems.append(f"expected a readable file at {path}, got: {error.strerror}")
     readers = (
         lambda: found.update(read_sound_facts(clip.sound)),
-        lambda: found.update(picture_facts(decode.picture_times(clip.video))),
+        lambda: found.update(picture_facts(decode_pictures.picture_times(clip.video))),
         lambda: found.update(face_found=shows_face(clip, spec)),
     )
     for read in readers:
@@ -143,11 +143,11 @@ def read_sound_facts(path: Path) -> dict[str, object]:
     MediaError
         If there is no usable sound.
     """
-    with decode.opened_sound(path) as (rate, blocks):
+    with decode_sound.opened_sound(path) as (rate, blocks):
         digest, peak, mono_peak, clipped, size, samples = hashlib.sha256(), 0.0, 0.0, 0, 0, 0
         digest.update(f"{rate} ".encode())
         for block in blocks:
-            mono = decode.mean_of_channels(np.nan_to_num(block))
+            mono = decode_sound.mean_of_channels(np.nan_to_num(block))
             digest.update(np.rint(np.clip(mono, -1, 1) * 32767).astype("<i2").tobytes())
             mono_peak = max(mono_peak, float(np.abs(mono).max(initial=0.0)))
             level = np.abs(block)
@@ -180,7 +180,7 @@ def picture_facts(times_seconds: NDArray[np.float64]) -> dict[str, object]:
 
 def shows_face(clip: Clip, spec: FeatureSpec) -> bool:
     """Whether the window that would be cached shows a face."""
-    waveform = decode.read_waveform(clip.sound, spec.sample_rate_hz)
+    waveform = decode_sound.read_waveform(clip.sound, spec.sample_rate_hz)
     span = features.clip_span(waveform, spec)
     (window,) = features.read_windows(waveform, clip.video, [span], spec)
     return features.find_face(window, spec) is not None

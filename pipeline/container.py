@@ -301,6 +301,15 @@ def refuse_long(path: Path, seconds: float) -> None:
         )
 
 
+def refuse_truncated(path: Path, what: str, stated_seconds: float, seconds: float) -> None:
+    """Raise if a stream ended well before its header's length."""
+    if seconds < stated_seconds - TRUNCATION_SECONDS:
+        raise MediaError(
+            f"expected {stated_seconds:.2f} s of {what} in {path}, got "
+            f"{seconds:.2f} s; the file is cut short, copy it again"
+        )
+
+
 def origin_seconds(container: av.container.InputContainer) -> Fraction:
     """Time stamp that counts as zero: the first picture's, else the first sample's."""
     stream = first_video(container) or container.streams.audio[0]

@@ -19,7 +19,7 @@ import librosa
 import numpy as np
 
 from pipeline import storage
-from pipeline.decode import RESAMPLER
+from pipeline.decode_sound import RESAMPLER
 
 VIDEO_TICKS_PER_SECOND = 90_000
 AAC_FRAME_SAMPLES = 1024

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import audio, augment, decode, faces, video
+from pipeline import audio, augment, decode_pictures, decode_sound, faces, video
 from pipeline.catalog import Clip
 from pipeline.faces import Box
 from pipeline.spec import CLEAN, FeatureSpec
@@ -111,7 +111,7 @@ def read_consecutive_pictures(
     for span in spans:
         if span.start != start:
             start = span.start
-            pictures = decode.read_consecutive_pictures(
+            pictures = decode_pictures.read_consecutive_pictures(
                 video_path, start / spec.sample_rate_hz, spec.frame_count, threads
             )
         yield pictures
@@ -127,7 +127,7 @@ def read_spread_pictures(
         for span in spans
     ]
     wanted = sorted({time for moments in times for time in moments})
-    pictures = decode.pictures_at(video_path, wanted, threads, spec.decode == "reference")
+    pictures = decode_pictures.pictures_at(video_path, wanted, threads, spec.decode == "reference")
     coming = zip(wanted, pictures, strict=True)
     starts = [moments[0] for moments in times]
     still_needed = list(accumulate(reversed(starts[1:]), min, initial=math.inf))[::-1]
@@ -193,7 +193,7 @@ def extract_clip(clip: Clip, spec: FeatureSpec) -> list[Row]:
     MediaError
         If the sound or the video cannot be read.
     """
-    waveform = decode.read_waveform(clip.sound, spec.sample_rate_hz)
+    waveform = decode_sound.read_waveform(clip.sound, spec.sample_rate_hz)
     clean = clip_span(waveform, spec)
     names = (CLEAN, *spec.variants)
     generators = [augment.generator(clip.id, name, spec) for name in names]

@@ -109,7 +109,7 @@ def damage(data, random):
 def read_everything(path):
     """Read a file in every way the project does; errors other than the documented ones escape."""
     from infer import recording
-    from pipeline import container, decode, features
+    from pipeline import container, decode_pictures, features
     from pipeline.catalog import Clip
     from pipeline.errors import InputError
     from pipeline.spec import FeatureSpec
@@ -118,10 +118,10 @@ def read_everything(path):
     readers = (
         lambda: container.probe(path),
         lambda: recording.plan_windows(recording.open_recording(path, None, spec), spec),
-        lambda: decode.picture_times(path),
-        lambda: decode.read_pictures(path, [0.02, 0.3, 0.55]),
-        lambda: decode.read_consecutive_pictures(path, 0.1, 3),
-        lambda: sum(1 for _ in decode.every_picture(path, 64)),
+        lambda: decode_pictures.picture_times(path),
+        lambda: decode_pictures.read_pictures(path, [0.02, 0.3, 0.55]),
+        lambda: decode_pictures.read_consecutive_pictures(path, 0.1, 3),
+        lambda: sum(1 for _ in decode_pictures.every_picture(path, 64)),
         lambda: features.extract_clip(Clip("a", 1, "happy", path), spec),
     )
     read = 0

@@ -14,7 +14,8 @@ from pipeline import (
     build,
     catalog,
     contents,
-    decode,
+    decode_pictures,
+    decode_sound,
     features,
     index,
     plan,
@@ -86,7 +87,7 @@ def test_the_index_matches_the_shards(cache, spec):
 def test_rows_are_what_inference_computes(cache, raw, spec):
     """A cached clean row equals, byte for byte, the features of the raw file."""
     clip = catalog.scan(raw).clips[5]
-    waveform = decode.read_waveform(clip.sound, spec.sample_rate_hz)
+    waveform = decode_sound.read_waveform(clip.sound, spec.sample_rate_hz)
     span = features.clip_span(waveform, spec)
     (window,) = features.read_windows(waveform, clip.video, [span], spec, threads=0)
     fresh = features.featurize(window, features.find_face(window, spec), spec)
@@ -158,7 +159,8 @@ def test_nothing_changed_opens_no_media(made, own_raw, spec, monkeypatch):
     def opened(path):
         raise AssertionError(f"{path} was opened")
 
-    monkeypatch.setattr(decode, "opened", opened)
+    for reader in (decode_pictures, decode_sound):
+        monkeypatch.setattr(reader, "opened", opened)
     before = (made / spec.digest / "index.json").stat().st_mtime_ns
     done = make(own_raw, made, spec)
     assert (done.extracted, done.index.rows) == (0, 32)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import RATE, tone, write_video, write_wav
 
-from pipeline import container, decode, encode
+from pipeline import container, decode_pictures, decode_sound, encode
 from pipeline.errors import MediaError
 
 
@@ -25,15 +25,15 @@ def test_wav_is_what_librosa_loads(tmp_path, rate, channels):
     noise = np.random.default_rng(0).normal(0, 0.1, (rate, channels))
     path = write_wav(tmp_path / "a.wav", noise, rate)
     expected, _ = librosa.load(path, sr=RATE)
-    assert np.array_equal(decode.read_waveform(path, RATE), expected)
+    assert np.array_equal(decode_sound.read_waveform(path, RATE), expected)
 
 
 def test_sound_may_not_be_held_without_bounds(tmp_path, monkeypatch):
     path = write_wav(tmp_path / "a.wav", tone(1.0)[:, np.newaxis].repeat(2, 1))
-    assert decode.read_sound(path)[0].shape == (RATE, 2)
-    monkeypatch.setattr(decode, "MAX_HELD_SAMPLES", 2 * RATE - 1)
+    assert decode_sound.read_sound(path)[0].shape == (RATE, 2)
+    monkeypatch.setattr(decode_sound, "MAX_HELD_SAMPLES", 2 * RATE - 1)
     with pytest.raises(MediaError, match=r"billion samples of sound in .*, got more; export it"):
-        decode.read_sound(path)
+        decode_sound.read_sound(path)
 
 
 PEAK_OF_READING = """
@@ -41,11 +41,11 @@ import sys
 from pathlib import Path
 sys.path.insert(0, "tests")
 from fuzz_media import peak_mb
-from pipeline import audio, decode
+from pipeline import audio, decode_pictures, decode_sound
 from pipeline.spec import FeatureSpec
 peaks = []
 for path in sys.argv[1:]:
-    waveform = decode.read_waveform(Path(path), 22_050)
+    waveform = decode_sound.read_waveform(Path(path), 22_050)
     start = audio.window_start(waveform, FeatureSpec())
     audio.mfcc(audio.cut(waveform, start, FeatureSpec().window_samples), FeatureSpec())
     peaks.append(peak_mb())
@@ -81,7 +81,7 @@ def test_memory_does_not_follow_rate_and_channels(tmp_path):
 def test_sound_of_an_mp4_lies_where_that_of_the_wav_does(tmp_path):
     sound = np.concatenate([np.zeros(RATE // 2), tone(1.0), np.zeros(RATE // 2)])
     sound = (sound + np.random.default_rng(0).normal(0, 0.01, len(sound))).astype(np.float32)
-    heard = decode.read_waveform(write_video(tmp_path / "a.mp4", 2.0, sound=sound), RATE)
+    heard = decode_sound.read_waveform(write_video(tmp_path / "a.mp4", 2.0, sound=sound), RATE)
     length = min(len(heard), len(sound))
     lag = np.correlate(heard[:length], sound[:length][1000:-1000], "valid").argmax() - 1000
     assert abs(lag) <= 1
@@ -91,7 +91,7 @@ def test_sound_of_an_mp4_lies_where_that_of_the_wav_does(tmp_path):
 def test_pictures_are_those_on_screen(tmp_path):
     path = write_video(tmp_path / "a.mp4", 2.0)
     times = [1.95, 0.0, 0.05, 0.149, 0.151 + 0.1, -0.1, 2.5]
-    found = [level(picture) for picture in decode.read_pictures(path, times)]
+    found = [level(picture) for picture in decode_pictures.read_pictures(path, times)]
     assert found == [19, 0, 0, 1, 2, None, None]
 
 
@@ -102,13 +102,13 @@ def test_uneven_frame_times_are_kept(tmp_path):
         for number, time in enumerate(times)
     )
     encode.write_mp4(tmp_path / "a.mp4", frames, None, RATE)
-    found = decode.read_pictures(tmp_path / "a.mp4", [0.49, 0.55, 1.0, 1.49, 1.51])
+    found = decode_pictures.read_pictures(tmp_path / "a.mp4", [0.49, 0.55, 1.0, 1.49, 1.51])
     assert [level(picture) for picture in found] == [0, 10, 20, 20, 30]
 
 
 def test_a_late_time_is_found_behind_the_first_key_frame(tmp_path):
     path = write_video(tmp_path / "a.mp4", 30.0)
-    (picture,) = decode.read_pictures(path, [25.05])
+    (picture,) = decode_pictures.read_pictures(path, [25.05])
     assert level(picture) == level(np.full((1, 1, 3), 20 + 6 * 250 % 230))
 
 
@@ -125,15 +125,20 @@ def test_reference_frames_alone_stay_close_to_the_full_decode(tmp_path):
         kinds = {frame.pict_type for frame in container.decode(video=0)}
     assert av.video.frame.PictureType.B in kinds
     times = [0.1 * number for number in range(20)]
-    full = np.array(decode.read_pictures(path, times), float)
-    fast = np.array(decode.read_pictures(path, times, reference_only=True), float)
+    full = np.array(decode_pictures.read_pictures(path, times), float)
+    fast = np.array(decode_pictures.read_pictures(path, times, reference_only=True), float)
     assert 0 < np.abs(full - fast).mean() <= 1.5
 
 
 def test_consecutive_pictures(tmp_path):
     path = write_video(tmp_path / "a.mp4", 1.0)
-    assert [level(p) for p in decode.read_consecutive_pictures(path, 0.0, 3)] == [0, 1, 2]
-    assert [level(p) for p in decode.read_consecutive_pictures(path, 0.75, 4)] == [7, 8, 9, None]
+    assert [level(p) for p in decode_pictures.read_consecutive_pictures(path, 0.0, 3)] == [0, 1, 2]
+    assert [level(p) for p in decode_pictures.read_consecutive_pictures(path, 0.75, 4)] == [
+        7,
+        8,
+        9,
+        None,
+    ]
 
 
 def test_rotation_metadata_is_honoured(tmp_path):
@@ -150,7 +155,7 @@ def test_rotation_metadata_is_honoured(tmp_path):
     place = data.index(identity, data.index(b"tkhd"))
     data[place : place + 20] = none + one + none + minus + none
     turned.write_bytes(data)
-    (shown,) = decode.read_pictures(turned, [0.2])
+    (shown,) = decode_pictures.read_pictures(turned, [0.2])
     assert shown.shape == (96, 64, 3)
     assert shown[:, 36:].mean() > 180 and shown[:, :28].mean() < 20
     media = container.probe(turned)
@@ -160,8 +165,8 @@ def test_rotation_metadata_is_honoured(tmp_path):
 def test_large_pictures_are_bounded(tmp_path):
     frames = [(0.0, np.full((32, 2560, 3), 100, np.uint8))]
     encode.write_mp4(tmp_path / "a.mp4", frames, None, RATE)
-    (picture,) = decode.read_pictures(tmp_path / "a.mp4", [0.0])
-    assert picture.shape == (8, decode.MAX_PICTURE_SIDE_PX, 3)
+    (picture,) = decode_pictures.read_pictures(tmp_path / "a.mp4", [0.0])
+    assert picture.shape == (8, decode_pictures.MAX_PICTURE_SIDE_PX, 3)
 
 
 def test_probe(tmp_path):
@@ -188,8 +193,8 @@ def test_what_is_not_media_is_refused(tmp_path, content):
         path.write_bytes(content)
         for read in (
             container.probe,
-            lambda path: decode.read_waveform(path, RATE),
-            lambda path: decode.read_pictures(path, [0.1]),
+            lambda path: decode_sound.read_waveform(path, RATE),
+            lambda path: decode_pictures.read_pictures(path, [0.1]),
         ):
             with pytest.raises(MediaError, match=rf"expected .*{name}.*, got"):
                 read(path)
@@ -205,9 +210,9 @@ def test_missing_files_and_folders_are_refused(tmp_path):
 def test_missing_streams_are_refused(tmp_path):
     silent = write_video(tmp_path / "a.mp4", 1.0)
     with pytest.raises(MediaError, match="no audio stream"):
-        decode.read_waveform(silent, RATE)
+        decode_sound.read_waveform(silent, RATE)
     with pytest.raises(MediaError, match="no video stream"):
-        decode.read_pictures(write_wav(tmp_path / "a.wav", tone(1.0)), [0.1])
+        decode_pictures.read_pictures(write_wav(tmp_path / "a.wav", tone(1.0)), [0.1])
 
 
 @pytest.mark.parametrize("part", [0.2, 0.5, 0.9])
@@ -218,8 +223,8 @@ def test_a_truncated_mp4_is_refused_or_whole_where_it_is_read(tmp_path, part):
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(data[: int(len(data) * part)])
     with pytest.raises(MediaError):
-        decode.read_waveform(cut, RATE)
-        decode.read_pictures(cut, [3.9])
+        decode_sound.read_waveform(cut, RATE)
+        decode_pictures.read_pictures(cut, [3.9])
 
 
 def test_a_wav_of_not_a_number_is_refused(tmp_path):
@@ -231,4 +236,4 @@ def test_a_wav_of_not_a_number_is_refused(tmp_path):
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     with pytest.raises(MediaError, match="finite"):
-        decode.read_waveform(path, RATE)
+        decode_sound.read_waveform(path, RATE)

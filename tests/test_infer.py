@@ -9,7 +9,7 @@ from conftest import RATE, tone, write_video, write_wav
 
 from infer import annotate, predict, recording, results
 from infer.ahead import ahead
-from pipeline import catalog, container, decode, features
+from pipeline import catalog, container, decode_sound, features
 from pipeline.errors import InputError
 from pipeline.faces import Box
 from pipeline.spec import EMOTIONS
@@ -184,7 +184,7 @@ def test_rendered_video_has_every_frame_and_the_sound(tmp_path, spec, trained):
         assert made.streams.audio[0].codec_context.name == "aac"
         times = [float(frame.time) for frame in made.decode(video=0)]
     assert times == pytest.approx([n / 10 for n in range(16)])
-    heard = decode.read_waveform(tmp_path / "out.mp4", RATE)[: len(sound)]
+    heard = decode_sound.read_waveform(tmp_path / "out.mp4", RATE)[: len(sound)]
     assert np.corrcoef(heard[2000:-2000], sound[2000:-2000])[0, 1] > 0.99
     assert container.probe(tmp_path / "out.mp4").height_px == annotate.SMALLEST_HEIGHT_PX
 
@@ -201,7 +201,7 @@ def test_a_sound_file_of_its_own_replaces_the_track(tmp_path, spec, trained):
     video = write_video(tmp_path / "a.mp4", 1.6, sound=tone(1.6, 300))
     wav = write_wav(tmp_path / "b.wav", tone(1.6, 900))
     render(video, spec, trained, tmp_path / "out.mp4", wav)
-    heard = decode.read_waveform(tmp_path / "out.mp4", RATE)
+    heard = decode_sound.read_waveform(tmp_path / "out.mp4", RATE)
     assert np.abs(np.fft.rfft(heard)).argmax() * RATE / len(heard) == pytest.approx(900, abs=2)
 
 

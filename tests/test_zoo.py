@@ -10,7 +10,7 @@ import zoo
 from conftest import RATE, tally
 
 from infer import recording
-from pipeline import audio, catalog, container, decode, features, video
+from pipeline import audio, catalog, container, decode_pictures, decode_sound, features, video
 from pipeline.errors import InputError, MediaError
 from pipeline.spec import FeatureSpec
 
@@ -66,12 +66,12 @@ def check_pictures(path, take, end_known=True):
     places = range(0, len(take.times), max(1, len(take.times) // 60))
     times = [take.times[place] + gap / 2 for place in places]
     outside = [-0.1, take.times[-1] + 5] if end_known else [-0.1]
-    shown = decode.read_pictures(path, [*times, *outside])
+    shown = decode_pictures.read_pictures(path, [*times, *outside])
     assert [zoo.number_in(picture) for picture in shown] == [*places, *(None for _ in outside)]
     height, width = take.size
     assert shown[0].shape[0] / shown[0].shape[1] == pytest.approx(height / width, rel=0.05)
     last = max(0, len(take.times) - 3)
-    late = decode.read_consecutive_pictures(path, take.times[last] + gap / 3, 4)
+    late = decode_pictures.read_consecutive_pictures(path, take.times[last] + gap / 3, 4)
     count = len(take.times) - last
     assert [zoo.number_in(picture) for picture in late] == [
         *range(last, len(take.times)),
@@ -83,7 +83,7 @@ def check_features(path, take):
     """The cached tensors are those of the tone and of the pictures shown with it."""
     clip = catalog.Clip("a", 1, "happy", path)
     ((_, (mfcc, frames), _),) = features.extract_clip(clip, SPEC)
-    start = audio.window_start(decode.read_waveform(path, RATE), SPEC) / RATE
+    start = audio.window_start(decode_sound.read_waveform(path, RATE), SPEC) / RATE
     assert mfcc.shape == (40, 44, 1) and np.isfinite(mfcc).all()
     if take.hertz:
         onset = take.sound_start + take.onset
@@ -109,10 +109,10 @@ def check_features(path, take):
 def test_the_zoo(case, tmp_path):
     path = made(case, tmp_path)
     take = case.take
-    heard = not refused(lambda: decode.read_waveform(path, RATE), case.sound_error, path)
-    seen = not refused(lambda: decode.read_pictures(path, [0.1]), case.picture_error, path)
+    heard = not refused(lambda: decode_sound.read_waveform(path, RATE), case.sound_error, path)
+    seen = not refused(lambda: decode_pictures.read_pictures(path, [0.1]), case.picture_error, path)
     if heard:
-        check_sound(decode.read_waveform(path, RATE), take, case.late_seconds)
+        check_sound(decode_sound.read_waveform(path, RATE), take, case.late_seconds)
     if seen:
         check_pictures(path, take, case.end_known)
     if heard and seen:
@@ -132,7 +132,7 @@ def test_a_file_cut_anywhere_is_refused_or_nearly_whole(case, tmp_path):
     places = range(0, len(take.times), 4)
     outcomes = set()
     try:
-        waveform = decode.read_waveform(path, RATE)
+        waveform = decode_sound.read_waveform(path, RATE)
     except MediaError as error:
         assert "\n" not in str(error)
         outcomes.add("refused")
@@ -143,7 +143,7 @@ def test_a_file_cut_anywhere_is_refused_or_nearly_whole(case, tmp_path):
         spectrum = np.abs(np.fft.rfft(on * np.hanning(len(on))))
         assert spectrum.argmax() * RATE / len(on) == pytest.approx(take.hertz, abs=2)
     try:
-        shown = decode.read_pictures(path, [take.times[place] + 0.02 for place in places])
+        shown = decode_pictures.read_pictures(path, [take.times[place] + 0.02 for place in places])
     except MediaError as error:
         assert "\n" not in str(error)
         outcomes.add("refused")
@@ -182,9 +182,9 @@ def without_root(read):
 def test_a_file_without_permission_is_refused(tmp_path_factory):
     folder = tmp_path_factory.mktemp("open")
     path = zoo.write(folder / "a.mp4", zoo.H264)
-    decode.read_waveform(path, RATE)
+    decode_sound.read_waveform(path, RATE)
     path.chmod(0)
-    said = without_root(lambda: decode.read_waveform(path, RATE))
+    said = without_root(lambda: decode_sound.read_waveform(path, RATE))
     assert said.startswith("expected a readable media file at ") and "Permission denied" in said
     assert "\n" not in said
 

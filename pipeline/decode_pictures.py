@@ -1,36 +1,24 @@
-"""The only reader of media: path to waveform, path to RGB pictures at given times.
-
-Time zero of a file is its first picture where it has video, else its first sound sample, so that a
-wav recorded with a video and the video's own track share one clock.
-"""
+"""The only reader of video: path to RGB pictures at given times, counted from its first picture."""
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 import av
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
 from pipeline.container import (
-    MAX_SECONDS,
-    SAMPLE_RATES_HZ,
-    TRUNCATION_SECONDS,
     first_video,
     guarded,
     opened,
     origin_seconds,
     refuse_large,
-    refuse_long,
-    refuse_undecodable,
+    refuse_truncated,
     seconds_of,
 )
 from pipeline.errors import MediaError
@@ -38,14 +26,6 @@ from pipeline.errors import MediaError
 MAX_PICTURE_SIDE_PX = 640
 """Larger pictures are scaled down while they are converted: time and memory do not follow the
 camera, and a face that fills a fifth of the picture still has the 112 pixels of a frame tensor."""
-
-RESAMPLER = "soxr_hq"
-
-MAX_UNTIMED_SAMPLES = 1 << 24
-"""Most samples, over all channels, that wait for the first time stamp of their stream."""
-
-MAX_HELD_SAMPLES = 2 * 48_000 * MAX_SECONDS
-"""Most samples that are held at their own rate: stereo of 48 kHz and the greatest length."""
 
 FALLBACK_GAP_SECONDS = 0.04
 """How long a picture is shown where the file says nothing about it."""
@@ -71,225 +51,6 @@ class Shown(NamedTuple):
     end_seconds: float
     gap_seconds: float
     stated_seconds: float
-
-
-@contextmanager
-def opened_sound(path: Path) -> Iterator[tuple[int, Iterator[NDArray[np.float32]]]]:
-    """Open the first audio stream of a file, to be decoded block by block.
-
-    Parameters
-    ----------
-    path
-        Any file FFmpeg can open.
-
-    Yields
-    ------
-    sample_rate_hz : int
-    blocks : iterator of ndarray of float32, shape (channels, samples)
-        Nominally in [-1, 1]. The first sample is at time zero of the file: sound that starts later
-        is preceded by zeros, sound that starts earlier loses its head.
-
-    Raises
-    ------
-    MediaError
-        If there is no usable sound; while the blocks are read, if it changes on the way, is too
-        long, or ends well before the header says.
-    """
-    with opened(path) as container:
-        if not container.streams.audio:
-            raise MediaError(
-                f"expected sound in {path}, got no audio stream; add a wav of the same take"
-            )
-        stream = container.streams.audio[0]
-        refuse_undecodable(path, stream)
-        refuse_odd_rate(path, stream)
-        timed = timed_blocks(path, container, stream)
-        head, start_seconds = blocks_to_first_time(timed)
-        if not head:
-            raise MediaError(
-                f"expected sound in {path}, got an empty audio stream; copy or download it again"
-            )
-        # A decoder may know better than the header.
-        refuse_odd_rate(path, stream)
-        blocks = itertools.chain(head, (block for block, _ in timed))
-        late_seconds = (start_seconds or 0) - origin_seconds(container)
-        yield stream.rate, placed_blocks(path, stream, blocks, late_seconds)
-
-
-def refuse_odd_rate(path: Path, stream: av.audio.stream.AudioStream) -> None:
-    """Raise if sound has a rate that no recording has."""
-    slowest, fastest = SAMPLE_RATES_HZ
-    if not slowest <= (stream.rate or 0) <= fastest:
-        raise MediaError(
-            f"expected sound of {slowest} to {fastest} Hz in {path}, got {stream.rate}; "
-            "export it again"
-        )
-
-
-def timed_blocks(
-    path: Path, container: av.container.InputContainer, stream: av.audio.stream.AudioStream
-) -> Iterator[tuple[NDArray[np.float32], Fraction | None]]:
-    """Decode sound to blocks, shape (channels, samples), with the time stamp of each, if any."""
-    # Not planar: PyAV reads past the end of the planes of eight channels.
-    resampler = av.AudioResampler(format="flt")
-    for frame in guarded(path, container.decode(stream)):
-        start_seconds = None if frame.pts is None else frame.pts * frame.time_base
-        try:
-            parts = resampler.resample(frame)
-        except ValueError as error:
-            raise MediaError(
-                f"expected one rate and layout of sound in {path}, got a change on the way; "
-                "export it again"
-            ) from error
-        for part in parts:
-            channels = part.layout.nb_channels
-            block = part.to_ndarray().reshape(-1, channels).T
-            yield np.ascontiguousarray(block), start_seconds
-
-
-def blocks_to_first_time(
-    timed: Iterator[tuple[NDArray[np.float32], Fraction | None]],
-) -> tuple[list[NDArray[np.float32]], Fraction | None]:
-    """Take blocks up to the first with a time stamp, which stands for the start of them all."""
-    head: list[NDArray[np.float32]] = []
-    held = 0
-    for block, start_seconds in timed:
-        head.append(block)
-        held += block.size
-        if start_seconds is not None or held > MAX_UNTIMED_SAMPLES:
-            return head, start_seconds
-    return head, None
-
-
-def placed_blocks(
-    path: Path,
-    stream: av.audio.stream.AudioStream,
-    blocks: Iterator[NDArray[np.float32]],
-    late_seconds: Fraction,
-) -> Iterator[NDArray[np.float32]]:
-    """Put silence before blocks that start late, or drop the head of those that start early."""
-    rate, decoded = stream.rate, 0
-    refuse_long(path, abs(late_seconds))
-    late = round(late_seconds * rate)
-    early = max(0, -late)
-    for block in blocks:
-        for first in range(0, late, rate):
-            yield np.zeros((len(block), min(rate, late - first)), np.float32)
-        late = 0
-        decoded += block.shape[1]
-        refuse_long(path, abs(late_seconds) + decoded / rate)
-        yield block[:, early:]
-        early = max(0, early - block.shape[1])
-    refuse_truncated(path, "sound", seconds_of(stream), decoded / rate)
-
-
-def read_sound(path: Path) -> tuple[NDArray[np.float32], int]:
-    """Decode the first audio stream at its own rate, all channels, as a whole.
-
-    Parameters
-    ----------
-    path
-        Any file FFmpeg can open.
-
-    Returns
-    -------
-    waveform : ndarray of float32, shape (samples, channels)
-        See :func:`opened_sound`.
-    sample_rate_hz : int
-
-    Raises
-    ------
-    MediaError
-        If there is no usable sound, or more than ``MAX_HELD_SAMPLES``.
-    """
-    held: list[NDArray[np.float32]] = []
-    samples = 0
-    with opened_sound(path) as (rate, blocks):
-        for block in blocks:
-            held.append(block)
-            samples += block.size
-            if samples > MAX_HELD_SAMPLES:
-                raise MediaError(
-                    f"expected at most {MAX_HELD_SAMPLES / 1e9:.1f} billion samples of sound in "
-                    f"{path}, got more; export it in stereo at 48 kHz, or cut it into parts"
-                )
-    return np.concatenate(held, axis=1).T, rate
-
-
-def read_waveform(path: Path, sample_rate_hz: int) -> NDArray[np.float32]:
-    """Decode sound to mono at a given rate, as ``librosa.load`` does.
-
-    Parameters
-    ----------
-    path
-        Any file FFmpeg can open.
-    sample_rate_hz
-        Rate of the result; resampled with soxr.
-
-    Returns
-    -------
-    ndarray of float32, shape (samples,)
-        Mean of the channels.
-
-    Raises
-    ------
-    MediaError
-        If there is no usable sound.
-
-    Notes
-    -----
-    Mixed down and resampled block by block: memory follows the length of the result, whatever the
-    file's rate and channels. The numbers are those of ``librosa.to_mono`` and ``librosa.resample``.
-    """
-    with opened_sound(path) as (rate, blocks):
-        return resampled(mono_blocks(path, blocks), rate, sample_rate_hz)
-
-
-def mono_blocks(path: Path, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-    """Mix blocks, shape (channels, samples), down to (samples,), and refuse what is no number."""
-    for block in blocks:
-        mono = mean_of_channels(block)
-        if not np.isfinite(mono).all():
-            raise MediaError(
-                f"expected finite samples in {path}, got NaN or infinity; export it again"
-            )
-        yield mono
-
-
-def mean_of_channels(block: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean over channels, shape (samples,); added in their order, whatever the block's length."""
-    total = block[0].copy()
-    for channel in block[1:]:
-        total += channel
-    total /= len(block)
-    return total
-
-
-def resampled(
-    blocks: Iterator[NDArray[np.float32]], rate_hz: int, wanted_hz: int
-) -> NDArray[np.float32]:
-    """Resample a waveform that comes in blocks, shape (samples,) each."""
-    # Grows in place: a list of blocks would be there twice while it is joined.
-    heard, samples = bytearray(), 0
-    stream = soxr.ResampleStream(rate_hz, wanted_hz, 1, "float32", RESAMPLER)
-    for block in blocks:
-        samples += len(block)
-        heard += (block if rate_hz == wanted_hz else stream.resample_chunk(block)).data
-    if rate_hz != wanted_hz:
-        heard += stream.resample_chunk(np.zeros(0, np.float32), last=True).data
-        surplus = math.ceil(samples * (wanted_hz / rate_hz)) - len(heard) // 4
-        heard += bytes(4 * max(0, surplus))
-        del heard[len(heard) + 4 * min(0, surplus) :]
-    return np.frombuffer(heard, np.float32)
-
-
-def refuse_truncated(path: Path, what: str, stated_seconds: float, seconds: float) -> None:
-    """Raise if a stream ended well before its header's length."""
-    if seconds < stated_seconds - TRUNCATION_SECONDS:
-        raise MediaError(
-            f"expected {stated_seconds:.2f} s of {what} in {path}, got "
-            f"{seconds:.2f} s; the file is cut short, copy it again"
-        )
 
 
 def read_pictures(
