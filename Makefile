@@ -99,7 +99,7 @@ ablation: $(STAMP) ## Published against default recipe     [RAW= CACHE= MODEL= E
 	@$(RUN) pipeline features --raw "$(ablation_raw)" --cache "$(ablation_cache)" --jobs $(JOBS) \
 		$(ablation_features)
 	@$(RUN) train ablation --cache "$(ablation_cache)" --model "$(ablation_model)" \
-		--epochs $(or $(EPOCHS),$(if $(ablation_small),3,12)) --seeds $(or $(SEEDS),0)
+		--epochs $(or $(EPOCHS),$(if $(ablation_small),3,25)) --seeds $(or $(SEEDS),0)
 
 infer: $(STAMP) ## Raw file to annotated video        VIDEO= [AUDIO= MODEL= OUT= CALIBRATE= MIN_CONFIDENCE= SHOW=1]
 	@$(if $(VIDEO),,echo "error: expected VIDEO=clip.mp4, got none; name a recording" >&2; exit 2;) \

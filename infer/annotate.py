@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import tqdm
 from numpy.typing import NDArray
 
 from infer.ahead import ahead
@@ -16,6 +15,7 @@ from infer.predict import UNSURE, Prediction, named
 from infer.recording import Recording
 from pipeline import decode_pictures, decode_sound, encode, faces
 from pipeline.faces import Box
+from pipeline.progress import bar as progress_bar
 from pipeline.spec import EMOTIONS
 
 COLOURS = {
@@ -191,7 +191,7 @@ def render(
     if recording.sound is not None:
         sound, rate = encode.playable(*decode_sound.read_sound(recording.sound))
     total = round(recording.duration_seconds * (recording.frame_rate or BLANK_FRAME_RATE))
-    with tqdm.tqdm(shown, desc="render", unit="frame", total=total, disable=not progress) as bar:
+    with progress_bar(shown, desc="render", unit="frame", total=total, disable=not progress) as bar:
         frames = (
             (time, draw(*enlarged(picture, box), prediction.at(time), prediction.min_confidence))
             for time, picture, box in bar

@@ -19,12 +19,12 @@ from pathlib import Path
 import cv2
 import joblib
 import numpy as np
-import tqdm
 from numpy.typing import NDArray
 
 from pipeline import audio, container, decode_pictures, decode_sound, features, rawfiles, storage
 from pipeline.catalog import CHANNELS, Catalog, Clip
 from pipeline.errors import MediaError, leave_interrupts_to_parent
+from pipeline.progress import bar as progress_bar
 from pipeline.spec import FeatureSpec
 
 APART_SECONDS = 0.2
@@ -195,7 +195,9 @@ def measure_all(
     )
     works = (joblib.delayed(measure)(clip, catalog.root, spec) for clip in catalog.clips)
     with (
-        tqdm.tqdm(total=len(catalog.clips), desc="audit", unit="clip", disable=not progress) as bar,
+        progress_bar(
+            total=len(catalog.clips), desc="audit", unit="clip", disable=not progress
+        ) as bar,
         contextlib.closing(parallel(works)) as results,
     ):
         facts = []

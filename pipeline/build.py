@@ -24,6 +24,7 @@ from pipeline.errors import InputError
 from pipeline.extraction import Extraction, extract
 from pipeline.index import INDEX_NAME, ClipEntry, Index, ShardEntry, write_index
 from pipeline.plan import ShardPlan, forget_damage, plan_shards
+from pipeline.progress import bar as progress_bar
 from pipeline.spec import FeatureSpec
 from pipeline.storage import PARTIAL_SUFFIX
 
@@ -125,7 +126,7 @@ def build_locked(
     missing = [clip for plan in plans for clip in plan.missing]
     clips: list[ClipEntry] = []
     finished: list[ShardEntry] = []
-    with tqdm.tqdm(
+    with progress_bar(
         total=sum(len(plan.clips) for plan in plans),
         desc="features",
         unit="clip",

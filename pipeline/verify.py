@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import tqdm
-
 from pipeline import checksums, contents
 from pipeline.errors import InputError
 from pipeline.index import INDEX_NAME, ClipEntry, Index, ShardEntry, read_index
+from pipeline.progress import bar as progress_bar
 from pipeline.spec import FeatureSpec
 
 READ_BYTES = 1 << 20
@@ -134,7 +133,7 @@ def check_cache(folder: Path, progress: bool = True) -> Report:
 def check_shards(index: Index, progress: bool = True) -> list[Fault]:
     """Read every shard of an index, from its first byte to its last."""
     faults: list[Fault] = []
-    with tqdm.tqdm(
+    with progress_bar(
         total=index.bytes, desc="verify", unit="B", unit_scale=True, disable=not progress
     ) as bar:
         for shard in index.shards:

@@ -1,6 +1,7 @@
 """The commands as a user types them: every exit code and every error line."""
 
 import ast
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ from pathlib import Path
 import av
 import pytest
 from conftest import tone, write_video, write_wav
+
+from pipeline import progress
 
 ROOT = Path(__file__).parents[1]
 WINDOW = ("--window-seconds", "1", "--variants", "1")
@@ -376,3 +379,14 @@ def test_the_makefile_documents_its_targets():
     )
     assert targets == set(phony.split(":")[1].split())
     assert {"help", "demo", "test", "features", "train", "evaluate", "infer"} <= targets
+
+
+@pytest.mark.parametrize(("watched", "seconds"), [(True, 0.1), (False, progress.LOG_SECONDS)])
+def test_a_bar_in_a_log_file_is_printed_rarely(monkeypatch, watched, seconds):
+    screen = io.StringIO()
+    screen.isatty = lambda: watched
+    monkeypatch.setattr("sys.stderr", screen)
+    with progress.bar(range(3)) as bar:
+        assert bar.mininterval == seconds
+        assert list(bar) == [0, 1, 2]
+    assert "3/3" in screen.getvalue()

@@ -21,19 +21,19 @@ def parser() -> argparse.ArgumentParser:
 
     fit = commands.add_parser("fit", help="shards to a trained, tested model", **shown)
     add_places(fit)
-    fit.add_argument("--epochs", type=int, default=12, metavar="N", help="most epochs")
+    fit.add_argument("--epochs", type=int, default=25, metavar="N", help="most epochs")
     fit.add_argument("--batch-size", type=int, default=16, metavar="ROWS", help="rows a step")
     fit.add_argument(
         "--learning-rate",
         type=float,
-        default=2e-3,
+        default=1.4e-3,
         metavar="RATE",
         help="peak of Adam's rate, after the warm-up",
     )
     fit.add_argument(
         "--patience",
         type=int,
-        default=8,
+        default=10,
         metavar="EPOCHS",
         help="epochs without a better validation loss before stopping",
     )
@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="the clips are RAVDESS' own, not drawn: draw what people reach on them as lines",
     )
-    add_budget(cross, epochs=12)
+    add_budget(cross, epochs=25)
     cross.add_argument("--seed", type=int, default=0, metavar="N", help="of every training")
     cross.set_defaults(run=run_crossval)
 
@@ -105,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
         **shown,
     )
     add_places(parts)
-    add_budget(parts, epochs=12)
+    add_budget(parts, epochs=25)
     parts.add_argument(
         "--seeds", type=int, nargs="+", default=[0], metavar="N", help="one training each"
     )

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import joblib
-import tqdm
 
 from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.index import Index
+from pipeline.progress import bar as progress_bar
 from train import runtime
 from train.heads import HEADS
 from train.protocol import Split, format_actors
@@ -81,7 +81,7 @@ def run(tasks: Sequence[Task], jobs: int = 1, progress: bool = True) -> list[dic
     streams = getattr(backend, "supports_return_generator", False)
     parallel = joblib.Parallel(jobs, return_as="generator_unordered" if streams else "list")
     found: dict[int, dict] = {}
-    with tqdm.tqdm(total=len(tasks), desc="folds", unit="fold", disable=not progress) as bar:
+    with progress_bar(total=len(tasks), desc="folds", unit="fold", disable=not progress) as bar:
         for number, judged in parallel(works):
             found[number] = judged
             if progress:

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
-import tqdm
 
 from pipeline import storage
 from pipeline.index import Index
+from pipeline.progress import bar as progress_bar
 from train import (
     artefact,
     confidence,
@@ -66,14 +66,14 @@ class Settings:
         Of weights, order and augmentation.
     """
 
-    epochs: int = 12
+    epochs: int = 25
     batch_size: int = 16
-    learning_rate: float = 2e-3
+    learning_rate: float = 1.4e-3
     warmup_epochs: float = 1.0
     weight_decay: float = 1e-2
     clip_norm: float = 1.0
-    patience: int = 8
-    plateau_patience: int = 4
+    patience: int = 10
+    plateau_patience: int = 6
     dropout: float = 0.4
     variants: bool = True
     seed: int = 0
@@ -249,7 +249,7 @@ class Progress(keras.callbacks.Callback):
     def __init__(self, epochs: int, steps: int, first_epoch: int) -> None:
         super().__init__()
         self.epochs, self.steps = epochs, steps
-        self.bar = tqdm.tqdm(
+        self.bar = progress_bar(
             total=epochs * steps,
             initial=first_epoch * steps,
             desc="train",

@@ -12,10 +12,10 @@ import cv2
 import joblib
 import numpy as np
 import soundfile
-import tqdm
 
 from pipeline import encode, storage
 from pipeline.errors import leave_interrupts_to_parent
+from pipeline.progress import bar as progress_bar
 from pipeline.sample import acting, expression, face, head, phones, voice
 from pipeline.spec import EMOTIONS
 
@@ -197,7 +197,7 @@ def write_corpus(
     )
     written: list[Path] = []
     results = parallel(joblib.delayed(write_take)(out, take, seed) for take in wanted)
-    for paths in tqdm.tqdm(
+    for paths in progress_bar(
         results, total=len(wanted), desc="sample", unit="clip", disable=not progress
     ):
         written += paths
