@@ -50,13 +50,13 @@ demo: $(STAMP) ## Sample corpus, features, training and an annotated video, from
 test: $(DEV_STAMP) ## ruff and the test suite
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
-	@$(RUN) pytest -n auto --maxprocesses 4
+	@$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(DEV_STAMP) ## The tests that take over ten seconds
-	@$(RUN) pytest -n auto --maxprocesses 4 -m slow
+	@$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile -m slow
 
 torture: $(DEV_STAMP) ## Kill, corrupt, fill up, race and feed rubbish; prints what survived
-	@$(RUN) pytest -n auto --maxprocesses 4 -m torture
+	@$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile -m torture
 
 features: $(STAMP) ## Raw clips to HDF5 shards          [RAW= CACHE= JOBS= RECIPE=published CHANNEL=speech SKIP_BAD=1 CLIP_TIMEOUT= WAIT=1]
 	@$(RUN) pipeline features --raw "$(RAW)" --cache "$(CACHE)" --jobs $(JOBS) $(features_options)

@@ -12,6 +12,7 @@ import keras
 from pipeline import storage
 from pipeline.index import Index
 from pipeline.progress import bar as progress_bar
+from pipeline.spec import EMOTIONS
 from train import (
     artefact,
     confidence,
@@ -204,6 +205,13 @@ def compile_network(network: keras.Model, settings: Settings) -> None:
         metrics={head: ["accuracy"] for head in HEAD_LOSS_WEIGHTS},
         jit_compile=runtime.xla(),
     )
+    # Variables that come into being in the first step make TensorFlow trace it twice.
+    network.optimizer.build(network.trainable_variables)
+    answers = dict.fromkeys(HEAD_LOSS_WEIGHTS, keras.ops.full((1, len(EMOTIONS)), 1.0))
+    labels = dict.fromkeys(HEAD_LOSS_WEIGHTS, keras.ops.zeros((1,), "int64"))
+    network.compute_loss(None, labels, answers)
+    network.compute_metrics(None, labels, answers)
+    network.reset_metrics()
 
 
 def callbacks(
