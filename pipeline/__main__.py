@@ -311,12 +311,12 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 def run_audit(arguments: argparse.Namespace) -> int:
     """Measure every clip, print what is odd, and write it all down."""
-    from pipeline import audit
+    from pipeline import audit, survey
 
     if arguments.jobs == 0:
         raise InputError("expected a number of jobs other than 0, got 0; -1 uses every core")
     found = scan(arguments)
-    facts = audit.measure_all(found, FeatureSpec(), arguments.jobs)
+    facts = survey.measure_all(found, FeatureSpec(), arguments.jobs)
     findings = audit.judge(found, facts)
     if findings:
         print(audit.table(findings))

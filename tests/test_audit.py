@@ -10,11 +10,11 @@ import soundfile
 from conftest import FRAME_RATE, RATE, tone, write_take, write_video, write_wav
 
 from pipeline import __main__ as cli
-from pipeline import audit, catalog, encode
+from pipeline import audit, catalog, encode, survey
 from pipeline.catalog import Catalog
 from pipeline.spec import FeatureSpec
 
-FINE = audit.Facts(
+FINE = survey.Facts(
     "anna/1.mp4", 1, {"anna/1.mp4": "a"}, (), 2.0, 2.1, "digest", 0.5, 0.0, 30.0, 0, True
 )
 
@@ -56,7 +56,7 @@ def faulty(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def facts(faulty):
-    return audit.measure_all(catalog.scan(faulty), FeatureSpec(), jobs=2, progress=False)
+    return survey.measure_all(catalog.scan(faulty), FeatureSpec(), jobs=2, progress=False)
 
 
 def test_every_planted_fault_is_found_once(faulty, facts):
@@ -91,7 +91,7 @@ def test_every_planted_fault_is_found_once(faulty, facts):
 def test_the_command_prints_a_table_and_writes_everything(
     faulty, facts, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(audit, "measure_all", lambda catalog, spec, jobs: facts)
+    monkeypatch.setattr(survey, "measure_all", lambda catalog, spec, jobs: facts)
     out = tmp_path / "new" / "audit.json"
     words = ["audit", "--raw", str(faulty), "--out", str(out), "--jobs", "1"]
     codes = []
@@ -136,7 +136,9 @@ def test_one_fact_decides_one_finding(tmp_path, changes, kind):
 
 
 def every_ravdess_clip(channel):
-    (finding,) = audit.missing([audit.Facts(f"{catalog.CHANNELS[channel]}-01-01-01-01-25", 25, {})])
+    (finding,) = audit.missing(
+        [survey.Facts(f"{catalog.CHANNELS[channel]}-01-01-01-01-25", 25, {})]
+    )
     return finding.names
 
 
@@ -144,7 +146,7 @@ def every_ravdess_clip(channel):
 def test_ravdess_has_as_many_clips_as_published(channel, total):
     names = every_ravdess_clip(channel)
     assert len(set(names)) == len(names) == total
-    whole = [audit.Facts(name, int(name[-2:]), {}) for name in names]
+    whole = [survey.Facts(name, int(name[-2:]), {}) for name in names]
     assert audit.missing(whole) == []
     (finding,) = audit.missing(whole[1:])
     assert finding.names == names[:1]
