@@ -90,7 +90,7 @@ def infer(arguments: argparse.Namespace) -> int:
     if arguments.show:
         refuse_without_display()
     runtime.start_tensorflow()
-    from infer import annotate, predict, recording, results
+    from infer import annotate, answers, predict, recording, results
     from train import artefact
 
     trained = artefact.load(arguments.model)
@@ -103,10 +103,10 @@ def infer(arguments: argparse.Namespace) -> int:
     annotate.render(opened, prediction, target, trained.spec.face_detector)
     written = [target, *results.write_predictions(prediction, opened, stem)]
 
-    likeliest = predict.named(prediction.probabilities)
+    likeliest = answers.named(prediction.probabilities)
     said = f"{likeliest} {100 * prediction.probabilities.max():.0f} %"
-    if prediction.emotion == predict.UNSURE:
-        said = f"{predict.UNSURE} ({said})"
+    if prediction.emotion == answers.UNSURE:
+        said = f"{answers.UNSURE} ({said})"
     print(
         f"{arguments.video.name}: {said} from {prediction.basis}, "
         f"{opened.duration_seconds:.1f} s in {len(prediction.windows)} windows"
@@ -117,7 +117,7 @@ def infer(arguments: argparse.Namespace) -> int:
             print(f"  {part} alone: {answer['emotion']} {100 * answer['probability']:.0f} %")
     if person is not None:
         print(f"  read against {neutral.name}: the person at rest")
-    for note in predict.notes(opened, prediction.windows):
+    for note in answers.notes(opened, prediction.windows):
         print(f"  {note}")
     print("\n".join(map(str, written)))
     if arguments.show:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infer.ahead import ahead
-from infer.predict import UNSURE, Prediction, named
+from infer.answers import UNSURE, Prediction, named
 from infer.recording import Recording
 from pipeline import decode_pictures, decode_sound, encode, faces
 from pipeline.faces import Box

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from infer.predict import Prediction, named, notes
+from infer.answers import Prediction, named, notes
 from infer.recording import Recording
 from pipeline import storage
 from pipeline.spec import EMOTIONS

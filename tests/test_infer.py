@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import RATE, tone, write_video, write_wav
 
-from infer import annotate, predict, recording, results
+from infer import annotate, answers, predict, recording, results
 from infer.ahead import ahead
 from pipeline import catalog, container, decode_sound, features
 from pipeline.errors import InputError
@@ -53,14 +53,14 @@ def test_a_recording_shorter_than_the_window_is_one_window(tmp_path, spec):
     assert [span.start for span, _ in recording.plan_windows(take, spec)] == [0]
 
 
-def window(start, probabilities, weight, basis=predict.VOICE_AND_FACE):
+def window(start, probabilities, weight, basis=answers.VOICE_AND_FACE):
     values = np.array(probabilities, np.float32)
-    return predict.WindowPrediction(start, start + 1.0, values, values, None, basis, None, weight)
+    return answers.WindowPrediction(start, start + 1.0, values, values, None, basis, None, weight)
 
 
 def test_the_answer_is_the_weighted_mean_of_the_windows():
     first, second = np.eye(8)[3], np.eye(8)[5]
-    said = predict.Prediction([window(0, first, 0.25), window(0.5, second, 0.75)])
+    said = answers.Prediction([window(0, first, 0.25), window(0.5, second, 0.75)])
     assert said.probabilities == pytest.approx(0.25 * first + 0.75 * second)
     assert said.emotion == "fearful"
     assert said.mean("face") is None
@@ -68,7 +68,7 @@ def test_the_answer_is_the_weighted_mean_of_the_windows():
     assert said.at(0.7) == pytest.approx((first + second) / 2)
     assert said.at(9.0) == pytest.approx(second)
     assert said.at(-1.0) == pytest.approx(first)
-    unheard = predict.Prediction([window(0, first, 0.0), window(1, second, 0.0)])
+    unheard = answers.Prediction([window(0, first, 0.0), window(1, second, 0.0)])
     assert unheard.probabilities == pytest.approx((first + second) / 2)
 
 
@@ -80,7 +80,7 @@ def test_a_moment_waits_only_for_the_windows_around_it():
             taken.append(number)
             yield window(number / 2, np.eye(8)[number % 8], 1.0)
 
-    said = predict.Prediction(coming())
+    said = answers.Prediction(coming())
     assert said.at(3.1) == pytest.approx((np.eye(8)[5] + np.eye(8)[6]) / 2)
     assert taken == list(range(8))
     assert said.at(0.7) == pytest.approx((np.eye(8)[0] + np.eye(8)[1]) / 2)
@@ -91,7 +91,11 @@ def test_a_moment_waits_only_for_the_windows_around_it():
 
 @pytest.mark.parametrize(
     ("sound", "pictures", "basis"),
-    [(True, False, predict.VOICE), (True, True, predict.VOICE), (False, True, predict.PICTURE)],
+    [
+        (True, False, answers.VOICE),
+        (True, True, answers.VOICE),
+        (False, True, answers.PICTURE),
+    ],
 )
 def test_the_answer_comes_from_what_there_is(tmp_path, spec, trained, sound, pictures, basis):
     """These pictures show no face."""
@@ -106,7 +110,7 @@ def test_the_answer_comes_from_what_there_is(tmp_path, spec, trained, sound, pic
     head = {"voice": "voice"}.get(basis, "face")
     assert said.basis == basis
     assert said.probabilities == pytest.approx(said.mean(head))
-    notes = list(predict.notes(take, said.windows))
+    notes = list(answers.notes(take, said.windows))
     assert any("no face" in note or "no video" in note for note in notes)
     assert any("no sound" in note for note in notes) == (not sound)
 
@@ -116,7 +120,7 @@ def test_a_silent_track_counts_as_no_voice(tmp_path, spec, trained):
     take = opened(path, spec)
     said = predict.predict(take, trained)
     assert said.mean("voice") is None
-    assert "silent" in next(predict.notes(take, said.windows))
+    assert "silent" in next(answers.notes(take, said.windows))
 
 
 def test_draw_leaves_the_picture_alone_and_marks_the_face():
@@ -132,7 +136,7 @@ def test_draw_leaves_the_picture_alone_and_marks_the_face():
     without = annotate.draw(picture, None, probabilities)
     assert (without[170, 240:380] == 90).all()
     assert (without[:40, :150] != 90).any()
-    assert set(annotate.COLOURS) == {*EMOTIONS, predict.UNSURE}
+    assert set(annotate.COLOURS) == {*EMOTIONS, answers.UNSURE}
 
 
 @pytest.mark.parametrize("size", [(16, 16), (48, 64), (200, 90), (720, 1280)])
@@ -226,8 +230,8 @@ def test_predictions_are_written_as_json_and_csv(tmp_path, spec, trained):
 def test_an_answer_below_the_asked_confidence_is_unsure(tmp_path, spec, trained):
     first = np.array([0.1, 0.6, 0.3, 0, 0, 0, 0, 0])
     for least, said in ((0.0, "calm"), (0.6, "calm"), (0.61, "unsure"), (1.0, "unsure")):
-        found = predict.Prediction([window(0, first, 1.0)], least)
-        assert found.emotion == predict.named(first, least) == said
+        found = answers.Prediction([window(0, first, 1.0)], least)
+        assert found.emotion == answers.named(first, least) == said
     path = write_wav(tmp_path / "a.wav", tone(1.0))
     take = opened(path, spec)
     files = results.write_predictions(predict.predict(take, trained, 1.0), take, tmp_path / "a")
@@ -242,10 +246,10 @@ def test_an_unsure_label_is_grey():
     probabilities = np.full(8, 0.125, np.float32)
     shown = annotate.draw(picture, None, probabilities, 0.5)
     plate = shown[:40, :110].reshape(-1, 3)
-    grey = (plate == annotate.COLOURS[predict.UNSURE]).all(axis=1)
+    grey = (plate == annotate.COLOURS[answers.UNSURE]).all(axis=1)
     assert grey.mean() > 0.2
     sure = annotate.draw(picture, None, probabilities, 0.1)[:40, :110].reshape(-1, 3)
-    assert (sure == annotate.COLOURS[predict.UNSURE]).all(axis=1).mean() < 0.02
+    assert (sure == annotate.COLOURS[answers.UNSURE]).all(axis=1).mean() < 0.02
 
 
 def test_temperatures_of_the_model_are_applied(tmp_path, spec, trained):
