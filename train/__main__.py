@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=10,
         metavar="EPOCHS",
-        help="epochs without a better validation loss before stopping",
+        help="epochs without a better validation accuracy before stopping",
     )
     fit.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of weights, order and augmentation"

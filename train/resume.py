@@ -41,7 +41,7 @@ class State:
         File with weights and optimizer, beside the state's own.
     best
         The same of the best epoch so far.
-    best_loss
+    best_value
         What made it the best.
     sha256
         Of both files, by name.
@@ -56,7 +56,7 @@ class State:
     epoch: int
     weights: str
     best: str
-    best_loss: float
+    best_value: float
     sha256: dict[str, str]
     settings: dict
     memory: dict[str, dict]
@@ -163,7 +163,7 @@ class Resume(keras.callbacks.Callback):
     watched
         Callbacks whose memory is kept.
     chosen_by
-        The best epoch is that of the lowest value of this.
+        The best epoch is the first with the highest value of this.
     log
         File that the epochs are logged to.
     state
@@ -197,9 +197,9 @@ class Resume(keras.callbacks.Callback):
         """Write weights, then the state that names them, then remove the older weights."""
         name = f"epoch-{epoch + 1}{weights.SUFFIX}"
         sha256 = weights.save(self.model, self.folder / name)
-        best, best_loss, hashes = name, (logs or {})[self.chosen_by], {name: sha256}
-        if self.state is not None and self.state.best_loss <= best_loss:
-            best, best_loss = self.state.best, self.state.best_loss
+        best, best_value, hashes = name, (logs or {})[self.chosen_by], {name: sha256}
+        if self.state is not None and self.state.best_value >= best_value:
+            best, best_value = self.state.best, self.state.best_value
             hashes[best] = self.state.sha256[best]
         memory = {
             type(callback).__name__: {
@@ -213,7 +213,7 @@ class Resume(keras.callbacks.Callback):
             epoch + 1,
             name,
             best,
-            best_loss,
+            best_value,
             hashes,
             self.settings,
             memory,
