@@ -27,7 +27,8 @@ runtime.start_tensorflow()
 from infer import predict, recording
 from train import artefact
 trained = artefact.load(Path(sys.argv[1]))
-predict.predict(recording.open_recording(Path(sys.argv[2]), None, trained.spec), trained)
+take = recording.open_recording(Path(sys.argv[2]), None, trained.spec)
+predict.predict(take, trained).at(0.0)
 """
 
 

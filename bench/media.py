@@ -121,5 +121,7 @@ def linked_corpus(folder: Path, clips: int) -> Path:
 def cached_rows(folder: Path, rows: int) -> Path:
     """Make a cache of clean rows, for the loaders."""
     raw, cache = linked_corpus(folder, rows), folder / f"cache-{rows}"
-    build.build(catalog.scan(raw), cache, FeatureSpec(variants=()))
-    return cache
+    spec = FeatureSpec(variants=())
+    build.build(catalog.scan(raw), cache, spec)
+    # The folder keeps the caches of earlier specs too.
+    return cache / spec.digest
