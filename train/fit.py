@@ -263,7 +263,6 @@ class Progress(keras.callbacks.Callback):
             initial=first_epoch * steps,
             desc="train",
             unit="step",
-            mininterval=0.5,
         )
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
