@@ -45,7 +45,12 @@ PRESET, CRF = "ultrafast", 23
 DETECTION_SECONDS = 0.25
 """Faces are searched this often; in between the box moves evenly."""
 
+WHOLE_SEARCH_SECONDS = 2.0
+"""A face is looked for around its last place for so long, then in the whole picture again: a larger
+one may have come, or the first was none."""
+
 PICTURES_AHEAD = 8
+"""Pictures decoded before they are drawn; each is held as RGB."""
 
 PANEL_LIGHT = 0.35
 """Part of the picture's light that is left under the bars."""
@@ -205,11 +210,15 @@ def with_boxes(
     """Add to each picture the box of its largest face, moved evenly between detections."""
     waiting: list[tuple[float, NDArray[np.uint8]]] = []
     last: tuple[float, Box | None] | None = None
+    searched = -WHOLE_SEARCH_SECONDS
     for time, picture in frames:
         if last is not None and time < last[0] + DETECTION_SECONDS:
             waiting.append((time, picture))
             continue
-        found = faces.detect(picture, detector, last and last[1])
+        near = last[1] if last is not None and time < searched + WHOLE_SEARCH_SECONDS else None
+        if near is None:
+            searched = time
+        found = faces.detect(picture, detector, near)
         box = found[0] if found else None
         for earlier, shown in waiting:
             yield earlier, shown, between(last, (time, box), earlier)

@@ -172,6 +172,28 @@ def test_boxes_move_evenly_between_detections(monkeypatch):
     assert boxes[3:] == [None, None, None]
 
 
+def test_a_known_face_does_not_hide_a_larger_one_for_long(monkeypatch):
+    small, large = Box(0, 0, 100, 100), Box(300, 0, 200, 200)
+    come = 0.6
+    moment = 0.0
+
+    def detect(picture, detector, near):
+        seen = [small] if moment < come else [large, small]
+        return [small] if near == small else seen
+
+    def frames():
+        nonlocal moment
+        for number in range(30):
+            moment = number * annotate.DETECTION_SECONDS / 2
+            yield moment, np.zeros((4, 4, 3), np.uint8)
+
+    monkeypatch.setattr(annotate.faces, "detect", detect)
+    shown = list(annotate.with_boxes(frames(), "any"))
+    taken = next(time for time, _, box in shown if box == large)
+    assert come < taken <= annotate.WHOLE_SEARCH_SECONDS
+    assert all(box == large for time, _, box in shown if time > taken)
+
+
 def render(path, spec, trained, target, sound=None):
     take = opened(path, spec, sound)
     said = predict.predict(take, trained)

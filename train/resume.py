@@ -110,14 +110,13 @@ def restore(model: keras.Model, folder: Path, state: State, learning_rate: float
     Parameters
     ----------
     model
-        Takes them.
+        Takes them; its optimizer is built.
     folder, state
         Where a training stands.
     learning_rate
         Peak rate to go on with; the schedule's place on its way stays.
     """
     remove_others(folder, state)
-    model.optimizer.build(model.trainable_variables)
     weights.load(model, folder / state.weights, state.sha256[state.weights])
     before = state.settings.get("learning_rate", learning_rate)
     if learning_rate != before:
