@@ -31,7 +31,7 @@ ablation_features = $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(SKIP_BAD),--ski
 .DEFAULT_GOAL := help
 # 'make -j features train' must not train on a cache that is still being made.
 .NOTPARALLEL:
-.PHONY: help setup demo test test-slow torture features verify prune list audit train evaluate crossval leak ablation infer bench clean
+.PHONY: help setup demo test test-slow torture features verify prune list audit train evaluate crossval leak ablation choices infer bench clean
 
 help: ## Print every target with one line
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -100,6 +100,10 @@ ablation: $(STAMP) ## Published against default recipe     [RAW= CACHE= MODEL= E
 		$(ablation_features)
 	@$(RUN) train ablation --cache "$(ablation_cache)" --model "$(ablation_model)" \
 		--epochs $(or $(EPOCHS),$(if $(ablation_small),3,25)) --seeds $(or $(SEEDS),0)
+
+choices: $(STAMP) ## What each training choice is worth   [HEAD=audio CACHE= MODEL= EPOCHS= SEEDS="0 1 2"]
+	@$(RUN) train choices --cache "$(CACHE)" --model "$(MODEL)" --head $(or $(HEAD),audio) \
+		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEEDS),--seeds $(SEEDS))
 
 infer: $(STAMP) ## Raw file to annotated video        VIDEO= [AUDIO= MODEL= OUT= CALIBRATE= MIN_CONFIDENCE= SHOW=1]
 	@$(if $(VIDEO),,echo "error: expected VIDEO=clip.mp4, got none; name a recording" >&2; exit 2;) \

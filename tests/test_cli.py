@@ -131,6 +131,11 @@ def test_what_trains_several_times(raw, tmp_path):
     again = command("train", "ablation", *places)
     assert again.stdout.splitlines()[-7:] == first.stdout.splitlines()[-7:]
     assert (model / "ablation" / "ablation.json").read_text() == before
+    places = (*places[:1], next(cache.glob("*")), *places[2:])
+    for head in ("audio", "video"):
+        worth = command("train", "choices", "--head", head, "--seeds", 0, *places)
+        assert worth.returncode == 0, worth.stderr
+        assert f"{head} alone" in worth.stdout and "half of the epochs" in worth.stdout
 
 
 def test_list_prints_the_catalogue(raw):
@@ -152,6 +157,7 @@ def test_list_prints_the_catalogue(raw):
         ("train", "crossval"),
         ("train", "leak"),
         ("train", "ablation"),
+        ("train", "choices"),
         ("infer",),
     ],
 )

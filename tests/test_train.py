@@ -293,6 +293,21 @@ def test_each_head_hears_or_sees_its_own_modality():
     assert not np.array_equal(before["fused"], after["fused"])
 
 
+def test_a_head_alone_is_that_of_the_whole_network():
+    spec = FeatureSpec()
+    network = model.build_fusion_cnn(spec, np.zeros(40, np.float32), np.ones(40, np.float32))
+    random = np.random.default_rng(0)
+    rows = {
+        "mfcc": random.normal(size=(2, *spec.mfcc_shape)).astype(np.float32),
+        "frames": random.integers(0, 256, (2, *spec.frames_shape), np.uint8),
+    }
+    whole = network.predict(rows, verbose=0)
+    for head, given in (("audio", "mfcc"), ("video", "frames")):
+        alone = model.head_alone(network, head)
+        np.testing.assert_allclose(alone.predict(rows[given], verbose=0), whole[head], atol=1e-6)
+        assert len(alone.trainable_weights) < len(network.trainable_weights)
+
+
 def test_without_a_modality_the_answer_is_the_other_heads():
     spec = FeatureSpec()
     network = model.build_fusion_cnn(spec, MEAN, VARIANCE)

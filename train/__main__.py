@@ -1,4 +1,4 @@
-"""Command line of the trainer: ``python -m train fit|crossval|leak|ablation|evaluate``."""
+"""Command line of the trainer: ``python -m train fit|crossval|leak|ablation|choices|evaluate``."""
 
 from __future__ import annotations
 
@@ -110,6 +110,17 @@ def parser() -> argparse.ArgumentParser:
         "--seeds", type=int, nargs="+", default=[0], metavar="N", help="one training each"
     )
     parts.set_defaults(run=run_ablation)
+
+    choices = commands.add_parser(
+        "choices", help="what each choice of the training recipe is worth to one branch", **shown
+    )
+    add_places(choices)
+    add_budget(choices, epochs=25)
+    choices.add_argument("--head", choices=("audio", "video"), default="audio", help="the branch")
+    choices.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="one training each"
+    )
+    choices.set_defaults(run=run_choices)
 
     test = commands.add_parser("evaluate", help="a trained model on actors of a cache", **shown)
     add_places(test)
@@ -275,6 +286,20 @@ def run_ablation(arguments: argparse.Namespace) -> int:
     rows = ablation.plan_rows(caches, folder, settings, arguments.seeds)
     print(ablation.table(ablation.measure(rows, folder, arguments.jobs)))
     print(f"report: {folder / ablation.NAME}")
+    return 0
+
+
+def run_choices(arguments: argparse.Namespace) -> int:
+    """Train one branch with and without each choice and print the table."""
+    refuse_budget(arguments)
+    cache = open_cache(arguments)
+    from train import choices
+
+    folder = arguments.model / f"choices-{arguments.head}"
+    trials = choices.plan(cache, arguments.head, arguments.epochs, arguments.seeds)
+    print_duplicates(cache)
+    print(choices.table(choices.measure(cache, folder, trials, arguments.jobs)))
+    print(f"report: {folder / choices.NAME}")
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import tensorflow as tf
 
@@ -41,6 +41,7 @@ def shuffled(
     seed: int,
     known: MfccStatistics | None = None,
     first_epoch: int = 0,
+    without: Collection[str] = (),
 ) -> tf.data.Dataset:
     """Return batches of endless epochs for training.
 
@@ -60,6 +61,9 @@ def shuffled(
         differ. None leaves all rows as they are.
     first_epoch
         Number of the first epoch.
+    without
+        What is not done to the rows: any of ``"voices"``, ``"tempo"``, ``"shift"``, ``"masks"``
+        and ``"views"``.
 
     Returns
     -------
@@ -80,15 +84,22 @@ def shuffled(
         if known is None:
             return inputs, targets
         mean, _, deviation = (value.reshape(1, -1, 1, 1) for value in known)
-        mfcc = views.change_voice(inputs["mfcc"], tf.constant(deviation), step_seed)
-        mfcc = views.shift_mfcc(views.change_tempo(mfcc, step_seed), step_seed)
-        mfcc = views.mask_mfcc(mfcc, tf.constant(mean), step_seed)
-        frames = tf.numpy_function(
-            lambda frames, seed: views.change_view(frames, seed, memory.empty),
-            [inputs["frames"], step_seed],
-            tf.uint8,
-        )
-        frames.set_shape(inputs["frames"].shape)
+        mfcc, frames = inputs["mfcc"], inputs["frames"]
+        if "voices" not in without:
+            mfcc = views.change_voice(mfcc, tf.constant(deviation), step_seed)
+        if "tempo" not in without:
+            mfcc = views.change_tempo(mfcc, step_seed)
+        if "shift" not in without:
+            mfcc = views.shift_mfcc(mfcc, step_seed)
+        if "masks" not in without:
+            mfcc = views.mask_mfcc(mfcc, tf.constant(mean), step_seed)
+        if "views" not in without:
+            frames = tf.numpy_function(
+                lambda frames, seed: views.change_view(frames, seed, memory.empty),
+                [frames, step_seed],
+                tf.uint8,
+            )
+            frames.set_shape(inputs["frames"].shape)
         return {"mfcc": mfcc, "frames": frames}, targets
 
     # Numbers are shuffled, tensors read last: what waits in the queue is eight bytes a row.

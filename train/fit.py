@@ -196,11 +196,7 @@ def fit(
 def compile_network(network: keras.Model, settings: Settings) -> None:
     """Give the network its losses and its optimizer."""
     network.compile(
-        optimizer=keras.optimizers.Adam(
-            settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            global_clipnorm=settings.clip_norm,
-        ),
+        optimizer=optimizer(settings),
         loss=dict.fromkeys(HEAD_LOSS_WEIGHTS, "sparse_categorical_crossentropy"),
         loss_weights=HEAD_LOSS_WEIGHTS,
         metrics={head: ["accuracy"] for head in HEAD_LOSS_WEIGHTS},
@@ -213,6 +209,15 @@ def compile_network(network: keras.Model, settings: Settings) -> None:
     network.compute_loss(None, labels, answers)
     network.compute_metrics(None, labels, answers)
     network.reset_metrics()
+
+
+def optimizer(settings: Settings) -> keras.optimizers.Optimizer:
+    """Adam with clipped gradients and decaying weights."""
+    return keras.optimizers.Adam(
+        settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        global_clipnorm=settings.clip_norm,
+    )
 
 
 def callbacks(

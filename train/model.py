@@ -17,6 +17,9 @@ INSTANT = 96
 """Features of each instant, before time is pooled."""
 
 EMBEDDING = 96
+INPUTS = {"audio": "mfcc", "video": "frames"}
+"""What each branch's own head is given."""
+
 STANDARDIZATION_EPSILON = 1e-3
 """Variance below which a clip counts as one grey, in pictures of [0, 1]."""
 
@@ -72,6 +75,24 @@ def build_fusion_cnn(
     scores["fused"] = weigh_presence(mfcc, frames, votes, scores["audio"], scores["video"])
     outputs = {name: keras.layers.Softmax(name=name)(score) for name, score in scores.items()}
     return keras.Model({"mfcc": mfcc, "frames": frames}, outputs, name="fusion_cnn")
+
+
+def head_alone(network: keras.Model, head: str) -> keras.Model:
+    """Return the part of a fusion network that one branch's own head needs.
+
+    Parameters
+    ----------
+    network
+        Of :func:`build_fusion_cnn`; weights are shared with it.
+    head
+        ``"audio"`` or ``"video"``.
+
+    Returns
+    -------
+    keras.Model
+        From the branch's input to probabilities, (batch, 8).
+    """
+    return keras.Model(network.input[INPUTS[head]], network.output[head], name=f"{head}_alone")
 
 
 def weigh_presence(

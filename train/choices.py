@@ -1,0 +1,228 @@
+"""What each choice of the training recipe is worth, one branch at a time, on no test actor.
+
+The actors that a training may learn from or choose by are cut into groups; each group is judged by
+networks that learned from the others, with and without one choice. Branches learn alone, with
+their own heads: several times cheaper than the whole network, and one modality cannot hide what a
+choice does to the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+import numpy as np
+
+from pipeline import storage
+from pipeline.errors import InputError
+from pipeline.index import Index
+from pipeline.progress import bar as progress_bar
+from train import duplicates, protocol, runtime
+from train.protocol import Split
+from train.table import select_rows
+
+NAME = "choices.json"
+GROUPS = 3
+WHOLE = "the recipe"
+CHANGES = {"audio": ("voices", "tempo", "shift", "masks"), "video": ("views",)}
+"""What is done to training rows on the fly, by branch; names as in :mod:`train.views`."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one branch is trained.
+
+    Parameters
+    ----------
+    head
+        ``"audio"`` or ``"video"``.
+    epochs
+        All of them are done: nobody is there to choose one by.
+    variants
+        Whether the cached augmented rows are trained on.
+    without
+        Changes on the fly that are left out.
+    """
+
+    head: str
+    epochs: int
+    variants: bool = True
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training: what it leaves out, whom it learns from and is judged on, and its seed."""
+
+    left_out: str
+    recipe: Recipe
+    split: Split
+    seed: int
+
+
+def recipes(head: str, epochs: int, variant_count: int) -> dict[str, Recipe]:
+    """List the recipe and what becomes of it when one choice is left out.
+
+    Without cached variants there are as many more epochs, so that as many rows are learned from.
+    """
+    whole = Recipe(head, epochs)
+    changed = {name: dataclasses.replace(whole, without=(name,)) for name in CHANGES[head]}
+    if variant_count:
+        changed["variants"] = dataclasses.replace(
+            whole, variants=False, epochs=epochs * (1 + variant_count)
+        )
+    changed["half of the epochs"] = dataclasses.replace(whole, epochs=max(1, epochs // 2))
+    return {WHOLE: whole, **changed}
+
+
+def inner_folds(actors: Sequence[int]) -> list[Split]:
+    """Cut all actors but the default split's test actors into groups, in order.
+
+    Raises
+    ------
+    InputError
+        If there are too few.
+    """
+    outer = protocol.split_actors(actors)
+    inner = sorted((*outer.train, *outer.validation))
+    if len(inner) < GROUPS:
+        raise InputError(
+            f"expected at least {GROUPS} actors beside the test actors, got {len(inner)}; "
+            "extract more"
+        )
+    groups = [tuple(map(int, group)) for group in np.array_split(inner, GROUPS)]
+    return [
+        Split(tuple(actor for actor in inner if actor not in group), group, ()) for group in groups
+    ]
+
+
+def plan(index: Index, head: str, epochs: int, seeds: Sequence[int]) -> list[Trial]:
+    """List every training, those of one seed and fold beside each other."""
+    listed = recipes(head, epochs, len(index.spec.variants))
+    return [
+        Trial(name, recipe, split, seed)
+        for seed in seeds
+        for split in inner_folds(index.actors)
+        for name, recipe in listed.items()
+    ]
+
+
+def measure(index: Index, folder: Path, trials: Sequence[Trial], jobs: int = 1) -> dict:
+    """Carry out trainings, several at a time, and write ``choices.json``.
+
+    What is finished is not trained again.
+
+    Returns
+    -------
+    dict
+        ``head``, ``epochs``, ``actors`` judged, and ``uar``: of what is left out, of each seed,
+        the mean over folds.
+    """
+    works = (joblib.delayed(judged)(index, folder, trial) for trial in trials)
+    parallel = joblib.Parallel(jobs, return_as="generator")
+    found: dict[tuple[str, int], list[float]] = {}
+    with progress_bar(total=len(trials), desc="trials", unit="training") as bar:
+        for trial, uar in zip(trials, parallel(works), strict=True):
+            found.setdefault((trial.left_out, trial.seed), []).append(uar)
+            bar.update()
+    names = list(dict.fromkeys(trial.left_out for trial in trials))
+    seeds = sorted({trial.seed for trial in trials})
+    measured = {
+        "head": trials[0].recipe.head,
+        "epochs": trials[0].recipe.epochs,
+        "actors": sorted({actor for trial in trials for actor in trial.split.validation}),
+        "seeds": seeds,
+        "uar": {name: [float(np.mean(found[name, seed])) for seed in seeds] for name in names},
+    }
+    storage.write_durably(folder / NAME, json.dumps(measured, indent=1).encode())
+    return measured
+
+
+def judged(index: Index, folder: Path, trial: Trial) -> float:
+    """Carry out a training unless it is finished, and return its UAR."""
+    description = json.loads(json.dumps(dataclasses.asdict(trial) | {"cache": index.fingerprint}))
+    group = protocol.format_actors(trial.split.validation)
+    name = trial.left_out.replace(" ", "-")
+    path = folder / f"seed-{trial.seed}" / f"actors-{group}" / f"{name}.json"
+    try:
+        kept = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        kept = {}
+    if kept.get("trial") == description:
+        return kept["uar"]
+    uar = train_alone(index, trial)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    storage.write_durably(path, json.dumps({"trial": description, "uar": uar}).encode())
+    return uar
+
+
+def train_alone(index: Index, trial: Trial) -> float:
+    """Train one branch with its own head and return its UAR on the actors left out."""
+    runtime.start_tensorflow(trial.seed)
+    from train import dataset, evaluate, fit, model, reading, schedule
+
+    recipe, split = trial.recipe, trial.split
+    copies = duplicates.left_out(duplicates.across_actors(index))
+    training = select_rows(index, split.train, recipe.variants, copies)
+    known = reading.mfcc_statistics(select_rows(index, split.train, left_out=copies))
+    judges = select_rows(index, split.validation, left_out=copies)
+
+    settings = fit.Settings(epochs=recipe.epochs, seed=trial.seed)
+    network = model.head_alone(
+        model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout),
+        recipe.head,
+    )
+    network.compile(
+        fit.optimizer(settings), "sparse_categorical_crossentropy", jit_compile=runtime.xla()
+    )
+    given = model.INPUTS[recipe.head]
+    # What the other branch would be given is not changed either: that is most of the work.
+    idle = [name for head, names in CHANGES.items() if head != recipe.head for name in names]
+    rows = dataset.shuffled(
+        training, settings.batch_size, trial.seed, known, without=(*recipe.without, *idle)
+    )
+    steps = dataset.steps_per_epoch(training, settings.batch_size)
+    with dataset.input_errors():
+        network.fit(
+            rows.map(lambda inputs, targets: (inputs[given], targets[recipe.head])),
+            epochs=settings.epochs,
+            steps_per_epoch=steps,
+            callbacks=[
+                schedule.WarmupCosine(
+                    round(settings.warmup_epochs * steps), settings.epochs * steps
+                )
+            ],
+            shuffle=False,
+            verbose=0,
+        )
+        clean = dataset.in_order(judges, dataset.EVALUATION_BATCH_SIZE)
+        answers = network.predict(clean.map(lambda inputs, _: inputs[given]), verbose=0)
+    return evaluate.averages(judges.label, answers.argmax(axis=1))["uar"]
+
+
+def table(measured: dict) -> str:
+    """Table of mean UAR ± deviation over seeds, in percent, and of what each choice adds."""
+    whole = 100 * np.array(measured["uar"][WHOLE])
+    lines = [f"{measured['head'] + ' alone, left out':28}{'UAR, %':>14}{'worth, points':>18}"]
+    for name, values in measured["uar"].items():
+        left = 100 * np.array(values)
+        shown = "nothing" if name == WHOLE else name
+        lines.append(
+            f"{shown:28}{spread(left):>14}"
+            + ("" if name == WHOLE else f"{spread(whole - left, '+'):>18}")
+        )
+    seeds = ", ".join(map(str, measured["seeds"]))
+    lines.append(
+        f"{measured['epochs']} epochs, seeds {seeds}, mean of {GROUPS} folds of actors "
+        f"{protocol.format_actors(measured['actors'])}"
+    )
+    return "\n".join(lines)
+
+
+def spread(values: np.ndarray, sign: str = "") -> str:
+    """Mean and standard deviation, such as ``47.3 ± 1.2``."""
+    return f"{values.mean():{sign}.1f} ± {values.std(ddof=len(values) > 1):.1f}"
