@@ -7,7 +7,8 @@ import pytest
 
 from pipeline import index
 from pipeline.errors import InputError
-from train import choices, protocol, views
+from train import choices, protocol, views, voices
+from train.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +49,13 @@ def test_each_recipe_leaves_out_one_thing_and_learns_from_as_many_rows():
 def test_worth_is_the_difference_of_the_same_seed(found, tmp_path, monkeypatch, capsys):
     done = []
 
-    def pretend(_, trial):
+    def pretend(found, folder, trial):
         done.append(trial)
         whole = 0.4 + 0.1 * trial.seed + 0.01 * min(trial.split.validation)
         return whole - {"masks": 0.05, "tempo": 0.02 * trial.seed}.get(trial.left_out, 0.0)
 
     monkeypatch.setattr(choices, "train_alone", pretend)
-    trials = choices.plan(found, "audio", 2, [0, 1])
+    trials = choices.plan(found, "audio", Settings(epochs=2), [0, 1])
     measured = choices.measure(found, tmp_path, trials)
     assert len(done) == len(trials) == 2 * 3 * 7
     np.testing.assert_allclose(measured["uar"][choices.WHOLE], [0.42, 0.52])
@@ -67,22 +68,26 @@ def test_worth_is_the_difference_of_the_same_seed(found, tmp_path, monkeypatch, 
 
     # What is finished is not trained again, unless it was something else.
     assert choices.measure(found, tmp_path, trials) == measured and len(done) == len(trials)
-    choices.measure(found, tmp_path, choices.plan(found, "audio", 4, [0]))
+    choices.measure(found, tmp_path, choices.plan(found, "audio", Settings(epochs=4), [0]))
     assert len(done) == len(trials) + 21
 
 
-def test_a_branch_alone_is_trained_without_what_is_left_out(found, monkeypatch):
+def test_a_branch_alone_is_trained_without_what_is_left_out(found, tmp_path, monkeypatch):
     changed = []
-    for name in ("change_voice", "change_tempo", "shift_mfcc", "mask_mfcc", "change_view"):
-        real = getattr(views, name)
+    names = ("change_voice", "change_tempo", "shift_mfcc", "mask_mfcc", "change_view")
+    for name in names:
+        room = views if name == "change_view" else voices
+        real = getattr(room, name)
         monkeypatch.setattr(
-            views,
+            room,
             name,
             lambda *values, name=name, real=real: (changed.append(name), real(*values))[1],
         )
     trial = next(
-        trial for trial in choices.plan(found, "audio", 1, [0]) if trial.left_out == "tempo"
+        trial
+        for trial in choices.plan(found, "audio", Settings(epochs=1), [0])
+        if trial.left_out == "tempo"
     )
-    uar = choices.train_alone(found, trial)
+    uar = choices.train_alone(found, tmp_path, trial)
     assert uar in {0.0, 0.25, 0.5, 0.75, 1.0}  # four clips of four emotions
     assert set(changed) == {"change_voice", "shift_mfcc", "mask_mfcc"}

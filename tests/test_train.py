@@ -24,6 +24,7 @@ from train import (
     schedule,
     table,
     views,
+    voices,
 )
 from train.protocol import Split
 
@@ -130,7 +131,7 @@ def test_order_depends_on_seed_and_epoch_alone(found):
 SEED = np.array([1, 2], np.int64)
 
 
-def test_a_view_is_one_affine_map_and_one_light_for_all_pictures_of_a_clip():
+def test_a_view_changes_all_pictures_of_a_clip_alike():
     picture = np.random.default_rng(0).integers(60, 190, (16, 16, 3)).astype(np.uint8)
     frames = np.broadcast_to(cv2.resize(picture, (112, 112)), (24, 3, 112, 112, 3)).copy()
     changed = views.change_view(frames, SEED)
@@ -141,50 +142,87 @@ def test_a_view_is_one_affine_map_and_one_light_for_all_pictures_of_a_clip():
         np.array_equal(clip[0], clip[1]) and np.array_equal(clip[0], clip[2]) for clip in changed
     )
     light = changed.mean(axis=(1, 2, 3, 4)) - frames.mean()
-    assert 10 < np.abs(light).max() < views.BRIGHTNESS_SHIFT + 8
+    assert 10 < np.abs(light).max() < views.BRIGHTNESS + 8
     assert light.min() < -5 and light.max() > 5
+    # Covered is one grey, and of about as many clips as said.
+    covered = [max(np.bincount(clip[0, ..., 0].ravel())) > 250 for clip in changed]
+    assert 4 <= sum(covered) <= 16
 
 
-def test_views_stay_within_their_bounds():
+def test_views_stay_within_their_bounds(monkeypatch):
     random = np.random.default_rng(0)
-    matrices = np.array([views.view_matrix(random, 112) for _ in range(200)])
-    zooms = np.sqrt(np.abs(np.linalg.det(matrices[:, :, :2])))
-    assert zooms.min() >= views.VIEW_ZOOMS[0] - 1e-9
-    assert zooms.max() <= views.VIEW_ZOOMS[1] + 1e-9
-    assert 60 < (np.linalg.det(matrices[:, :, :2]) < 0).sum() < 140
-    moved = matrices @ np.array([55.5, 55.5, 1]) - 55.5
-    assert np.abs(moved).max() <= views.VIEW_SHIFT * 112 + 1e-6
+    middle = np.array([55.5, 55.5])
+    steps, moved = [], []
+    monkeypatch.setattr(views, "WARP", 0.0)
+    for _ in range(200):
+        x, y = views.source_places(random, 112)
+        steps.append(
+            [[x[0, 1] - x[0, 0], x[1, 0] - x[0, 0]], [y[0, 1] - y[0, 0], y[1, 0] - y[0, 0]]]
+        )
+        moved.append(np.array([x[55:57, 55:57].mean(), y[55:57, 55:57].mean()]) - middle)
+    turned = np.linalg.det(np.array(steps))
+    zooms = np.sqrt(np.abs(turned))
+    assert zooms.min() >= 1 - views.ZOOM - 1e-4 and zooms.max() <= 1 + views.ZOOM + 1e-4
+    assert np.ptp(zooms) > 1.5 * views.ZOOM
+    assert 60 < (turned < 0).sum() < 140
+    assert 3 < np.abs(moved).max() <= views.SHIFT * 112 + 1e-4
+
+
+def test_a_bent_view_moves_parts_against_each_other():
+    random = np.random.default_rng(0)
+    away = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("TURN_DEGREES", "ZOOM", "SHIFT"):
+            patch.setattr(views, name, 0.0)
+        for _ in range(100):
+            x, y = views.source_places(random, 112)
+            mirrored = x[0, 0] > x[0, -1]
+            own = np.arange(112)[::-1] if mirrored else np.arange(112)
+            away.append(np.stack([x - own, y - np.arange(112)[:, None]]))
+    away = np.array(away)
+    assert 0.6 < away.std() / (views.WARP * 112) < 1.1 and abs(away.mean()) < 0.3
+    # Neighbours move nearly alike: nothing is folded over.
+    assert np.abs(np.diff(away, axis=2)).max() < 1
+
+
+def test_light_changes_contrast_about_a_grey():
+    random = np.random.default_rng(0)
+    tables = np.array([views.light_table(random, 100.0) for _ in range(200)]).astype(float)
+    assert np.abs(tables[:, 100] - 100).max() <= views.BRIGHTNESS + 1
+    gains = np.log((tables[:, 120] - tables[:, 80]) / 40)
+    assert gains.min() > -views.CONTRAST - 0.05 and gains.max() < views.CONTRAST + 0.05
+    assert np.ptp(gains) > views.CONTRAST and np.all(np.diff(tables) >= 0)
 
 
 def test_masks_and_shifts_of_the_mfcc():
     mfcc = np.ones((32, 40, 44, 1), np.float32)
-    masked = views.mask_mfcc(mfcc, np.full((1, 40, 1, 1), 7, np.float32), SEED).numpy()[..., 0]
+    masked = voices.mask_mfcc(mfcc, np.full((1, 40, 1, 1), 7, np.float32), SEED).numpy()[..., 0]
     columns, bands = (masked == 7).all(axis=1).sum(axis=1), (masked == 7).all(axis=2).sum(axis=1)
     assert set(np.unique(masked)) == {1, 7}
-    assert 7 <= columns.max() <= views.TIME_MASK_COLUMNS
-    assert 5 <= bands.max() <= views.FREQUENCY_MASK_COEFFICIENTS
+    assert 7 <= columns.max() <= voices.TIME_MASK_COLUMNS
+    assert 5 <= bands.max() <= voices.FREQUENCY_MASK_COEFFICIENTS
     ramp = np.broadcast_to(np.arange(44, dtype=np.float32)[None, None, :, None], mfcc.shape)
-    first = views.shift_mfcc(tf.constant(ramp), SEED).numpy()[:, 0, :, 0]
+    first = voices.shift_mfcc(tf.constant(ramp), SEED).numpy()[:, 0, :, 0]
     shifts = (first[:, 0] + 22) % 44 - 22
     assert all(
         np.array_equal(row, (np.arange(44) + s) % 44) for row, s in zip(first, shifts, strict=True)
     )
-    assert len(set(shifts)) > 4 and np.abs(shifts).max() == views.TIME_SHIFT_COLUMNS
+    assert len(set(shifts)) > 4 and np.abs(shifts).max() == voices.TIME_SHIFT_COLUMNS
 
 
 def test_a_made_up_voice_moves_levels_as_far_as_speakers_differ():
     random = np.random.default_rng(0)
     mfcc = tf.constant(random.normal(5, 2, (500, 40, 44, 1)), tf.float32)
     deviation = np.linspace(0, 9, 40, dtype=np.float32).reshape(1, 40, 1, 1)
-    changed = views.change_voice(mfcc, deviation, SEED).numpy()[..., 0]
+    changed = voices.change_voice(mfcc, deviation, SEED).numpy()[..., 0]
     original = mfcc.numpy()[..., 0]
     offsets = changed.mean(axis=2) - original.mean(axis=2)
     assert offsets.std(axis=0) == pytest.approx(
-        views.VOICE_OFFSET * deviation.ravel(), rel=0.15, abs=1e-5
+        voices.VOICE_OFFSET * deviation.ravel(), rel=0.15, abs=1e-5
     )
     scales = np.log(changed.std(axis=2) / original.std(axis=2))
     assert scales.mean() == pytest.approx(0, abs=0.01)
-    assert scales.std() == pytest.approx(views.VOICE_SCALE, rel=0.1)
+    assert scales.std() == pytest.approx(voices.VOICE_SCALE, rel=0.1)
     # The course stays: only its level and its reach are another speaker's.
     course, before = (x - x.mean(axis=2, keepdims=True) for x in (changed, original))
     ratio = course / before
@@ -193,9 +231,9 @@ def test_a_made_up_voice_moves_levels_as_far_as_speakers_differ():
 
 def test_tempo_stretches_about_the_middle():
     ramp = np.broadcast_to(np.arange(44, dtype=np.float32)[:, None], (200, 40, 44, 1))
-    changed = views.change_tempo(tf.constant(ramp), SEED).numpy()[:, 7, :, 0]
+    changed = voices.change_tempo(tf.constant(ramp), SEED).numpy()[:, 7, :, 0]
     rates = (changed[:, 30] - changed[:, 10]) / 20
-    assert np.abs(np.log(rates)).max() <= views.TEMPO + 1e-5
+    assert np.abs(np.log(rates)).max() <= voices.TEMPO + 1e-5
     assert rates.min() < 0.92 and rates.max() > 1.08
     assert changed[:, 10] == pytest.approx(21.5 - 11.5 * rates, abs=1e-4)
     assert changed.min() >= 0 and changed.max() <= 43

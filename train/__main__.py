@@ -11,6 +11,8 @@ from pipeline import index, repair, verify
 from pipeline.errors import InputError, run
 from pipeline.spec import EMOTIONS
 from train import duplicates, protocol, runtime
+from train.heads import CHANGES
+from train.settings import Settings
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,19 +23,21 @@ def parser() -> argparse.ArgumentParser:
 
     fit = commands.add_parser("fit", help="shards to a trained, tested model", **shown)
     add_places(fit)
-    fit.add_argument("--epochs", type=int, default=25, metavar="N", help="most epochs")
-    fit.add_argument("--batch-size", type=int, default=16, metavar="ROWS", help="rows a step")
+    fit.add_argument("--epochs", type=int, default=Settings.epochs, metavar="N", help="most epochs")
+    fit.add_argument(
+        "--batch-size", type=int, default=Settings.batch_size, metavar="ROWS", help="rows a step"
+    )
     fit.add_argument(
         "--learning-rate",
         type=float,
-        default=1.4e-3,
+        default=Settings.learning_rate,
         metavar="RATE",
         help="peak of Adam's rate, after the warm-up",
     )
     fit.add_argument(
         "--patience",
         type=int,
-        default=10,
+        default=Settings.patience,
         metavar="EPOCHS",
         help="epochs without a better validation accuracy before stopping",
     )
@@ -84,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="the clips are RAVDESS' own, not drawn: draw what people reach on them as lines",
     )
-    add_budget(cross, epochs=25)
+    add_budget(cross, Settings.epochs)
     cross.add_argument("--seed", type=int, default=0, metavar="N", help="of every training")
     cross.set_defaults(run=run_crossval)
 
@@ -92,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
         "leak", help="what a split by clip adds to the numbers of the same small training", **shown
     )
     add_places(leak)
-    add_budget(leak, epochs=10)
+    add_budget(leak, 10)
     leak.add_argument("--seed", type=int, default=0, metavar="N", help="of every training")
     leak.add_argument(
         "--folds", type=int, default=3, metavar="N", help="folds trained each way, out of six"
@@ -105,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
         **shown,
     )
     add_places(parts)
-    add_budget(parts, epochs=25)
+    add_budget(parts, Settings.epochs)
     parts.add_argument(
         "--seeds", type=int, nargs="+", default=[0], metavar="N", help="one training each"
     )
@@ -115,8 +119,8 @@ def parser() -> argparse.ArgumentParser:
         "choices", help="what each choice of the training recipe is worth to one branch", **shown
     )
     add_places(choices)
-    add_budget(choices, epochs=25)
-    choices.add_argument("--head", choices=("audio", "video"), default="audio", help="the branch")
+    add_budget(choices, Settings.epochs)
+    choices.add_argument("--head", choices=tuple(CHANGES), default="audio", help="the branch")
     choices.add_argument(
         "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="one training each"
     )
@@ -296,7 +300,8 @@ def run_choices(arguments: argparse.Namespace) -> int:
     from train import choices
 
     folder = arguments.model / f"choices-{arguments.head}"
-    trials = choices.plan(cache, arguments.head, arguments.epochs, arguments.seeds)
+    settings = Settings(epochs=arguments.epochs)
+    trials = choices.plan(cache, arguments.head, settings, arguments.seeds)
     print_duplicates(cache)
     print(choices.table(choices.measure(cache, folder, trials, arguments.jobs)))
     print(f"report: {folder / choices.NAME}")

@@ -22,14 +22,14 @@ from pipeline.errors import InputError
 from pipeline.index import Index
 from pipeline.progress import bar as progress_bar
 from train import duplicates, protocol, runtime
+from train.heads import CHANGES
 from train.protocol import Split
+from train.settings import Settings
 from train.table import select_rows
 
 NAME = "choices.json"
 GROUPS = 3
 WHOLE = "the recipe"
-CHANGES = {"audio": ("voices", "tempo", "shift", "masks"), "video": ("views",)}
-"""What is done to training rows on the fly, by branch; names as in :mod:`train.views`."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ def inner_folds(actors: Sequence[int]) -> list[Split]:
     ]
 
 
-def plan(index: Index, head: str, epochs: int, seeds: Sequence[int]) -> list[Trial]:
+def plan(index: Index, head: str, settings: Settings, seeds: Sequence[int]) -> list[Trial]:
     """List every training, those of one seed and fold beside each other."""
-    listed = recipes(head, epochs, len(index.spec.variants))
+    listed = recipes(head, settings.epochs, len(index.spec.variants))
     return [
         Trial(name, recipe, split, seed)
         for seed in seeds
@@ -154,16 +154,16 @@ def judged(index: Index, folder: Path, trial: Trial) -> float:
         kept = {}
     if kept.get("trial") == description:
         return kept["uar"]
-    uar = train_alone(index, trial)
+    uar = train_alone(index, folder, trial)
     path.parent.mkdir(parents=True, exist_ok=True)
     storage.write_durably(path, json.dumps({"trial": description, "uar": uar}).encode())
     return uar
 
 
-def train_alone(index: Index, trial: Trial) -> float:
+def train_alone(index: Index, folder: Path, trial: Trial) -> float:
     """Train one branch with its own head and return its UAR on the actors left out."""
     runtime.start_tensorflow(trial.seed)
-    from train import dataset, evaluate, fit, model, reading, schedule
+    from train import alone, dataset, evaluate, model, reading
 
     recipe, split = trial.recipe, trial.split
     copies = duplicates.left_out(duplicates.across_actors(index))
@@ -171,36 +171,14 @@ def train_alone(index: Index, trial: Trial) -> float:
     known = reading.mfcc_statistics(select_rows(index, split.train, left_out=copies))
     judges = select_rows(index, split.validation, left_out=copies)
 
-    settings = fit.Settings(epochs=recipe.epochs, seed=trial.seed)
-    network = model.head_alone(
-        model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout),
-        recipe.head,
-    )
-    network.compile(
-        fit.optimizer(settings), "sparse_categorical_crossentropy", jit_compile=runtime.xla()
-    )
-    given = model.INPUTS[recipe.head]
-    # What the other branch would be given is not changed either: that is most of the work.
-    idle = [name for head, names in CHANGES.items() if head != recipe.head for name in names]
-    rows = dataset.shuffled(
-        training, settings.batch_size, trial.seed, known, without=(*recipe.without, *idle)
-    )
-    steps = dataset.steps_per_epoch(training, settings.batch_size)
+    settings = Settings(epochs=recipe.epochs, seed=trial.seed)
+    network = model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout)
+    branch = model.head_alone(network, recipe.head)
     with dataset.input_errors():
-        network.fit(
-            rows.map(lambda inputs, targets: (inputs[given], targets[recipe.head])),
-            epochs=settings.epochs,
-            steps_per_epoch=steps,
-            callbacks=[
-                schedule.WarmupCosine(
-                    round(settings.warmup_epochs * steps), settings.epochs * steps
-                )
-            ],
-            shuffle=False,
-            verbose=0,
-        )
+        alone.learn(branch, recipe.head, training, known, settings, folder, without=recipe.without)
         clean = dataset.in_order(judges, dataset.EVALUATION_BATCH_SIZE)
-        answers = network.predict(clean.map(lambda inputs, _: inputs[given]), verbose=0)
+        given = model.INPUTS[recipe.head]
+        answers = branch.predict(clean.map(lambda inputs, _: inputs[given]), verbose=0)
     return evaluate.averages(judges.label, answers.argmax(axis=1))["uar"]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 import tensorflow as tf
 
 from pipeline.errors import InputError
-from train import views
+from train import views, voices
 from train.heads import HEADS
 from train.reading import BatchMemory, MfccStatistics, RowReader
 from train.table import Rows
@@ -62,8 +62,7 @@ def shuffled(
     first_epoch
         Number of the first epoch.
     without
-        What is not done to the rows: any of ``"voices"``, ``"tempo"``, ``"shift"``, ``"masks"``
-        and ``"views"``.
+        Names out of :data:`train.heads.CHANGES` of what is not done to the rows.
 
     Returns
     -------
@@ -86,13 +85,13 @@ def shuffled(
         mean, _, deviation = (value.reshape(1, -1, 1, 1) for value in known)
         mfcc, frames = inputs["mfcc"], inputs["frames"]
         if "voices" not in without:
-            mfcc = views.change_voice(mfcc, tf.constant(deviation), step_seed)
+            mfcc = voices.change_voice(mfcc, tf.constant(deviation), step_seed)
         if "tempo" not in without:
-            mfcc = views.change_tempo(mfcc, step_seed)
+            mfcc = voices.change_tempo(mfcc, step_seed)
         if "shift" not in without:
-            mfcc = views.shift_mfcc(mfcc, step_seed)
+            mfcc = voices.shift_mfcc(mfcc, step_seed)
         if "masks" not in without:
-            mfcc = views.mask_mfcc(mfcc, tf.constant(mean), step_seed)
+            mfcc = voices.mask_mfcc(mfcc, tf.constant(mean), step_seed)
         if "views" not in without:
             frames = tf.numpy_function(
                 lambda frames, seed: views.change_view(frames, seed, memory.empty),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import keras
 
 from pipeline import storage
 from pipeline.index import Index
-from pipeline.progress import bar as progress_bar
 from pipeline.spec import EMOTIONS
 from train import (
     artefact,
@@ -29,56 +28,15 @@ from train import (
     schedule,
     table,
 )
+from train.progress import Progress
 from train.protocol import Split
+from train.settings import Settings
 
 TRAINING_FOLDER = "training"
 LOG_NAME = "log.csv"
 HEAD_LOSS_WEIGHTS = {"fused": 1.0, "audio": 1.0, "video": 1.0}
 CHOSEN_BY = "val_fused_accuracy"
 """The loss grows with a confidence that the temperatures take back, while answers get better."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a training is started with.
-
-    Parameters
-    ----------
-    epochs
-        Most epochs.
-    batch_size
-        Rows a step.
-    learning_rate
-        Peak, reached after the warm-up.
-    warmup_epochs
-        Epochs of linear rise.
-    weight_decay
-        Part of the rate by which weights shrink each step.
-    clip_norm
-        Gradients longer than this, all taken together, are shortened to it.
-    patience
-        Epochs without a better validation accuracy before stopping.
-    plateau_patience
-        Epochs without a better validation accuracy before the rate is halved.
-    dropout
-        Part of the embeddings dropped.
-    variants
-        Whether the augmented rows are trained on beside the clean ones.
-    seed
-        Of weights, order and augmentation.
-    """
-
-    epochs: int = 25
-    batch_size: int = 16
-    learning_rate: float = 1.4e-3
-    warmup_epochs: float = 1.0
-    weight_decay: float = 1e-2
-    clip_norm: float = 1.0
-    patience: int = 10
-    plateau_patience: int = 6
-    dropout: float = 0.4
-    variants: bool = True
-    seed: int = 0
 
 
 def fit(
@@ -146,7 +104,7 @@ def fit(
         first_epoch = settings.epochs if state.stopped_early else state.epoch
 
     steps = dataset.steps_per_epoch(training, settings.batch_size)
-    bar = [Progress(settings.epochs, steps, first_epoch)] if progress else []
+    bar = [Progress("train", settings.epochs, steps, first_epoch, epoch_line)] if progress else []
     kept = callbacks(work, settings, started_with, steps, state)
     try:
         with dataset.input_errors(), runtime.storage_errors(work):
@@ -162,7 +120,7 @@ def fit(
             )
     finally:
         for shown in bar:
-            shown.bar.close()
+            shown.close()
     resume.load_best(network, work, resume.read_state(work, started_with))
 
     chosen_by = evaluate.predict(network, validation)
@@ -196,7 +154,7 @@ def fit(
 def compile_network(network: keras.Model, settings: Settings) -> None:
     """Give the network its losses and its optimizer."""
     network.compile(
-        optimizer=optimizer(settings),
+        optimizer=schedule.optimizer(settings),
         loss=dict.fromkeys(HEAD_LOSS_WEIGHTS, "sparse_categorical_crossentropy"),
         loss_weights=HEAD_LOSS_WEIGHTS,
         metrics={head: ["accuracy"] for head in HEAD_LOSS_WEIGHTS},
@@ -209,15 +167,6 @@ def compile_network(network: keras.Model, settings: Settings) -> None:
     network.compute_loss(None, labels, answers)
     network.compute_metrics(None, labels, answers)
     network.reset_metrics()
-
-
-def optimizer(settings: Settings) -> keras.optimizers.Optimizer:
-    """Adam with clipped gradients and decaying weights."""
-    return keras.optimizers.Adam(
-        settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        global_clipnorm=settings.clip_norm,
-    )
 
 
 def callbacks(
@@ -249,41 +198,10 @@ def keep_epochs(log: Path, epochs: int) -> None:
     storage.write_durably(log, b"".join(lines[: 1 + epochs]))
 
 
-class Progress(keras.callbacks.Callback):
-    """One bar over all steps, and one line an epoch.
-
-    Parameters
-    ----------
-    epochs, steps
-        Most epochs, and steps in each.
-    first_epoch
-        Where a resumed training goes on.
-    """
-
-    def __init__(self, epochs: int, steps: int, first_epoch: int) -> None:
-        super().__init__()
-        self.epochs, self.steps = epochs, steps
-        self.bar = progress_bar(
-            total=epochs * steps,
-            initial=first_epoch * steps,
-            desc="train",
-            unit="step",
-        )
-
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Move the bar."""
-        self.bar.update()
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Print how the epoch went."""
-        logs = logs or {}
-        self.bar.write(
-            f"epoch {epoch + 1:>3}/{self.epochs}  loss {logs['fused_loss']:.3f}  accuracy "
-            f"{logs['fused_accuracy']:.3f}  validation: loss {logs['val_fused_loss']:.3f}  "
-            f"fused {logs['val_fused_accuracy']:.3f}  audio {logs['val_audio_accuracy']:.3f}  "
-            f"video {logs['val_video_accuracy']:.3f}"
-        )
-
-    def on_train_end(self, logs: dict | None = None) -> None:
-        """Close the bar."""
-        self.bar.close()
+def epoch_line(logs: dict) -> str:
+    """Say how an epoch of the whole network went."""
+    return (
+        f"loss {logs['fused_loss']:.3f}  accuracy {logs['fused_accuracy']:.3f}  "
+        f"validation: loss {logs['val_fused_loss']:.3f}  fused {logs['val_fused_accuracy']:.3f}  "
+        f"audio {logs['val_audio_accuracy']:.3f}  video {logs['val_video_accuracy']:.3f}"
+    )

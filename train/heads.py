@@ -2,3 +2,6 @@
 
 HEADS = ("fused", "audio", "video")
 """The answer, what the voice alone says, what the face alone says; each with the same target."""
+
+CHANGES = {"audio": ("voices", "tempo", "shift", "masks"), "video": ("views",)}
+"""What is done to training rows on the fly, by the branch that learns from it."""

@@ -1,4 +1,4 @@
-"""Warm-up and cosine decay that live beside ReduceLROnPlateau.
+"""The optimizer, and a warm-up and cosine decay that live beside ReduceLROnPlateau.
 
 Keras refuses ReduceLROnPlateau on an optimizer that holds a LearningRateSchedule. Here the schedule
 multiplies the optimizer's rate by the ratio of its value at this step to that at the step before,
@@ -10,6 +10,17 @@ from __future__ import annotations
 import math
 
 import keras
+
+from train.settings import Settings
+
+
+def optimizer(settings: Settings) -> keras.optimizers.Optimizer:
+    """Adam with clipped gradients and decaying weights."""
+    return keras.optimizers.Adam(
+        settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        global_clipnorm=settings.clip_norm,
+    )
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int, floor: float = 0.02) -> float:

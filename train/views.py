@@ -1,4 +1,4 @@
-"""How training rows are changed on the fly: pictures as a camera might, voices as speakers do."""
+"""How training pictures are changed on the fly: as other cameras, lights and faces would look."""
 
 from __future__ import annotations
 
@@ -6,30 +6,32 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
-TIME_MASK_COLUMNS = 14
-FREQUENCY_MASK_COEFFICIENTS = 10
-TIME_SHIFT_COLUMNS = 4
-
-VOICE_OFFSET = 0.7
-"""Of a made-up speaker, in standard deviations of the training speakers' own levels."""
-
-VOICE_SCALE = 0.2
-"""Standard deviation of the logarithm of how lively a made-up speaker's coefficients are."""
-
-TEMPO = 0.12
-"""Largest change of the logarithm of the tempo."""
-
-BRIGHTNESS_SHIFT = 25.0
-"""Largest change of light, in grey levels of 255."""
-
-VIEW_SHIFT = 0.03
+SHIFT = 0.04
 """Largest move of the pictures, as a part of their side."""
 
-VIEW_ZOOMS = (0.96, 1.04)
-VIEW_TURN_DEGREES = 2.0
+ZOOM = 0.06
+TURN_DEGREES = 3.0
+
+WARP = 0.025
+"""Standard deviation of how far parts of a face are moved against each other, as a part of the
+side: no two faces have the same proportions."""
+
+WARP_POINTS = 4
+"""Places a side that move on their own; what lies between them follows smoothly."""
+
+BRIGHTNESS = 25.0
+"""Largest change of light, in grey levels of 255."""
+
+CONTRAST = 0.25
+"""Largest change of the logarithm of the contrast."""
+
+COVERED_PART = 0.4
+"""Part of the clips of which a rectangle is covered."""
+
+COVER_SIDES = (0.15, 0.4)
+"""Smallest and largest side of that rectangle, as a part of the picture's."""
 
 
 def change_view(
@@ -37,7 +39,7 @@ def change_view(
     seed: NDArray[np.int64],
     empty: Callable[[tuple[int, ...], type], NDArray] = np.empty,
 ) -> NDArray[np.uint8]:
-    """Turn, move, resize, mirror and light each clip of a batch, all its pictures alike.
+    """Turn, move, resize, mirror, bend, light and cover each clip, all its pictures alike.
 
     Parameters
     ----------
@@ -52,100 +54,50 @@ def change_view(
     -------
     ndarray of uint8
         Same shape. Pixels from outside of a picture repeat its edge.
+
+    Notes
+    -----
+    The cover is that of DeVries & Taylor 2017, "Improved regularization of convolutional neural
+    networks with cutout", for some of the clips.
     """
     random = np.random.default_rng(seed)
     size = frames.shape[2]
     changed = empty(frames.shape, np.uint8)
     for clip, target in zip(frames, changed, strict=True):
-        matrix = view_matrix(random, size)
-        light = random.uniform(-BRIGHTNESS_SHIFT, BRIGHTNESS_SHIFT)
+        places = cv2.convertMaps(*source_places(random, size), cv2.CV_16SC2)
         for picture, place in zip(clip, target, strict=True):
-            cv2.warpAffine(picture, matrix, (size, size), place, borderMode=cv2.BORDER_REPLICATE)
+            cv2.remap(picture, *places, cv2.INTER_LINEAR, place, borderMode=cv2.BORDER_REPLICATE)
+        grey = float(clip[0].mean())
         flat = target.reshape(-1, size)
-        (cv2.add if light > 0 else cv2.subtract)(flat, abs(light), flat)
+        cv2.LUT(flat, light_table(random, grey), flat)
+        if random.random() < COVERED_PART:
+            height, width = (random.uniform(*COVER_SIDES, 2) * size).astype(int)
+            top, left = random.integers(0, size - height), random.integers(0, size - width)
+            target[:, top : top + height, left : left + width] = round(grey)
     return changed
 
 
-def view_matrix(random: np.random.Generator, size_px: int) -> NDArray[np.float64]:
-    """Draw the affine map of one clip's pictures, shape (2, 3)."""
+def source_places(
+    random: np.random.Generator, size_px: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Draw where in a clip's pictures each changed pixel comes from: x and y, (size, size) each."""
     middle = (size_px - 1) / 2
-    turn, zoom = random.uniform(-VIEW_TURN_DEGREES, VIEW_TURN_DEGREES), random.uniform(*VIEW_ZOOMS)
-    matrix = cv2.getRotationMatrix2D((middle, middle), turn, zoom)
-    matrix[:, 2] += random.uniform(-VIEW_SHIFT, VIEW_SHIFT, 2) * size_px
+    turn, zoom = np.deg2rad(random.uniform(-TURN_DEGREES, TURN_DEGREES)), 1.0
+    zoom += random.uniform(-ZOOM, ZOOM)
+    matrix = zoom * np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     if random.random() < 0.5:
-        matrix = matrix @ np.array([[-1, 0, size_px - 1], [0, 1, 0], [0, 0, 1]])
-    return matrix
+        matrix[:, 0] *= -1
+    offsets = np.mgrid[:size_px, :size_px][::-1].reshape(2, -1) - middle
+    moved = middle + size_px * random.uniform(-SHIFT, SHIFT, (2, 1))
+    affine = (matrix @ offsets + moved).reshape(2, size_px, size_px)
+    bent = random.normal(0, WARP * size_px, (WARP_POINTS, WARP_POINTS, 2))
+    bent = cv2.resize(bent, (size_px, size_px), interpolation=cv2.INTER_CUBIC)
+    x, y = (affine + bent.transpose(2, 0, 1)).astype(np.float32)
+    return x, y
 
 
-def change_voice(mfcc: tf.Tensor, deviation: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Give each MFCC image of a batch the voice of a speaker who does not exist.
-
-    A voice is first of all a constant level of each coefficient, and how far it moves from there:
-    with a dozen speakers to learn from, a network knows them by it.
-
-    Parameters
-    ----------
-    mfcc
-        Shape (batch, mfcc_count, mfcc_columns, 1).
-    deviation
-        Shape (1, mfcc_count, 1, 1): standard deviation of the speakers' mean coefficients.
-    seed
-        Two numbers that fix every choice.
-
-    Returns
-    -------
-    tensor
-        Same shape.
-    """
-    shape = [2, tf.shape(mfcc)[0], mfcc.shape[1], 1, 1]
-    offset, scale = tf.unstack(tf.random.stateless_normal(shape, seed + 4))
-    level = tf.reduce_mean(mfcc, axis=2, keepdims=True)
-    lively = (mfcc - level) * tf.exp(VOICE_SCALE * scale)
-    return lively + level + VOICE_OFFSET * deviation * offset
-
-
-def change_tempo(mfcc: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Stretch each MFCC image of a batch about its middle; its outermost columns repeat."""
-    columns = mfcc.shape[2]
-    draws = tf.random.stateless_uniform([tf.shape(mfcc)[0], 1], seed + 5, -TEMPO, TEMPO)
-    middle = (columns - 1) / 2
-    source = middle + (tf.range(columns, dtype=tf.float32) - middle) * tf.exp(draws)
-    source = tf.clip_by_value(source, 0.0, columns - 1.0)
-    before = tf.floor(source)
-    part = (source - before)[:, tf.newaxis, :, tf.newaxis]
-    before = tf.cast(before, tf.int32)
-    earlier = tf.gather(mfcc, before, axis=2, batch_dims=1)
-    later = tf.gather(mfcc, tf.minimum(before + 1, columns - 1), axis=2, batch_dims=1)
-    return (1 - part) * earlier + part * later
-
-
-def shift_mfcc(mfcc: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Move each MFCC image of a batch in time; what leaves at one end enters at the other."""
-    columns = mfcc.shape[2]
-    shift = tf.random.stateless_uniform(
-        [tf.shape(mfcc)[0], 1], seed, -TIME_SHIFT_COLUMNS, TIME_SHIFT_COLUMNS + 1, tf.int32
-    )
-    source = tf.math.floormod(tf.range(columns) + shift, columns)
-    return tf.gather(mfcc, source, axis=2, batch_dims=1)
-
-
-def mask_mfcc(mfcc: tf.Tensor, mean: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Set a stretch of columns and a band of coefficients of each MFCC image to the mean.
-
-    Notes
-    -----
-    Park et al. 2019, "SpecAugment: A simple data augmentation method for automatic speech
-    recognition", without the time warp.
-    """
-    for axis, widest, offset in ((2, TIME_MASK_COLUMNS, 2), (1, FREQUENCY_MASK_COEFFICIENTS, 3)):
-        length = mfcc.shape[axis]
-        draws = tf.random.stateless_uniform([2, tf.shape(mfcc)[0], 1, 1, 1], seed + offset)
-        width = draws[0] * (widest + 1)
-        start = draws[1] * (tf.cast(length, tf.float32) - width)
-        place = tf.reshape(
-            tf.range(length, dtype=tf.float32), [-1 if number == axis else 1 for number in range(4)]
-        )
-        mfcc = tf.where(
-            (place >= tf.floor(start)) & (place < tf.floor(start) + tf.floor(width)), mean, mfcc
-        )
-    return mfcc
+def light_table(random: np.random.Generator, grey: float) -> NDArray[np.uint8]:
+    """Draw what becomes of each of 256 levels, shape (256,); contrast changes about ``grey``."""
+    gain = np.exp(random.uniform(-CONTRAST, CONTRAST))
+    light = random.uniform(-BRIGHTNESS, BRIGHTNESS)
+    return np.clip((np.arange(256) - grey) * gain + grey + light, 0, 255).astype(np.uint8)

@@ -1,0 +1,85 @@
+"""One branch of the network trained alone, with its own head."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import keras
+
+from train import dataset, model, resume, runtime, schedule
+from train.heads import CHANGES
+from train.progress import Progress
+from train.reading import MfccStatistics
+from train.settings import Settings
+from train.table import Rows
+
+
+def learn(
+    branch: keras.Model,
+    head: str,
+    training: Rows,
+    known: MfccStatistics,
+    settings: Settings,
+    work: Path,
+    progress: bool = False,
+    without: Collection[str] = (),
+) -> None:
+    """Train a branch through all its epochs; nobody chooses one.
+
+    Parameters
+    ----------
+    branch
+        See :func:`train.model.head_alone`.
+    head
+        ``"audio"`` or ``"video"``.
+    training
+        Rows to learn from.
+    known
+        Of these rows.
+    settings
+        How to train.
+    work
+        Folder of the training, for the message of one that diverges.
+    progress
+        Whether to show a bar.
+    without
+        Names out of :data:`train.heads.CHANGES` of what is not done to the rows.
+
+    Raises
+    ------
+    InputError
+        If the loss is no longer a number.
+    """
+    branch.compile(
+        schedule.optimizer(settings),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=runtime.xla(),
+    )
+    branch.optimizer.build(branch.trainable_variables)
+    given = model.INPUTS[head]
+    # What the other branch would be given is left as it is: changing it is most of the work.
+    idle = [name for other, names in CHANGES.items() if other != head for name in names]
+    rows = dataset.shuffled(
+        training, settings.batch_size, settings.seed, known, without=(*without, *idle)
+    )
+    steps = dataset.steps_per_epoch(training, settings.batch_size)
+    warmup_steps = round(settings.warmup_epochs * steps)
+    shown = [Progress(head, settings.epochs, steps)] if progress else []
+    try:
+        branch.fit(
+            rows.map(lambda inputs, targets: (inputs[given], targets[head])),
+            epochs=settings.epochs,
+            steps_per_epoch=steps,
+            callbacks=[
+                resume.StopWhenDiverged(work),
+                schedule.WarmupCosine(warmup_steps, settings.epochs * steps),
+                *shown,
+            ],
+            shuffle=False,
+            verbose=0,
+        )
+    finally:
+        for bar in shown:
+            bar.close()

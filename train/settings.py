@@ -1,0 +1,48 @@
+"""What a training is started with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training is started with.
+
+    Parameters
+    ----------
+    epochs
+        Most epochs.
+    batch_size
+        Rows a step.
+    learning_rate
+        Peak, reached after the warm-up.
+    warmup_epochs
+        Epochs of linear rise.
+    weight_decay
+        Part of the rate by which weights shrink each step.
+    clip_norm
+        Gradients longer than this, all taken together, are shortened to it.
+    patience
+        Epochs without a better validation accuracy before stopping.
+    plateau_patience
+        Epochs without a better validation accuracy before the rate is halved.
+    dropout
+        Part of the embeddings dropped.
+    variants
+        Whether the augmented rows are trained on beside the clean ones.
+    seed
+        Of weights, order and augmentation.
+    """
+
+    epochs: int = 25
+    batch_size: int = 16
+    learning_rate: float = 1.4e-3
+    warmup_epochs: float = 1.0
+    weight_decay: float = 1e-2
+    clip_norm: float = 1.0
+    patience: int = 10
+    plateau_patience: int = 6
+    dropout: float = 0.4
+    variants: bool = True
+    seed: int = 0
