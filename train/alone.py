@@ -9,7 +9,6 @@ import keras
 
 from train import dataset, model, resume, runtime, schedule
 from train.heads import CHANGES
-from train.progress import Progress
 from train.reading import MfccStatistics
 from train.settings import Settings
 from train.table import Rows
@@ -22,7 +21,6 @@ def learn(
     known: MfccStatistics,
     settings: Settings,
     work: Path,
-    progress: bool = False,
     without: Collection[str] = (),
 ) -> None:
     """Train a branch through all its epochs; nobody chooses one.
@@ -41,8 +39,6 @@ def learn(
         How to train.
     work
         Folder of the training, for the message of one that diverges.
-    progress
-        Whether to show a bar.
     without
         Names out of :data:`train.heads.CHANGES` of what is not done to the rows.
 
@@ -66,20 +62,14 @@ def learn(
     )
     steps = dataset.steps_per_epoch(training, settings.batch_size)
     warmup_steps = round(settings.warmup_epochs * steps)
-    shown = [Progress(head, settings.epochs, steps)] if progress else []
-    try:
-        branch.fit(
-            rows.map(lambda inputs, targets: (inputs[given], targets[head])),
-            epochs=settings.epochs,
-            steps_per_epoch=steps,
-            callbacks=[
-                resume.StopWhenDiverged(work),
-                schedule.WarmupCosine(warmup_steps, settings.epochs * steps),
-                *shown,
-            ],
-            shuffle=False,
-            verbose=0,
-        )
-    finally:
-        for bar in shown:
-            bar.close()
+    branch.fit(
+        rows.map(lambda inputs, targets: (inputs[given], targets[head])),
+        epochs=settings.epochs,
+        steps_per_epoch=steps,
+        callbacks=[
+            resume.StopWhenDiverged(work),
+            schedule.WarmupCosine(warmup_steps, settings.epochs * steps),
+        ],
+        shuffle=False,
+        verbose=0,
+    )

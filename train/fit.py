@@ -104,7 +104,7 @@ def fit(
         first_epoch = settings.epochs if state.stopped_early else state.epoch
 
     steps = dataset.steps_per_epoch(training, settings.batch_size)
-    bar = [Progress("train", settings.epochs, steps, first_epoch, epoch_line)] if progress else []
+    bar = [Progress(settings.epochs, steps, first_epoch)] if progress else []
     kept = callbacks(work, settings, started_with, steps, state)
     try:
         with dataset.input_errors(), runtime.storage_errors(work):
@@ -120,7 +120,7 @@ def fit(
             )
     finally:
         for shown in bar:
-            shown.close()
+            shown.bar.close()
     resume.load_best(network, work, resume.read_state(work, started_with))
 
     chosen_by = evaluate.predict(network, validation)
@@ -196,12 +196,3 @@ def keep_epochs(log: Path, epochs: int) -> None:
     """Drop what an interrupted training logged after its last saved state."""
     lines = log.read_bytes().splitlines(keepends=True)
     storage.write_durably(log, b"".join(lines[: 1 + epochs]))
-
-
-def epoch_line(logs: dict) -> str:
-    """Say how an epoch of the whole network went."""
-    return (
-        f"loss {logs['fused_loss']:.3f}  accuracy {logs['fused_accuracy']:.3f}  "
-        f"validation: loss {logs['val_fused_loss']:.3f}  fused {logs['val_fused_accuracy']:.3f}  "
-        f"audio {logs['val_audio_accuracy']:.3f}  video {logs['val_video_accuracy']:.3f}"
-    )

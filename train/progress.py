@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import keras
 
 from pipeline.progress import bar as progress_bar
@@ -14,28 +12,17 @@ class Progress(keras.callbacks.Callback):
 
     Parameters
     ----------
-    title
-        What the bar is called.
     epochs, steps
         Most epochs, and steps in each.
     first_epoch
         Where a resumed training goes on.
-    line
-        Says how an epoch went, from its logs; None prints no lines.
     """
 
-    def __init__(
-        self,
-        title: str,
-        epochs: int,
-        steps: int,
-        first_epoch: int = 0,
-        line: Callable[[dict], str] | None = None,
-    ) -> None:
+    def __init__(self, epochs: int, steps: int, first_epoch: int) -> None:
         super().__init__()
-        self.epochs, self.line = epochs, line
+        self.epochs = epochs
         self.bar = progress_bar(
-            total=epochs * steps, initial=first_epoch * steps, desc=title, unit="step"
+            total=epochs * steps, initial=first_epoch * steps, desc="train", unit="step"
         )
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -44,13 +31,14 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Print how the epoch went."""
-        if self.line is not None:
-            self.bar.write(f"epoch {epoch + 1:>3}/{self.epochs}  {self.line(logs or {})}")
+        logs = logs or {}
+        self.bar.write(
+            f"epoch {epoch + 1:>3}/{self.epochs}  loss {logs['fused_loss']:.3f}  accuracy "
+            f"{logs['fused_accuracy']:.3f}  validation: loss {logs['val_fused_loss']:.3f}  "
+            f"fused {logs['val_fused_accuracy']:.3f}  audio {logs['val_audio_accuracy']:.3f}  "
+            f"video {logs['val_video_accuracy']:.3f}"
+        )
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Close the bar."""
-        self.close()
-
-    def close(self) -> None:
-        """Close the bar; a training that was stopped does not."""
         self.bar.close()
