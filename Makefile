@@ -101,9 +101,10 @@ ablation: $(STAMP) ## Published against default recipe     [RAW= CACHE= MODEL= E
 	@$(RUN) train ablation --cache "$(ablation_cache)" --model "$(ablation_model)" \
 		--epochs $(or $(EPOCHS),$(if $(ablation_small),3,25)) --seeds $(or $(SEEDS),0)
 
-choices: $(STAMP) ## What each training choice is worth   [HEAD=audio CACHE= MODEL= EPOCHS= SEEDS="0 1 2"]
+choices: $(STAMP) ## What each training choice is worth   [HEAD=audio CACHE= MODEL= EPOCHS= SEEDS="0 1 2" FOLDS=3]
 	@$(RUN) train choices --cache "$(CACHE)" --model "$(MODEL)" --head $(or $(HEAD),audio) \
-		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEEDS),--seeds $(SEEDS))
+		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEEDS),--seeds $(SEEDS)) \
+		$(if $(FOLDS),--folds $(FOLDS))
 
 infer: $(STAMP) ## Raw file to annotated video        VIDEO= [AUDIO= MODEL= OUT= CALIBRATE= MIN_CONFIDENCE= SHOW=1]
 	@$(if $(VIDEO),,echo "error: expected VIDEO=clip.mp4, got none; name a recording" >&2; exit 2;) \

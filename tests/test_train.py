@@ -131,7 +131,7 @@ def test_order_depends_on_seed_and_epoch_alone(found):
 SEED = np.array([1, 2], np.int64)
 
 
-def test_a_view_changes_all_pictures_of_a_clip_alike():
+def test_a_view_is_one_affine_map_and_one_light_for_all_pictures_of_a_clip():
     picture = np.random.default_rng(0).integers(60, 190, (16, 16, 3)).astype(np.uint8)
     frames = np.broadcast_to(cv2.resize(picture, (112, 112)), (24, 3, 112, 112, 3)).copy()
     changed = views.change_view(frames, SEED)
@@ -142,56 +142,19 @@ def test_a_view_changes_all_pictures_of_a_clip_alike():
         np.array_equal(clip[0], clip[1]) and np.array_equal(clip[0], clip[2]) for clip in changed
     )
     light = changed.mean(axis=(1, 2, 3, 4)) - frames.mean()
-    assert 10 < np.abs(light).max() < views.BRIGHTNESS + 8
+    assert 10 < np.abs(light).max() < views.BRIGHTNESS_SHIFT + 8
     assert light.min() < -5 and light.max() > 5
-    # Covered is one grey, and of about as many clips as said.
-    covered = [max(np.bincount(clip[0, ..., 0].ravel())) > 250 for clip in changed]
-    assert 4 <= sum(covered) <= 16
 
 
-def test_views_stay_within_their_bounds(monkeypatch):
+def test_views_stay_within_their_bounds():
     random = np.random.default_rng(0)
-    middle = np.array([55.5, 55.5])
-    steps, moved = [], []
-    monkeypatch.setattr(views, "WARP", 0.0)
-    for _ in range(200):
-        x, y = views.source_places(random, 112)
-        steps.append(
-            [[x[0, 1] - x[0, 0], x[1, 0] - x[0, 0]], [y[0, 1] - y[0, 0], y[1, 0] - y[0, 0]]]
-        )
-        moved.append(np.array([x[55:57, 55:57].mean(), y[55:57, 55:57].mean()]) - middle)
-    turned = np.linalg.det(np.array(steps))
-    zooms = np.sqrt(np.abs(turned))
-    assert zooms.min() >= 1 - views.ZOOM - 1e-4 and zooms.max() <= 1 + views.ZOOM + 1e-4
-    assert np.ptp(zooms) > 1.5 * views.ZOOM
-    assert 60 < (turned < 0).sum() < 140
-    assert 3 < np.abs(moved).max() <= views.SHIFT * 112 + 1e-4
-
-
-def test_a_bent_view_moves_parts_against_each_other():
-    random = np.random.default_rng(0)
-    away = []
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("TURN_DEGREES", "ZOOM", "SHIFT"):
-            patch.setattr(views, name, 0.0)
-        for _ in range(100):
-            x, y = views.source_places(random, 112)
-            mirrored = x[0, 0] > x[0, -1]
-            own = np.arange(112)[::-1] if mirrored else np.arange(112)
-            away.append(np.stack([x - own, y - np.arange(112)[:, None]]))
-    away = np.array(away)
-    assert 0.6 < away.std() / (views.WARP * 112) < 1.1 and abs(away.mean()) < 0.3
-    # Neighbours move nearly alike: nothing is folded over.
-    assert np.abs(np.diff(away, axis=2)).max() < 1
-
-
-def test_light_changes_contrast_about_a_grey():
-    random = np.random.default_rng(0)
-    tables = np.array([views.light_table(random, 100.0) for _ in range(200)]).astype(float)
-    assert np.abs(tables[:, 100] - 100).max() <= views.BRIGHTNESS + 1
-    gains = np.log((tables[:, 120] - tables[:, 80]) / 40)
-    assert gains.min() > -views.CONTRAST - 0.05 and gains.max() < views.CONTRAST + 0.05
-    assert np.ptp(gains) > views.CONTRAST and np.all(np.diff(tables) >= 0)
+    matrices = np.array([views.view_matrix(random, 112) for _ in range(200)])
+    zooms = np.sqrt(np.abs(np.linalg.det(matrices[:, :, :2])))
+    assert zooms.min() >= views.ZOOMS[0] - 1e-9
+    assert zooms.max() <= views.ZOOMS[1] + 1e-9
+    assert 60 < (np.linalg.det(matrices[:, :, :2]) < 0).sum() < 140
+    moved = matrices @ np.array([55.5, 55.5, 1]) - 55.5
+    assert np.abs(moved).max() <= views.SHIFT * 112 + 1e-6
 
 
 def test_masks_and_shifts_of_the_mfcc():

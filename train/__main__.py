@@ -124,6 +124,9 @@ def parser() -> argparse.ArgumentParser:
     choices.add_argument(
         "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="one training each"
     )
+    choices.add_argument(
+        "--folds", type=int, default=3, metavar="N", help="groups of actors judged, out of three"
+    )
     choices.set_defaults(run=run_choices)
 
     test = commands.add_parser("evaluate", help="a trained model on actors of a cache", **shown)
@@ -179,6 +182,12 @@ def refuse_budget(arguments: argparse.Namespace) -> None:
             f"expected at least 1 epoch and a number of jobs other than 0, got {arguments.epochs} "
             f"and {arguments.jobs}; choose others"
         )
+
+
+def refuse_folds(folds: int, most: int) -> None:
+    """Raise where there are not so many folds to train."""
+    if not 1 <= folds <= most:
+        raise InputError(f"expected 1 to {most} folds, got {folds}; choose others")
 
 
 def open_cache(arguments: argparse.Namespace) -> index.Index:
@@ -261,10 +270,7 @@ def run_crossval(arguments: argparse.Namespace) -> int:
 def run_leak(arguments: argparse.Namespace) -> int:
     """Train both ways and print the two numbers side by side."""
     refuse_budget(arguments)
-    if not 1 <= arguments.folds <= protocol.RANDOM_FOLDS:
-        raise InputError(
-            f"expected 1 to {protocol.RANDOM_FOLDS} folds, got {arguments.folds}; choose others"
-        )
+    refuse_folds(arguments.folds, protocol.RANDOM_FOLDS)
     cache = open_cache(arguments)
     from train import leak
 
@@ -295,13 +301,14 @@ def run_ablation(arguments: argparse.Namespace) -> int:
 
 def run_choices(arguments: argparse.Namespace) -> int:
     """Train one branch with and without each choice and print the table."""
-    refuse_budget(arguments)
-    cache = open_cache(arguments)
     from train import choices
 
+    refuse_budget(arguments)
+    refuse_folds(arguments.folds, choices.GROUPS)
+    cache = open_cache(arguments)
     folder = arguments.model / f"choices-{arguments.head}"
     settings = Settings(epochs=arguments.epochs)
-    trials = choices.plan(cache, arguments.head, settings, arguments.seeds)
+    trials = choices.plan(cache, arguments.head, settings, arguments.seeds, arguments.folds)
     print_duplicates(cache)
     print(choices.table(choices.measure(cache, folder, trials, arguments.jobs)))
     print(f"report: {folder / choices.NAME}")

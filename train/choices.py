@@ -100,13 +100,15 @@ def inner_folds(actors: Sequence[int]) -> list[Split]:
     ]
 
 
-def plan(index: Index, head: str, settings: Settings, seeds: Sequence[int]) -> list[Trial]:
-    """List every training, those of one seed and fold beside each other."""
+def plan(
+    index: Index, head: str, settings: Settings, seeds: Sequence[int], folds: int = GROUPS
+) -> list[Trial]:
+    """List every training of the first folds, those of one seed and fold beside each other."""
     listed = recipes(head, settings.epochs, len(index.spec.variants))
     return [
         Trial(name, recipe, split, seed)
         for seed in seeds
-        for split in inner_folds(index.actors)
+        for split in inner_folds(index.actors)[:folds]
         for name, recipe in listed.items()
     ]
 
@@ -195,7 +197,7 @@ def table(measured: dict) -> str:
         )
     seeds = ", ".join(map(str, measured["seeds"]))
     lines.append(
-        f"{measured['epochs']} epochs, seeds {seeds}, mean of {GROUPS} folds of actors "
+        f"{measured['epochs']} epochs, seeds {seeds}, judged on actors "
         f"{protocol.format_actors(measured['actors'])}"
     )
     return "\n".join(lines)
