@@ -99,7 +99,7 @@ ablation: $(STAMP) ## Published against default recipe     [RAW= CACHE= MODEL= E
 	@$(RUN) pipeline features --raw "$(ablation_raw)" --cache "$(ablation_cache)" --jobs $(JOBS) \
 		$(ablation_features)
 	@$(RUN) train ablation --cache "$(ablation_cache)" --model "$(ablation_model)" \
-		--epochs $(or $(EPOCHS),$(if $(ablation_small),3,25)) --seeds $(or $(SEEDS),0)
+		$(if $(EPOCHS)$(ablation_small),--epochs $(or $(EPOCHS),3)) $(if $(SEEDS),--seeds $(SEEDS))
 
 choices: $(STAMP) ## What each training choice is worth   [HEAD=audio CACHE= MODEL= EPOCHS= SEEDS="0 1 2" FOLDS=3]
 	@$(RUN) train choices --cache "$(CACHE)" --model "$(MODEL)" --head $(or $(HEAD),audio) \

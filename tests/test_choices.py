@@ -1,5 +1,6 @@
 """What a choice of the recipe is worth. Trainings are made up, but for one."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -70,6 +71,10 @@ def test_worth_is_the_difference_of_the_same_seed(found, tmp_path, monkeypatch, 
     assert choices.measure(found, tmp_path, trials) == measured and len(done) == len(trials)
     choices.measure(found, tmp_path, choices.plan(found, "audio", Settings(epochs=4), [0]))
     assert len(done) == len(trials) + 21
+    other = dataclasses.replace(Settings(), learning_rate=1e-3)
+    monkeypatch.setattr(choices, "settings_of", lambda trial: other)
+    choices.measure(found, tmp_path, trials)
+    assert len(done) == 2 * len(trials) + 21
 
 
 def test_a_branch_alone_is_trained_without_what_is_left_out(found, tmp_path, monkeypatch):

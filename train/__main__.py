@@ -220,10 +220,10 @@ def run_fit(arguments: argparse.Namespace) -> int:
 
     named = {
         field.name: getattr(arguments, field.name)
-        for field in dataclasses.fields(fit.Settings)
+        for field in dataclasses.fields(Settings)
         if hasattr(arguments, field.name)
     }
-    settings = fit.Settings(**named, variants=not arguments.clean_only)
+    settings = Settings(**named, variants=not arguments.clean_only)
     print(
         f"train on actors {protocol.format_actors(split.train)}, choose by "
         f"{protocol.format_actors(split.validation)}, test on "
@@ -287,11 +287,8 @@ def run_ablation(arguments: argparse.Namespace) -> int:
     from train import ablation
 
     caches = ablation.find_recipes(arguments.cache)
-    runtime.start_tensorflow()
-    from train import fit
-
     folder = arguments.model / "ablation"
-    settings = dataclasses.asdict(fit.Settings(epochs=arguments.epochs))
+    settings = dataclasses.asdict(Settings(epochs=arguments.epochs))
     rows = ablation.plan_rows(caches, folder, settings, arguments.seeds)
     print(ablation.table(ablation.measure(rows, folder, arguments.jobs)))
     print(f"report: {folder / ablation.NAME}")

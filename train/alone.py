@@ -50,7 +50,6 @@ def learn(
     branch.compile(
         schedule.optimizer(settings),
         "sparse_categorical_crossentropy",
-        metrics=["accuracy"],
         jit_compile=runtime.xla(),
     )
     branch.optimizer.build(branch.trainable_variables)

@@ -146,13 +146,18 @@ def measure(index: Index, folder: Path, trials: Sequence[Trial], jobs: int = 1) 
 
 def judged(index: Index, folder: Path, trial: Trial) -> float:
     """Carry out a training unless it is finished, and return its UAR."""
-    description = json.loads(json.dumps(dataclasses.asdict(trial) | {"cache": index.fingerprint}))
+    description = {
+        **dataclasses.asdict(trial),
+        "settings": dataclasses.asdict(settings_of(trial)),
+        "cache": index.fingerprint,
+    }
+    description = json.loads(json.dumps(description))
     group = protocol.format_actors(trial.split.validation)
     name = trial.left_out.replace(" ", "-")
     path = folder / f"seed-{trial.seed}" / f"actors-{group}" / f"{name}.json"
     try:
         kept = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         kept = {}
     if kept.get("trial") == description:
         return kept["uar"]
@@ -160,6 +165,11 @@ def judged(index: Index, folder: Path, trial: Trial) -> float:
     path.parent.mkdir(parents=True, exist_ok=True)
     storage.write_durably(path, json.dumps({"trial": description, "uar": uar}).encode())
     return uar
+
+
+def settings_of(trial: Trial) -> Settings:
+    """Settings of a trial; beside its epochs and seed they are those of every training."""
+    return Settings(epochs=trial.recipe.epochs, seed=trial.seed)
 
 
 def train_alone(index: Index, folder: Path, trial: Trial) -> float:
@@ -173,7 +183,7 @@ def train_alone(index: Index, folder: Path, trial: Trial) -> float:
     known = reading.mfcc_statistics(select_rows(index, split.train, left_out=copies))
     judges = select_rows(index, split.validation, left_out=copies)
 
-    settings = Settings(epochs=recipe.epochs, seed=trial.seed)
+    settings = settings_of(trial)
     network = model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout)
     branch = model.head_alone(network, recipe.head)
     with dataset.input_errors():

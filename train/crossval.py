@@ -18,6 +18,7 @@ from pipeline.progress import bar as progress_bar
 from train import runtime
 from train.heads import HEADS
 from train.protocol import Split, format_actors
+from train.settings import Settings
 
 TIME_NAME = "minutes.json"
 
@@ -109,7 +110,7 @@ def train_task(task: Task) -> dict:
     runtime.start_tensorflow(task.settings["seed"])
     from train import artefact, fit, resume
 
-    chosen = fit.Settings(**task.settings)
+    chosen = Settings(**task.settings)
     split = json.loads(json.dumps(dataclasses.asdict(task.split)))
     try:
         description = artefact.read_description(task.folder)
