@@ -168,7 +168,7 @@ def judged(index: Index, folder: Path, trial: Trial) -> float:
 
 
 def settings_of(trial: Trial) -> Settings:
-    """Settings of a trial; beside its epochs and seed they are those of every training."""
+    """Give a trial the settings of every training, but for its epochs and seed."""
     return Settings(epochs=trial.recipe.epochs, seed=trial.seed)
 
 

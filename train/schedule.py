@@ -15,7 +15,7 @@ from train.settings import Settings
 
 
 def optimizer(settings: Settings) -> keras.optimizers.Optimizer:
-    """Adam with clipped gradients and decaying weights."""
+    """Make Adam with clipped gradients and decaying weights."""
     return keras.optimizers.Adam(
         settings.learning_rate,
         weight_decay=settings.weight_decay,
