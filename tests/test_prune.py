@@ -9,8 +9,7 @@ import time
 import pytest
 from test_verify import SMALL, write_small_cache
 
-from pipeline import __main__ as cli
-from pipeline import prune
+from pipeline import commands, prune
 from pipeline.errors import InputError
 from pipeline.spec import FeatureSpec
 
@@ -34,7 +33,7 @@ def describe_model(folder, digest):
 
 
 def run(root, *models, yes=False):
-    return cli.run_prune(argparse.Namespace(cache=root, model=list(models), yes=yes))
+    return commands.run_prune(argparse.Namespace(cache=root, model=list(models), yes=yes))
 
 
 def test_an_unnamed_cache_is_listed_with_what_makes_it_differ(caches, tmp_path):

@@ -21,7 +21,7 @@ from pipeline.errors import InputError
 from pipeline.features import Features, Row
 from pipeline.index import Index, Source
 from pipeline.spec import EMOTIONS, FeatureSpec
-from train import __main__ as train_cli
+from train import commands as train_commands
 from train import dataset, evaluate, fit, reading, table
 from train.protocol import Split
 
@@ -326,7 +326,7 @@ def test_prediction_stops_at_a_damaged_row(made, spec):
 def test_skip_bad_leaves_the_damaged_clip_out(made, spec, capsys):
     folder = made / spec.digest
     flip_row(folder, 2, 5)
-    found = train_cli.open_cache(argparse.Namespace(cache=made, skip_bad=True))
+    found = train_commands.open_cache(argparse.Namespace(cache=made, skip_bad=True))
     said = [line for line in capsys.readouterr().out.splitlines() if line]
     assert len(said) == 1 and said[0].startswith("left out: ") and "actor-02.h5 row 5" in said[0]
     rows = table.select_rows(found, (1, 2), variants=True)

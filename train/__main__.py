@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 
-from pipeline import index, repair, verify
-from pipeline.errors import InputError, run
-from pipeline.spec import EMOTIONS
-from train import duplicates, protocol, runtime
+from pipeline.errors import run
+from train import commands, protocol
 from train.heads import CHANGES
 from train.settings import Settings
 
@@ -18,10 +15,10 @@ from train.settings import Settings
 def parser() -> argparse.ArgumentParser:
     """Describe every command and option."""
     top = argparse.ArgumentParser(prog="python -m train", description=__doc__)
-    commands = top.add_subparsers(dest="command", required=True)
+    names = top.add_subparsers(dest="command", required=True)
     shown = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
 
-    fit = commands.add_parser("fit", help="shards to a trained, tested model", **shown)
+    fit = names.add_parser("fit", help="shards to a trained, tested model", **shown)
     add_places(fit)
     fit.add_argument("--epochs", type=int, default=Settings.epochs, metavar="N", help="most epochs")
     fit.add_argument(
@@ -66,11 +63,9 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on after an interruption, from the last finished epoch",
     )
-    fit.set_defaults(run=run_fit)
+    fit.set_defaults(run=commands.run_fit)
 
-    cross = commands.add_parser(
-        "crossval", help="every fold of a protocol, judged together", **shown
-    )
+    cross = names.add_parser("crossval", help="every fold of a protocol, judged together", **shown)
     add_places(cross)
     cross.add_argument(
         "--protocol",
@@ -90,9 +85,9 @@ def parser() -> argparse.ArgumentParser:
     )
     add_budget(cross, Settings.epochs)
     cross.add_argument("--seed", type=int, default=0, metavar="N", help="of every training")
-    cross.set_defaults(run=run_crossval)
+    cross.set_defaults(run=commands.run_crossval)
 
-    leak = commands.add_parser(
+    leak = names.add_parser(
         "leak", help="what a split by clip adds to the numbers of the same small training", **shown
     )
     add_places(leak)
@@ -101,9 +96,9 @@ def parser() -> argparse.ArgumentParser:
     leak.add_argument(
         "--folds", type=int, default=3, metavar="N", help="folds trained each way, out of six"
     )
-    leak.set_defaults(run=run_leak)
+    leak.set_defaults(run=commands.run_leak)
 
-    parts = commands.add_parser(
+    parts = names.add_parser(
         "ablation",
         help="published recipe against default recipe, with and without variants",
         **shown,
@@ -113,9 +108,9 @@ def parser() -> argparse.ArgumentParser:
     parts.add_argument(
         "--seeds", type=int, nargs="+", default=[0], metavar="N", help="one training each"
     )
-    parts.set_defaults(run=run_ablation)
+    parts.set_defaults(run=commands.run_ablation)
 
-    choices = commands.add_parser(
+    choices = names.add_parser(
         "choices", help="what each choice of the training recipe is worth to one branch", **shown
     )
     add_places(choices)
@@ -127,9 +122,9 @@ def parser() -> argparse.ArgumentParser:
     choices.add_argument(
         "--folds", type=int, default=3, metavar="N", help="groups of actors judged, out of three"
     )
-    choices.set_defaults(run=run_choices)
+    choices.set_defaults(run=commands.run_choices)
 
-    test = commands.add_parser("evaluate", help="a trained model on actors of a cache", **shown)
+    test = names.add_parser("evaluate", help="a trained model on actors of a cache", **shown)
     add_places(test)
     test.add_argument(
         "--actors",
@@ -144,7 +139,7 @@ def parser() -> argparse.ArgumentParser:
         help="read each actor's clips against the actor's neutral ones, which are not scored; "
         "a report of its own",
     )
-    test.set_defaults(run=run_evaluate)
+    test.set_defaults(run=commands.run_evaluate)
     return top
 
 
@@ -173,198 +168,6 @@ def add_budget(command: argparse.ArgumentParser, epochs: int) -> None:
     command.add_argument(
         "--jobs", type=int, default=1, metavar="N", help="trainings at the same time"
     )
-
-
-def refuse_budget(arguments: argparse.Namespace) -> None:
-    """Raise where the options of :func:`add_budget` make no sense."""
-    if arguments.epochs < 1 or arguments.jobs == 0:
-        raise InputError(
-            f"expected at least 1 epoch and a number of jobs other than 0, got {arguments.epochs} "
-            f"and {arguments.jobs}; choose others"
-        )
-
-
-def refuse_folds(folds: int, most: int) -> None:
-    """Raise where there are not so many folds to train."""
-    if not 1 <= folds <= most:
-        raise InputError(f"expected 1 to {most} folds, got {folds}; choose others")
-
-
-def open_cache(arguments: argparse.Namespace) -> index.Index:
-    """Open the cache that the arguments name, without its damaged clips if they ask for that."""
-    cache = index.find_cache(arguments.cache)
-    if not arguments.skip_bad:
-        return cache
-    faults = verify.check_shards(cache)
-    for fault in faults:
-        print(f"{'left out' if fault.clips else 'fault'}: {cache.folder / str(fault)}")
-    return repair.leave_out(cache, faults)
-
-
-def run_fit(arguments: argparse.Namespace) -> int:
-    """Train, test, save and print the table."""
-    for name in ("epochs", "batch_size", "patience"):
-        if getattr(arguments, name) < 1:
-            raise InputError(
-                f"expected {name.replace('_', ' ')} of at least 1, got "
-                f"{getattr(arguments, name)}; choose a larger one"
-            )
-    cache = open_cache(arguments)
-    split = protocol.split_actors(
-        cache.actors,
-        getattr(arguments, "test_actors", None),
-        getattr(arguments, "validation_actors", None),
-    )
-    device = runtime.start_tensorflow(arguments.seed)
-    from train import evaluate, fit, robustness
-
-    named = {
-        field.name: getattr(arguments, field.name)
-        for field in dataclasses.fields(Settings)
-        if hasattr(arguments, field.name)
-    }
-    settings = Settings(**named, variants=not arguments.clean_only)
-    print(
-        f"train on actors {protocol.format_actors(split.train)}, choose by "
-        f"{protocol.format_actors(split.validation)}, test on "
-        f"{protocol.format_actors(split.test)}; {device}"
-    )
-    print_duplicates(cache)
-    judged = fit.fit(cache, arguments.model, split, settings, arguments.resume)
-    print(evaluate.table(judged))
-    report = arguments.model / "report"
-    print((report / robustness.TABLE_NAME).read_text(encoding="utf-8"), end="")
-    print(f"model: {arguments.model}, report: {report}")
-    return 0
-
-
-def print_duplicates(cache: index.Index) -> None:
-    """Say which clips are not learned from because they are filed under two actors."""
-    if groups := duplicates.across_actors(cache):
-        print(duplicates.line(groups))
-
-
-def run_crossval(arguments: argparse.Namespace) -> int:
-    """Train and test every fold, write the report and print the table."""
-    refuse_budget(arguments)
-    cache = open_cache(arguments)
-    splits = protocol.folds(arguments.protocol, cache.actors, arguments.present_only)
-    from train import crossval, judging
-
-    named = protocol.file_name(arguments.protocol)
-    folder = arguments.model / f"crossval-{named}-seed-{arguments.seed}"
-    settings = {"epochs": arguments.epochs, "seed": arguments.seed}
-    print_duplicates(cache)
-    tasks = crossval.fold_tasks(cache, folder, splits, settings)
-    trained = crossval.run(tasks, arguments.jobs)
-    stamp = protocol.stamp(arguments.protocol, splits)
-    folders = [task.folder for task in tasks]
-    judged = judging.judge(folders, splits, stamp, arguments.real_ravdess)
-    judged["minutes"] = [fold["minutes"] for fold in trained]
-    judging.write_report(folder / "report", judged)
-    print(judging.table(judged))
-    print(f"report: {folder / 'report'}")
-    return 0
-
-
-def run_leak(arguments: argparse.Namespace) -> int:
-    """Train both ways and print the two numbers side by side."""
-    refuse_budget(arguments)
-    refuse_folds(arguments.folds, protocol.RANDOM_FOLDS)
-    cache = open_cache(arguments)
-    from train import leak
-
-    folder = arguments.model / f"leak-seed-{arguments.seed}"
-    settings = {"epochs": arguments.epochs, "seed": arguments.seed}
-    print(leak.table(leak.measure(cache, folder, settings, arguments.folds, arguments.jobs)))
-    print(f"report: {folder / leak.NAME}")
-    return 0
-
-
-def run_ablation(arguments: argparse.Namespace) -> int:
-    """Train both recipes with and without variants and print the table."""
-    refuse_budget(arguments)
-    from train import ablation
-
-    caches = ablation.find_recipes(arguments.cache)
-    folder = arguments.model / "ablation"
-    settings = dataclasses.asdict(Settings(epochs=arguments.epochs))
-    rows = ablation.plan_rows(caches, folder, settings, arguments.seeds)
-    print(ablation.table(ablation.measure(rows, folder, arguments.jobs)))
-    print(f"report: {folder / ablation.NAME}")
-    return 0
-
-
-def run_choices(arguments: argparse.Namespace) -> int:
-    """Train one branch with and without each choice and print the table."""
-    from train import choices
-
-    refuse_budget(arguments)
-    refuse_folds(arguments.folds, choices.GROUPS)
-    cache = open_cache(arguments)
-    folder = arguments.model / f"choices-{arguments.head}"
-    settings = Settings(epochs=arguments.epochs)
-    trials = choices.plan(cache, arguments.head, settings, arguments.seeds, arguments.folds)
-    print_duplicates(cache)
-    print(choices.table(choices.measure(cache, folder, trials, arguments.jobs)))
-    print(f"report: {folder / choices.NAME}")
-    return 0
-
-
-def run_evaluate(arguments: argparse.Namespace) -> int:
-    """Test a trained model, write the report and print the table."""
-    cache = open_cache(arguments)
-    runtime.start_tensorflow()
-    from train import artefact, confidence, evaluate, rest, robustness, table
-
-    trained = artefact.load(arguments.model)
-    if trained.spec != cache.spec:
-        raise InputError(
-            f"expected a cache of the model's spec {trained.spec.digest}, got {cache.spec.digest} "
-            f"in {arguments.cache}; extract with the recipe the model was trained with"
-        )
-    seen = {
-        entry.actor
-        for entry in cache.clips
-        if {source.sha256 for source in entry.sources} & set(trained.seen)
-    }
-    actors = getattr(arguments, "actors", None) or sorted(set(cache.actors) - seen)
-    if not actors:
-        raise InputError(
-            f"expected actors the model has not seen in {arguments.cache}, got none; "
-            "name some with --actors to test on seen ones all the same"
-        )
-    rows = table.select_rows(cache, actors)
-    own = evaluate.predict(trained.model, rows)
-    stamp = trained.split.stamp
-    name = f"{arguments.cache.resolve().name}-actors-{protocol.format_actors(actors)}"
-    if arguments.calibrated:
-        if not trained.rest or not (rows.label == EMOTIONS.index("neutral")).any():
-            raise InputError(
-                "expected neutral clips of these actors and a model that knows people at rest, got "
-                "none of one; evaluate without --calibrated or train again"
-            )
-        scored, own = rest.relate_actors(rows, own, trained.rest)
-        rows, own = rows.where(scored), {head: values[scored] for head, values in own.items()}
-        stamp = "; ".join(filter(None, (rest.STAMP, stamp)))
-        name += "-calibrated"
-    probabilities = confidence.temper(own, trained.temperatures)
-    judged = evaluate.metrics(rows, probabilities) | {"stamp": stamp}
-    judged["seen_in_training"] = sorted(seen & set(actors))
-    report = arguments.model / f"report-{name}"
-    evaluate.write_report(report, rows, probabilities, judged)
-    print(evaluate.table(judged))
-    if not arguments.calibrated:
-        measured = robustness.measure(trained.model, rows)
-        robustness.write(report, measured)
-        print(robustness.table(measured))
-    if judged["seen_in_training"]:
-        print(
-            f"not a test: the model was trained on recordings of actors "
-            f"{protocol.format_actors(judged['seen_in_training'])}"
-        )
-    print(f"report: {report}")
-    return 0
 
 
 def main() -> int:
