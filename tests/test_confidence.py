@@ -64,3 +64,27 @@ def test_calibration_of_two_bins_by_hand():
     assert found["expected_calibration_error"] == pytest.approx((2 * 0.45 + 3 * 0.45) / 5)
     assert [row["clips"] for row in found["bins"]] == [3, 2]
     assert [row["accuracy"] for row in found["bins"]] == [1.0, 0.5]
+
+
+def told(seed=0, clips=4000):
+    """Probabilities of heads whose votes all count 1, and the scores behind them."""
+    random = np.random.default_rng(seed)
+    scores = {head: random.normal(size=(clips, 8)) for head in ("fused", "audio", "video")}
+    summed = scores | {"fused": sum(scores.values())}
+    return scores, {head: softmax(values).astype(np.float32) for head, values in summed.items()}
+
+
+def test_known_votes_are_found():
+    scores, given = told()
+    votes = {"fused": 0.3, "audio": 0.9, "video": 0.6}
+    chances = softmax(sum(votes[head] * scores[head] for head in votes)).cumsum(axis=1)
+    label = (np.random.default_rng(1).random((len(chances), 1)) < chances).argmax(axis=1)
+    assert confidence.fit_votes(given, label) == pytest.approx(votes, abs=0.12)
+
+
+def test_a_head_that_is_wrong_has_no_vote_and_one_that_is_right_no_endless_one():
+    scores, given = told(clips=300)
+    votes = confidence.fit_votes(given, scores["video"].argmax(axis=1))
+    assert votes["video"] == confidence.HEAVIEST_VOTE
+    votes = confidence.fit_votes(given, scores["video"].argmin(axis=1))
+    assert votes["video"] == 0

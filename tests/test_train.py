@@ -294,6 +294,46 @@ def test_each_head_hears_or_sees_its_own_modality():
     assert not np.array_equal(before["fused"], after["fused"])
 
 
+def test_fusion_teaches_no_branch():
+    spec = FeatureSpec(frame_count=8, frame_size_px=32)
+    network = model.build_fusion_cnn(spec, MEAN, VARIANCE)
+    random = np.random.default_rng(0)
+    rows = {
+        "mfcc": random.normal(size=(2, *spec.mfcc_shape)).astype(np.float32),
+        "frames": random.integers(0, 256, (2, *spec.frames_shape), dtype=np.uint8),
+    }
+    with tf.GradientTape() as tape:
+        loss = keras.ops.sum(keras.ops.log(network(rows)["fused"][:, 0]))
+    gradients = tape.gradient(loss, network.trainable_variables)
+    taught = {
+        variable.path.split("/")[0]
+        for variable, gradient in zip(network.trainable_variables, gradients, strict=True)
+        if gradient is not None
+    }
+    assert taught == {"fusion_dense", "fused_scores"}
+
+
+def test_votes_weigh_the_scores_of_the_heads():
+    spec = FeatureSpec(frame_count=8, frame_size_px=32)
+    random = np.random.default_rng(0)
+    rows = {
+        "mfcc": random.normal(size=(2, *spec.mfcc_shape)).astype(np.float32),
+        "frames": random.integers(0, 256, (2, *spec.frames_shape), dtype=np.uint8),
+    }
+    even = model.build_fusion_cnn(spec, MEAN, VARIANCE)
+    votes = {"fused": 0.25, "audio": 2.0, "video": 0.5}
+    weighed = model.build_fusion_cnn(spec, MEAN, VARIANCE, votes=votes)
+    weighed.set_weights(even.get_weights())
+    before, after = (
+        {head: np.log(said) for head, said in net(rows).items()} for net in (even, weighed)
+    )
+    own = before["fused"] - before["audio"] - before["video"]
+    pooled = 0.25 * own + 2.0 * before["audio"] + 0.5 * before["video"]
+    pooled -= np.log(np.exp(pooled).sum(axis=1, keepdims=True))
+    assert after["fused"] == pytest.approx(pooled, abs=1e-4)
+    assert after["audio"] == pytest.approx(before["audio"], abs=1e-6)
+
+
 def test_a_head_alone_is_that_of_the_whole_network():
     spec = FeatureSpec()
     network = model.build_fusion_cnn(spec, np.zeros(40, np.float32), np.ones(40, np.float32))

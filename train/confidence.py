@@ -6,11 +6,15 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
+from scipy import optimize, special
 
 CALIBRATION_BINS = 10
 TEMPERATURE_RANGE = (0.25, 8.0)
 """Bounds of a temperature: a handful of clips that are all right would ask for zero."""
+
+HEAVIEST_VOTE = 1.0
+"""Bound of a vote: what it counts for in training. Few clips would trust a dense layer that has
+learned next to nothing beyond both branches."""
 
 SMALLEST_PROBABILITY = 1e-30
 
@@ -65,6 +69,52 @@ def fit_temperatures(
 ) -> dict[str, float]:
     """Find the temperature of each head, see :func:`fit_temperature`."""
     return {head: fit_temperature(values, label) for head, values in probabilities.items()}
+
+
+def fit_votes(
+    probabilities: Mapping[str, NDArray[np.float32]], label: NDArray[np.int64]
+) -> dict[str, float]:
+    """Find what the scores of each head should count for in the fused answer.
+
+    Parameters
+    ----------
+    probabilities
+        Of each head, shape (clips, 8), from a network whose votes all count 1, for clips whose
+        voice and face are both there.
+    label
+        Index of the true emotion, shape (clips,).
+
+    Returns
+    -------
+    dict of str to float
+        Of each head, in [0, ``HEAVIEST_VOTE``]: the weights of the smallest mean negative
+        log-likelihood. ``"fused"`` is that of the dense layer's own scores.
+
+    Notes
+    -----
+    A log-linear opinion pool, Genest & Zidek 1986, "Combining probability distributions: a
+    critique and an annotated bibliography". Its loss is convex in the weights. Validation actors
+    decide for the reason given in :func:`fit_temperature`: a head that knows the training actors by
+    heart would be trusted for it.
+    """
+    scores = {
+        head: np.log(np.maximum(values.astype(np.float64), SMALLEST_PROBABILITY))
+        for head, values in probabilities.items()
+    }
+    scores["fused"] = scores["fused"] - scores["audio"] - scores["video"]
+    heads, clips = list(scores), np.arange(len(label))
+    stacked = np.stack([scores[head] for head in heads])
+
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        pooled = np.tensordot(weights, stacked, 1)
+        logarithms = pooled - special.logsumexp(pooled, axis=1, keepdims=True)
+        expected = (np.exp(logarithms) * stacked).sum(axis=2)
+        gradient = (expected - stacked[:, clips, label]).mean(axis=1)
+        return -float(logarithms[clips, label].mean()), gradient
+
+    bounds = [(0.0, HEAVIEST_VOTE)] * len(heads)
+    found = optimize.minimize(loss, np.ones(len(heads)), jac=True, bounds=bounds)
+    return dict(zip(heads, map(float, found.x), strict=True))
 
 
 def temper(

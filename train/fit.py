@@ -28,13 +28,13 @@ from train import (
     schedule,
     table,
 )
+from train.heads import HEADS
 from train.progress import Progress
 from train.protocol import Split
 from train.settings import Settings
 
 TRAINING_FOLDER = "training"
 LOG_NAME = "log.csv"
-HEAD_LOSS_WEIGHTS = {"fused": 1.0, "audio": 1.0, "video": 1.0}
 CHOSEN_BY = "val_fused_accuracy"
 """The loss grows with a confidence that the temperatures take back, while answers get better."""
 
@@ -123,12 +123,20 @@ def fit(
             shown.bar.close()
     resume.load_best(network, work, resume.read_state(work, started_with))
 
+    votes = confidence.fit_votes(evaluate.predict(network, validation), validation.label)
+    trained = network.get_weights()
+    network = model.build_fusion_cnn(
+        index.spec, known.mean, known.variance, settings.dropout, votes
+    )
+    network.set_weights(trained)
+
     chosen_by = evaluate.predict(network, validation)
     temperatures = confidence.fit_temperatures(chosen_by, validation.label)
     probabilities = confidence.temper(evaluate.predict(network, test), temperatures)
     judged = evaluate.metrics(test, probabilities) | {
         "stamp": split.stamp,
         "validation": evaluate.head_averages(validation, chosen_by),
+        "votes": votes,
     }
     report = folder / "report"
     evaluate.write_report(report, test, probabilities, judged)
@@ -155,15 +163,14 @@ def compile_network(network: keras.Model, settings: Settings) -> None:
     """Give the network its losses and its optimizer."""
     network.compile(
         optimizer=schedule.optimizer(settings),
-        loss=dict.fromkeys(HEAD_LOSS_WEIGHTS, "sparse_categorical_crossentropy"),
-        loss_weights=HEAD_LOSS_WEIGHTS,
-        metrics={head: ["accuracy"] for head in HEAD_LOSS_WEIGHTS},
+        loss=dict.fromkeys(HEADS, "sparse_categorical_crossentropy"),
+        metrics={head: ["accuracy"] for head in HEADS},
         jit_compile=runtime.xla(),
     )
     # Variables that come into being in the first step make TensorFlow trace it twice.
     network.optimizer.build(network.trainable_variables)
-    answers = dict.fromkeys(HEAD_LOSS_WEIGHTS, keras.ops.full((1, len(EMOTIONS)), 1.0))
-    labels = dict.fromkeys(HEAD_LOSS_WEIGHTS, keras.ops.zeros((1,), "int64"))
+    answers = dict.fromkeys(HEADS, keras.ops.full((1, len(EMOTIONS)), 1.0))
+    labels = dict.fromkeys(HEADS, keras.ops.zeros((1,), "int64"))
     network.compute_loss(None, labels, answers)
     network.compute_metrics(None, labels, answers)
     network.reset_metrics()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,7 @@ def build_fusion_cnn(
     mfcc_mean: NDArray[np.float32],
     mfcc_variance: NDArray[np.float32],
     dropout: float = 0.4,
+    votes: Mapping[str, float] | None = None,
 ) -> keras.Model:
     """Build the network that reads cached rows as they are.
 
@@ -43,6 +46,10 @@ def build_fusion_cnn(
         Shape (mfcc_count,), over clean training rows.
     dropout
         Part of the embeddings dropped in training.
+    votes
+        What the scores of each head count for in the fused answer, 1 by default and in training;
+        ``"fused"`` names those of the dense layer over both embeddings. See
+        :func:`train.confidence.fit_votes`.
 
     Returns
     -------
@@ -55,24 +62,35 @@ def build_fusion_cnn(
     Notes
     -----
     Spatial and temporal convolutions of the video branch are separate, after Tran et al. 2018,
-    "A closer look at spatiotemporal convolutions for action recognition". Heads of their own keep
-    one modality from drowning the other, after Wang, Tran & Feiszli 2020, "What makes training
-    multi-modal classification networks hard?".
+    "A closer look at spatiotemporal convolutions for action recognition". Each branch learns from
+    its own head alone and fusion from what they say: a network trained as one follows the modality
+    that it memorises first, here the face, and leaves the voice half learned, see Wang, Tran &
+    Feiszli 2020, "What makes training multi-modal classification networks hard?".
     """
     mfcc = keras.Input(spec.mfcc_shape, name="mfcc")
     frames = keras.Input(spec.frames_shape, dtype="uint8", name="frames")
     heard = embed_audio(mfcc, mfcc_mean, mfcc_variance, dropout)
     seen = embed_video(frames, dropout)
-    both = keras.layers.Concatenate(name="fusion")([heard, seen])
+    told = [keras.ops.stop_gradient(embedding) for embedding in (heard, seen)]
+    both = keras.layers.Concatenate(name="fusion")(told)
     both = keras.layers.Dense(EMBEDDING, activation="relu", name="fusion_dense")(both)
     both = keras.layers.Dropout(dropout, name="fusion_dropout")(both)
     scores = {
         name: keras.layers.Dense(len(EMOTIONS), name=f"{name}_scores")(embedding)
         for name, embedding in (("fused", both), ("audio", heard), ("video", seen))
     }
+    opinions = {
+        name: score if name == "fused" else keras.ops.stop_gradient(score)
+        for name, score in scores.items()
+    }
     # Fusion begins as the sum of both votes and learns what they miss together.
-    votes = keras.layers.Add(name="votes")(list(scores.values()))
-    scores["fused"] = weigh_presence(mfcc, frames, votes, scores["audio"], scores["video"])
+    pool = keras.layers.Add(name="votes")(
+        [
+            keras.layers.Rescaling((votes or {}).get(name, 1.0), name=f"{name}_vote")(opinion)
+            for name, opinion in opinions.items()
+        ]
+    )
+    scores["fused"] = weigh_presence(mfcc, frames, pool, opinions["audio"], opinions["video"])
     outputs = {name: keras.layers.Softmax(name=name)(score) for name, score in scores.items()}
     return keras.Model({"mfcc": mfcc, "frames": frames}, outputs, name="fusion_cnn")
 
