@@ -18,6 +18,8 @@ features_options = $(if $(RECIPE),--recipe $(RECIPE)) $(if $(CHANNEL),--channel 
 	$(if $(SKIP_BAD),--skip-bad) $(if $(CLIP_TIMEOUT),--clip-timeout $(CLIP_TIMEOUT)) \
 	$(if $(WAIT),--wait)
 skip_bad = $(if $(SKIP_BAD),--skip-bad)
+# Trainings run one at a time unless somebody says how many.
+trainings = $(if $(filter file,$(origin JOBS)),,--jobs $(JOBS))
 fit_options = $(skip_bad) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
 	$(if $(TEST_ACTORS),--test-actors "$(TEST_ACTORS)") $(if $(RESUME),--resume)
 
@@ -82,27 +84,27 @@ evaluate: $(STAMP) ## A trained model on other actors    [CACHE= MODEL= ACTORS= 
 	@$(RUN) train evaluate --cache "$(CACHE)" --model "$(MODEL)" $(skip_bad) \
 		$(if $(ACTORS),--actors "$(ACTORS)") $(if $(CALIBRATED),--calibrated)
 
-crossval: $(STAMP) ## Every fold of a protocol           [PROTOCOL=contiguous:3 CACHE= MODEL= EPOCHS= SEED= PRESENT_ONLY=1 REAL_RAVDESS=1]
-	@$(RUN) train crossval --cache "$(CACHE)" --model "$(MODEL)" --protocol $(PROTOCOL) $(skip_bad) \
+crossval: $(STAMP) ## Every fold of a protocol           [PROTOCOL=contiguous:3 CACHE= MODEL= EPOCHS= SEED= JOBS= PRESENT_ONLY=1 REAL_RAVDESS=1]
+	@$(RUN) train crossval --cache "$(CACHE)" --model "$(MODEL)" --protocol $(PROTOCOL) $(skip_bad) $(trainings) \
 		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(PRESENT_ONLY),--present-only) $(if $(REAL_RAVDESS),--real-ravdess)
 
-leak: $(STAMP) ## What a split by clip would add        [CACHE= MODEL= EPOCHS= SEED= FOLDS=3]
-	@$(RUN) train leak --cache "$(CACHE)" --model "$(MODEL)" \
+leak: $(STAMP) ## What a split by clip would add        [CACHE= MODEL= EPOCHS= SEED= JOBS= FOLDS=3]
+	@$(RUN) train leak --cache "$(CACHE)" --model "$(MODEL)" $(trainings) \
 		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(FOLDS),--folds $(FOLDS))
 
-ablation: $(STAMP) ## Published against default recipe     [RAW= CACHE= MODEL= EPOCHS= SEEDS="0 1 2"]
+ablation: $(STAMP) ## Published against default recipe     [RAW= CACHE= MODEL= EPOCHS= JOBS= SEEDS="0 1 2"]
 	@$(if $(ablation_small),$(RUN) pipeline sample --out $(DEMO)/raw --jobs $(JOBS))
 	@$(RUN) pipeline features --raw "$(ablation_raw)" --cache "$(ablation_cache)" --jobs $(JOBS) \
 		--recipe published $(ablation_features)
 	@$(RUN) pipeline features --raw "$(ablation_raw)" --cache "$(ablation_cache)" --jobs $(JOBS) \
 		$(ablation_features)
-	@$(RUN) train ablation --cache "$(ablation_cache)" --model "$(ablation_model)" \
+	@$(RUN) train ablation --cache "$(ablation_cache)" --model "$(ablation_model)" $(trainings) \
 		$(if $(EPOCHS)$(ablation_small),--epochs $(or $(EPOCHS),3)) $(if $(SEEDS),--seeds $(SEEDS))
 
-choices: $(STAMP) ## What each training choice is worth   [HEAD=audio CACHE= MODEL= EPOCHS= SEEDS="0 1 2" FOLDS=3]
-	@$(RUN) train choices --cache "$(CACHE)" --model "$(MODEL)" --head $(or $(HEAD),audio) \
+choices: $(STAMP) ## What each training choice is worth   [HEAD=audio CACHE= MODEL= EPOCHS= JOBS= SEEDS="0 1 2" FOLDS=3]
+	@$(RUN) train choices --cache "$(CACHE)" --model "$(MODEL)" --head $(or $(HEAD),audio) $(trainings) \
 		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEEDS),--seeds $(SEEDS)) \
 		$(if $(FOLDS),--folds $(FOLDS))
 

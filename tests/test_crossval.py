@@ -1,11 +1,12 @@
 import json
 
+import joblib
 import numpy as np
 import pytest
 
 from pipeline import index
 from pipeline.errors import InputError
-from train import confidence, crossval, evaluate, figures, judging, protocol, table
+from train import confidence, crossval, evaluate, figures, judging, protocol, runtime, table
 from train.heads import HEADS
 
 
@@ -152,3 +153,17 @@ def test_a_finished_fold_is_not_trained_again(cache, tmp_path, monkeypatch):
     crossval.run(changed, progress=False)
     description = json.loads((tmp_path / "fold-1" / "model.json").read_text())
     assert description["settings"]["seed"] == 1
+
+
+def threads_of_tensorflow():
+    runtime.start_tensorflow()
+    import tensorflow as tf
+
+    return tf.config.threading.get_intra_op_parallelism_threads()
+
+
+def test_trainings_at_the_same_time_share_the_cores():
+    share = max(1, joblib.cpu_count() // 2)
+    with joblib.parallel_config("loky"):
+        said = joblib.Parallel(2)(joblib.delayed(threads_of_tensorflow)() for _ in range(2))
+    assert said == [share] * 2

@@ -13,6 +13,8 @@ from pipeline import storage
 from pipeline.errors import STORAGE_ERRNOS
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+SHARE_OF_CORES = "OMP_NUM_THREADS"
+"""By this joblib tells a worker how many threads are its own; TensorFlow does not listen to it."""
 
 
 @contextmanager
@@ -59,6 +61,10 @@ def start_tensorflow(seed: int | None = None) -> str:
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
+    threads = os.environ.get(SHARE_OF_CORES, "")
+    if threads.isdecimal():
+        tf.config.threading.set_intra_op_parallelism_threads(int(threads))
+        tf.config.threading.set_inter_op_parallelism_threads(int(threads))
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     if seed is not None:
