@@ -67,15 +67,18 @@ def tensors(path):
 
 
 def end_of(folder):
-    """What a finished training leaves: history, weights with optimizer, best weights, memory."""
-    work = folder / "training"
+    """What a finished training leaves: of each stage history, weights with optimizer, memory."""
+    stages = [end_of_stage(folder / "training"), end_of_stage(folder / "training" / "refit")]
+    return stages, (folder / "report" / "metrics.json").read_text()
+
+
+def end_of_stage(work):
     state = json.loads((work / resume.STATE_NAME).read_text())
     files = {state["weights"], state["best"]}
     assert {path.name for path in work.glob("*.weights.h5")} == files
     weights = [tensors(work / state[name]) for name in ("weights", "best")]
     assert all(len(values) > 20 for values in weights)
-    judged = (folder / "report" / "metrics.json").read_text()
-    return (work / fit.LOG_NAME).read_text(), state, weights, judged
+    return (work / fit.LOG_NAME).read_text(), state, weights
 
 
 def start(found, folder):
@@ -90,8 +93,8 @@ def start(found, folder):
 
 
 def epochs_logged(folder):
-    log = folder / "training" / fit.LOG_NAME
-    return len(log.read_text().splitlines()) - 1 if log.is_file() else 0
+    logs = (folder / "training").rglob(fit.LOG_NAME)
+    return sum(len(log.read_text().splitlines()) - 1 for log in logs if log.stat().st_size)
 
 
 def kill_after(found, folder, epochs, whens):
@@ -143,7 +146,7 @@ def test_a_training_killed_again_and_again_ends_the_same(found, tmp_path):
     whens, kills = random.Random(1), 0
     while kills < 6:
         folder = tmp_path / f"killed-{kills}"
-        for epochs in (1, 1, 0, 1):
+        for epochs in (1, 2, 0, 2):
             kills += kill_after(found, folder, epochs, whens)
         process = start(found, folder)
         assert process.wait() == 0, process.stderr.read()
@@ -214,6 +217,7 @@ STEPS = {
     "tensorboard": (keras.callbacks.TensorBoard, "on_epoch_end", 1),
     "first weights": (weights, "save", 1),
     "weights": (weights, "save", 3),
+    "weights of the refit": (weights, "save", 6),
     "state": (storage, "sync", 6),
     "report": (evaluate, "write_report", 1),
     "curves": (figures, "draw_curves", 1),
@@ -274,7 +278,7 @@ def test_a_finished_training_without_its_model_is_not_trained_on(found, tmp_path
     early = dataclasses.replace(SETTINGS, epochs=9, patience=1, learning_rate=1e-9)
     train(found, tmp_path, early)
     before = end_of(tmp_path)
-    assert before[1]["epoch"] < early.epochs
+    assert before[0][0][1]["epoch"] < early.epochs
     (tmp_path / "model.json").unlink()
     train(found, tmp_path, early, go_on=True)
     assert end_of(tmp_path) == before
@@ -304,6 +308,7 @@ def test_a_training_that_diverges_at_once_says_so(found, tmp_path):
 
 def test_a_training_that_diverges_keeps_its_last_good_epoch(found, undisturbed, tmp_path):
     shutil.copytree(undisturbed / "training", tmp_path / "training")
+    shutil.rmtree(tmp_path / "training" / "refit")
     longer = dataclasses.replace(SETTINGS, epochs=5)
     path = tmp_path / "training" / resume.STATE_NAME
     state = json.loads(path.read_text())

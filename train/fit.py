@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
@@ -34,9 +34,38 @@ from train.protocol import Split
 from train.settings import Settings
 
 TRAINING_FOLDER = "training"
+REFIT_FOLDER = "refit"
 LOG_NAME = "log.csv"
 CHOSEN_BY = "val_fused_accuracy"
 """The loss grows with a confidence that the temperatures take back, while answers get better."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the two parts of a training.
+
+    Parameters
+    ----------
+    work
+        Folder of the whole training.
+    folder
+        Where this stage logs and saves what it needs to go on.
+    rows
+        What is learned from.
+    validation
+        What the best epoch is chosen by; None keeps the last one.
+    epochs
+        Most epochs.
+    epochs_before
+        Of the stage before: order and augmentation go on from there.
+    """
+
+    work: Path
+    folder: Path
+    rows: table.Rows
+    validation: table.Rows | None
+    epochs: int
+    epochs_before: int = 0
 
 
 def fit(
@@ -48,6 +77,9 @@ def fit(
     progress: bool = True,
 ) -> dict:
     """Train on a cache and leave a tested model in a folder.
+
+    Validation actors choose the epoch, the votes and the temperatures; then the chosen network
+    learns from them too, because every person counts where there are few.
 
     Parameters
     ----------
@@ -67,7 +99,8 @@ def fit(
     Returns
     -------
     dict
-        The test metrics, see :func:`train.evaluate.metrics`.
+        The test metrics, see :func:`train.evaluate.metrics`; ``validation`` holds averages of the
+        network that had not learned from its actors yet.
 
     Raises
     ------
@@ -81,6 +114,9 @@ def fit(
     training = table.select_rows(index, split.train, settings.variants, copies, **dealt)
     clean = table.select_rows(index, split.train, left_out=copies, **dealt)
     validation = table.select_rows(index, split.validation, left_out=copies, **dealt)
+    all_but_test = table.select_rows(
+        index, (*split.train, *split.validation), settings.variants, copies, **dealt
+    )
     test = table.select_rows(index, split.test, **dealt)
 
     work = folder / TRAINING_FOLDER
@@ -89,50 +125,25 @@ def fit(
         **json.loads(json.dumps(asdict(split))),
         "cache": index.fingerprint,
     }
-    state = resume.read_state(work, started_with) if go_on else None
-    if state is None:
-        shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True, exist_ok=True)
-
     known = reading.mfcc_statistics(clean)
     network = model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout)
-    compile_network(network, settings)
-    first_epoch = 0
-    if state is not None:
-        resume.restore(network, work, state, settings.learning_rate)
-        keep_epochs(work / LOG_NAME, state.epoch)
-        first_epoch = settings.epochs if state.stopped_early else state.epoch
-
-    steps = dataset.steps_per_epoch(training, settings.batch_size)
-    bar = [Progress(settings.epochs, steps, first_epoch)] if progress else []
-    kept = callbacks(work, settings, started_with, steps, state)
-    try:
-        with dataset.input_errors(), runtime.storage_errors(work):
-            network.fit(
-                dataset.shuffled(training, settings.batch_size, settings.seed, known, first_epoch),
-                validation_data=dataset.in_order(validation, settings.batch_size),
-                epochs=settings.epochs,
-                initial_epoch=first_epoch,
-                steps_per_epoch=steps,
-                callbacks=kept + bar,
-                shuffle=False,
-                verbose=0,
-            )
-    finally:
-        for shown in bar:
-            shown.bar.close()
-    resume.load_best(network, work, resume.read_state(work, started_with))
+    first = Stage(work, work, training, validation, settings.epochs)
+    learn(network, first, known, settings, started_with, go_on, progress)
 
     votes = confidence.fit_votes(evaluate.predict(network, validation), validation.label)
-    trained = network.get_weights()
-    network = model.build_fusion_cnn(
-        index.spec, known.mean, known.variance, settings.dropout, votes
-    )
-    network.set_weights(trained)
-
-    chosen_by = evaluate.predict(network, validation)
+    voting = model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout, votes)
+    voting.set_weights(network.get_weights())
+    chosen_by = evaluate.predict(voting, validation)
     temperatures = confidence.fit_temperatures(chosen_by, validation.label)
-    probabilities = confidence.temper(evaluate.predict(network, test), temperatures)
+
+    if settings.refit_epochs:
+        second = Stage(
+            work, work / REFIT_FOLDER, all_but_test, None, settings.refit_epochs, settings.epochs
+        )
+        learn(network, second, known, settings, started_with, go_on, progress)
+        voting.set_weights(network.get_weights())
+
+    probabilities = confidence.temper(evaluate.predict(voting, test), temperatures)
     judged = evaluate.metrics(test, probabilities) | {
         "stamp": split.stamp,
         "validation": evaluate.head_averages(validation, chosen_by),
@@ -141,10 +152,10 @@ def fit(
     report = folder / "report"
     evaluate.write_report(report, test, probabilities, judged)
     figures.draw_curves(report / "learning_curves.png", work / LOG_NAME)
-    robustness.write(report, robustness.measure(network, test))
+    robustness.write(report, robustness.measure(voting, test))
     artefact.save(
         artefact.Artefact(
-            network,
+            voting,
             index.spec,
             split,
             asdict(settings),
@@ -157,6 +168,71 @@ def fit(
         folder,
     )
     return judged
+
+
+def learn(
+    network: keras.Model,
+    stage: Stage,
+    known: reading.MfccStatistics,
+    settings: Settings,
+    started_with: dict,
+    go_on: bool,
+    progress: bool,
+) -> None:
+    """Train through a stage; the network ends with the weights of its best epoch.
+
+    Parameters
+    ----------
+    network
+        Of :func:`train.model.build_fusion_cnn`; the stage begins with its weights.
+    stage
+        What is learned from.
+    known
+        Of the rows of the first stage.
+    settings
+        How to train.
+    started_with
+        What an interrupted training has to agree with.
+    go_on, progress
+        See :func:`fit`.
+    """
+    state = resume.read_state(stage.folder, started_with) if go_on else None
+    if state is None:
+        shutil.rmtree(stage.folder, ignore_errors=True)
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    compile_network(network, settings)
+    first_epoch = 0
+    if state is not None:
+        resume.restore(network, stage.folder, state, settings.learning_rate)
+        keep_epochs(stage.folder / LOG_NAME, state.epoch)
+        first_epoch = stage.epochs if state.stopped_early else state.epoch
+
+    steps = dataset.steps_per_epoch(stage.rows, settings.batch_size)
+    name = "train" if stage.validation is not None else "refit"
+    bar = [Progress(name, stage.epochs, steps, first_epoch)] if progress else []
+    kept = callbacks(stage, settings, started_with, steps, state)
+    epochs = dataset.shuffled(
+        stage.rows, settings.batch_size, settings.seed, known, stage.epochs_before + first_epoch
+    )
+    watched = None
+    if stage.validation is not None:
+        watched = dataset.in_order(stage.validation, settings.batch_size)
+    try:
+        with dataset.input_errors(), runtime.storage_errors(stage.folder):
+            network.fit(
+                epochs,
+                validation_data=watched,
+                epochs=stage.epochs,
+                initial_epoch=first_epoch,
+                steps_per_epoch=steps,
+                callbacks=kept + bar,
+                shuffle=False,
+                verbose=0,
+            )
+    finally:
+        for shown in bar:
+            shown.bar.close()
+    resume.load_best(network, stage.folder, resume.read_state(stage.folder, started_with))
 
 
 def compile_network(network: keras.Model, settings: Settings) -> None:
@@ -177,25 +253,32 @@ def compile_network(network: keras.Model, settings: Settings) -> None:
 
 
 def callbacks(
-    work: Path, settings: Settings, started_with: dict, steps: int, state: resume.State | None
+    stage: Stage, settings: Settings, started_with: dict, steps: int, state: resume.State | None
 ) -> list[keras.callbacks.Callback]:
     """List what happens beside the gradient steps, in order."""
     first_epoch = state.epoch if state else 0
-    watched = [
-        keras.callbacks.ReduceLROnPlateau(
-            monitor=CHOSEN_BY, mode="max", factor=0.5, patience=settings.plateau_patience
-        ),
-        keras.callbacks.EarlyStopping(monitor=CHOSEN_BY, mode="max", patience=settings.patience),
-    ]
+    log = stage.folder / LOG_NAME
+    watched: list[keras.callbacks.Callback] = []
+    if stage.validation is not None:
+        watched = [
+            keras.callbacks.ReduceLROnPlateau(
+                monitor=CHOSEN_BY, mode="max", factor=0.5, patience=settings.plateau_patience
+            ),
+            keras.callbacks.EarlyStopping(
+                monitor=CHOSEN_BY, mode="max", patience=settings.patience
+            ),
+        ]
     return [
-        resume.StopWhenDiverged(work),
+        resume.StopWhenDiverged(stage.work),
         schedule.WarmupCosine(
-            round(settings.warmup_epochs * steps), settings.epochs * steps, first_epoch * steps
+            round(settings.warmup_epochs * steps), stage.epochs * steps, first_epoch * steps
         ),
         *watched,
-        keras.callbacks.CSVLogger(work / LOG_NAME, append=state is not None),
-        keras.callbacks.TensorBoard(work / "tensorboard", write_graph=False),
-        resume.Resume(work, started_with, watched, CHOSEN_BY, work / LOG_NAME, state),
+        keras.callbacks.CSVLogger(log, append=state is not None),
+        keras.callbacks.TensorBoard(stage.folder / "tensorboard", write_graph=False),
+        resume.Resume(
+            stage.folder, started_with, watched, CHOSEN_BY if watched else None, log, state
+        ),
     ]
 
 

@@ -12,17 +12,19 @@ class Progress(keras.callbacks.Callback):
 
     Parameters
     ----------
+    name
+        What the bar calls the stage.
     epochs, steps
         Most epochs, and steps in each.
     first_epoch
         Where a resumed training goes on.
     """
 
-    def __init__(self, epochs: int, steps: int, first_epoch: int) -> None:
+    def __init__(self, name: str, epochs: int, steps: int, first_epoch: int) -> None:
         super().__init__()
-        self.epochs = epochs
+        self.name, self.epochs = name, epochs
         self.bar = progress_bar(
-            total=epochs * steps, initial=first_epoch * steps, desc="train", unit="step"
+            total=epochs * steps, initial=first_epoch * steps, desc=name, unit="step"
         )
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -32,12 +34,17 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Print how the epoch went."""
         logs = logs or {}
-        self.bar.write(
-            f"epoch {epoch + 1:>3}/{self.epochs}  loss {logs['fused_loss']:.3f}  accuracy "
-            f"{logs['fused_accuracy']:.3f}  validation: loss {logs['val_fused_loss']:.3f}  "
-            f"fused {logs['val_fused_accuracy']:.3f}  audio {logs['val_audio_accuracy']:.3f}  "
-            f"video {logs['val_video_accuracy']:.3f}"
+        line = (
+            f"{self.name} {epoch + 1:>3}/{self.epochs}  loss {logs['fused_loss']:.3f}  accuracy "
+            f"{logs['fused_accuracy']:.3f}"
         )
+        if "val_fused_loss" in logs:
+            line += (
+                f"  validation: loss {logs['val_fused_loss']:.3f}  "
+                f"fused {logs['val_fused_accuracy']:.3f}  audio {logs['val_audio_accuracy']:.3f}  "
+                f"video {logs['val_video_accuracy']:.3f}"
+            )
+        self.bar.write(line)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Close the bar."""

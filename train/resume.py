@@ -162,7 +162,7 @@ class Resume(keras.callbacks.Callback):
     watched
         Callbacks whose memory is kept.
     chosen_by
-        The best epoch is the first with the highest value of this.
+        The best epoch is the first with the highest value of this; None: the last epoch.
     log
         File that the epochs are logged to.
     state
@@ -179,7 +179,7 @@ class Resume(keras.callbacks.Callback):
         folder: Path,
         settings: dict,
         watched: Sequence[keras.callbacks.Callback],
-        chosen_by: str,
+        chosen_by: str | None,
         log: Path,
         state: State | None,
     ) -> None:
@@ -196,7 +196,8 @@ class Resume(keras.callbacks.Callback):
         """Write weights, then the state that names them, then remove the older weights."""
         name = f"epoch-{epoch + 1}{weights.SUFFIX}"
         sha256 = weights.save(self.model, self.folder / name)
-        best, best_value, hashes = name, (logs or {})[self.chosen_by], {name: sha256}
+        best_value = (logs or {})[self.chosen_by] if self.chosen_by else float(epoch)
+        best, hashes = name, {name: sha256}
         if self.state is not None and self.state.best_value >= best_value:
             best, best_value = self.state.best, self.state.best_value
             hashes[best] = self.state.sha256[best]

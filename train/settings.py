@@ -12,7 +12,9 @@ class Settings:
     Parameters
     ----------
     epochs
-        Most epochs.
+        Most epochs with validation actors apart.
+    refit
+        Part of ``epochs`` that follows with the validation actors learned from too.
     batch_size
         Rows a step.
     learning_rate
@@ -36,6 +38,7 @@ class Settings:
     """
 
     epochs: int = 25
+    refit: float = 0.4
     batch_size: int = 16
     learning_rate: float = 1.4e-3
     warmup_epochs: float = 1.0
@@ -46,3 +49,8 @@ class Settings:
     dropout: float = 0.4
     variants: bool = True
     seed: int = 0
+
+    @property
+    def refit_epochs(self) -> int:
+        """Epochs with the validation actors learned from too."""
+        return round(self.refit * self.epochs)
