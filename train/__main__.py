@@ -39,6 +39,13 @@ def parser() -> argparse.ArgumentParser:
         help="epochs without a better validation accuracy before stopping",
     )
     fit.add_argument(
+        "--refit",
+        type=float,
+        default=Settings.refit,
+        metavar="PART",
+        help="part of the epochs that follow with the validation actors learned from too; 0: none",
+    )
+    fit.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of weights, order and augmentation"
     )
     fit.add_argument(

@@ -11,6 +11,8 @@ from pipeline.spec import EMOTIONS
 from train import duplicates, protocol, runtime
 from train.settings import Settings
 
+LONGEST_REFIT = 10
+
 
 def refuse_budget(arguments: argparse.Namespace) -> None:
     """Raise where the options of :func:`add_budget` make no sense."""
@@ -46,6 +48,11 @@ def run_fit(arguments: argparse.Namespace) -> int:
                 f"expected {name.replace('_', ' ')} of at least 1, got "
                 f"{getattr(arguments, name)}; choose a larger one"
             )
+    if not 0 <= arguments.refit <= LONGEST_REFIT:
+        raise InputError(
+            f"expected a refit of 0 to {LONGEST_REFIT} times the epochs, got {arguments.refit}; "
+            "choose another"
+        )
     cache = open_cache(arguments)
     split = protocol.split_actors(
         cache.actors,

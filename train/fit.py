@@ -1,4 +1,4 @@
-"""Train, choose the best epoch by validation actors, test once, and save: one linear function."""
+"""Train, let validation actors choose, learn from them too, test once, save: one straight line."""
 
 from __future__ import annotations
 
