@@ -2,8 +2,7 @@
 
 The actors that a training may learn from or choose by are cut into groups; each group is judged by
 networks that learned from the others, with and without one choice. Branches learn alone, with
-their own heads: several times cheaper than the whole network, and one modality cannot hide what a
-choice does to the other.
+their own heads, as they do within the whole network, whose fusion teaches them nothing.
 """
 
 from __future__ import annotations
