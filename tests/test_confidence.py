@@ -80,6 +80,10 @@ def test_known_votes_are_found():
     chances = softmax(sum(votes[head] * scores[head] for head in votes)).cumsum(axis=1)
     label = (np.random.default_rng(1).random((len(chances), 1)) < chances).argmax(axis=1)
     assert confidence.fit_votes(given, label) == pytest.approx(votes, abs=0.12)
+    expected = softmax(sum(votes[head] * scores[head] for head in votes))
+    voted = confidence.vote(given, votes)
+    assert voted["fused"] == pytest.approx(expected, abs=1e-5)
+    assert voted["audio"] is given["audio"] and voted["fused"].dtype == np.float32
 
 
 def test_a_head_that_is_wrong_has_no_vote_and_one_that_is_right_no_endless_one():

@@ -97,13 +97,8 @@ def fit_votes(
     decide for the reason given in :func:`fit_temperature`: a head that knows the training actors by
     heart would be trusted for it.
     """
-    scores = {
-        head: np.log(np.maximum(values.astype(np.float64), SMALLEST_PROBABILITY))
-        for head, values in probabilities.items()
-    }
-    scores["fused"] = scores["fused"] - scores["audio"] - scores["video"]
-    heads, clips = list(scores), np.arange(len(label))
-    stacked = np.stack([scores[head] for head in heads])
+    scores, clips = own_scores(probabilities), np.arange(len(label))
+    heads, stacked = list(scores), np.stack(list(scores.values()))
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         pooled = np.tensordot(weights, stacked, 1)
@@ -115,6 +110,27 @@ def fit_votes(
     bounds = [(0.0, HEAVIEST_VOTE)] * len(heads)
     found = optimize.minimize(loss, np.ones(len(heads)), jac=True, bounds=bounds)
     return dict(zip(heads, map(float, found.x), strict=True))
+
+
+def own_scores(
+    probabilities: Mapping[str, NDArray[np.float32]],
+) -> dict[str, NDArray[np.float64]]:
+    """Scores behind the heads' probabilities; ``"fused"`` is what the dense layer adds to both."""
+    scores = {
+        head: np.log(np.maximum(values.astype(np.float64), SMALLEST_PROBABILITY))
+        for head, values in probabilities.items()
+    }
+    return scores | {"fused": scores["fused"] - scores["audio"] - scores["video"]}
+
+
+def vote(
+    probabilities: Mapping[str, NDArray[np.float32]], votes: Mapping[str, float]
+) -> dict[str, NDArray[np.float32]]:
+    """Turn answers of a network whose votes count 1 into those it gives with other votes."""
+    scores = own_scores(probabilities)
+    pooled = sum(votes[head] * scores[head] for head in scores)
+    fused = special.softmax(pooled, axis=1).astype(np.float32)
+    return dict(probabilities) | {"fused": fused}
 
 
 def temper(

@@ -130,10 +130,9 @@ def fit(
     first = Stage(work, work, training, validation, settings.epochs)
     learn(network, first, known, settings, started_with, go_on, progress)
 
-    votes = confidence.fit_votes(evaluate.predict(network, validation), validation.label)
-    voting = model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout, votes)
-    voting.set_weights(network.get_weights())
-    chosen_by = evaluate.predict(voting, validation)
+    even = evaluate.predict(network, validation)
+    votes = confidence.fit_votes(even, validation.label)
+    chosen_by = confidence.vote(even, votes)
     temperatures = confidence.fit_temperatures(chosen_by, validation.label)
 
     if settings.refit_epochs:
@@ -141,7 +140,8 @@ def fit(
             work, work / REFIT_FOLDER, all_but_test, None, settings.refit_epochs, settings.epochs
         )
         learn(network, second, known, settings, started_with, go_on, progress)
-        voting.set_weights(network.get_weights())
+    voting = model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout, votes)
+    voting.set_weights(network.get_weights())
 
     probabilities = confidence.temper(evaluate.predict(voting, test), temperatures)
     judged = evaluate.metrics(test, probabilities) | {

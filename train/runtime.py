@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from pipeline import storage
 from pipeline.errors import STORAGE_ERRNOS
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+QUIET = "3"
 SHARE_OF_CORES = "OMP_NUM_THREADS"
 """By this joblib tells a worker how many threads are its own; TensorFlow does not listen to it."""
 
@@ -27,7 +29,7 @@ def native_log_held() -> Iterator[None]:
     if LOG_LEVEL in os.environ:
         yield
         return
-    os.environ[LOG_LEVEL] = "3"
+    os.environ[LOG_LEVEL] = QUIET
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -56,11 +58,15 @@ def start_tensorflow(seed: int | None = None) -> str:
     str
         Such as ``"CPU (2 cores)"`` or ``"GPU (1)"``.
     """
+    quiet = os.environ.get(LOG_LEVEL, QUIET) == QUIET
     with native_log_held():
         import keras
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
+    if quiet:
+        # Such as advice on functions that are traced anew for the last, smaller batch.
+        tf.get_logger().setLevel(logging.ERROR)
     threads = os.environ.get(SHARE_OF_CORES, "")
     if threads.isdecimal():
         tf.config.threading.set_intra_op_parallelism_threads(int(threads))
