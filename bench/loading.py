@@ -159,16 +159,16 @@ def measure(folder: Path) -> Iterator[dict]:
 
     known = reading.mfcc_statistics(rows)
     network = model.build_fusion_cnn(rows.spec, known.mean, known.variance)
-    fit.compile_network(network, fit.Settings())
+    lessons = fit.compiled(network, fit.Settings())
     reader = reading.RowReader(rows)
     mfcc, frames, label = reader.read(np.arange(WORKING_STEPS * BATCH))
     in_memory = tf.data.Dataset.from_tensor_slices(
-        ({"mfcc": mfcc, "frames": frames}, dict.fromkeys(dataset.HEADS, label))
+        ({"mfcc": mfcc, "frames": frames}, dict.fromkeys(lessons.output, label))
     )
     in_memory = in_memory.shuffle(len(label)).batch(BATCH).repeat().prefetch(tf.data.AUTOTUNE)
     works = {
-        "cache": epoch_seconds(network, dataset.shuffled(rows, BATCH, 0)),
-        "memory": epoch_seconds(network, in_memory),
+        "cache": epoch_seconds(lessons, dataset.shuffled(rows, BATCH, 0)),
+        "memory": epoch_seconds(lessons, in_memory),
     }
     for work in works.values():
         work()

@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.timing import medians
 from pipeline.spec import EMOTIONS, FeatureSpec
-from train import fit, model
+from train import audio_branch, fit, layers, model, video_branch
 
 BATCH = 16
 STEPS = 8
@@ -25,12 +25,12 @@ def keras_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
     spec = FeatureSpec()
     zeros = np.zeros(spec.mfcc_count, np.float32)
     network = model.build_fusion_cnn(spec, zeros, zeros + 1)
-    fit.compile_network(network, fit.Settings())
-    targets = dict.fromkeys(fit.HEAD_LOSS_WEIGHTS, labels)
+    lessons = fit.compiled(network, fit.Settings())
+    targets = dict.fromkeys(lessons.output, labels)
 
     def train() -> None:
         for _ in range(STEPS):
-            network.train_on_batch(inputs, targets)
+            lessons.train_on_batch(inputs, targets)
 
     return train
 
@@ -40,21 +40,21 @@ def torch_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
     import torch
     from torch import nn
 
-    momentum = 1 - model.BATCH_NORMALIZATION_MOMENTUM
+    momentum = 1 - layers.BATCH_NORMALIZATION_MOMENTUM
     spec = FeatureSpec()
 
     def normalized(kind: type, channels: int) -> list:
         return [kind(channels, eps=1e-3, momentum=momentum), nn.ReLU()]
 
     class Embedding(nn.Module):
-        """The end of each branch, as :func:`train.model.embedded`."""
+        """The end of each branch, as :func:`train.layers.embedded`."""
 
         def __init__(self, features: int) -> None:
             super().__init__()
-            self.instant = nn.Linear(features, model.INSTANT, bias=False)
-            self.instant_norm = nn.BatchNorm1d(model.INSTANT, eps=1e-3, momentum=momentum)
-            self.dense = nn.Linear(2 * model.INSTANT, model.EMBEDDING, bias=False)
-            self.norm = nn.BatchNorm1d(model.EMBEDDING, eps=1e-3, momentum=momentum)
+            self.instant = nn.Linear(features, layers.INSTANT, bias=False)
+            self.instant_norm = nn.BatchNorm1d(layers.INSTANT, eps=1e-3, momentum=momentum)
+            self.dense = nn.Linear(2 * layers.INSTANT, layers.EMBEDDING, bias=False)
+            self.norm = nn.BatchNorm1d(layers.EMBEDDING, eps=1e-3, momentum=momentum)
             self.first, self.last = nn.Dropout(0.2), nn.Dropout(0.4)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -64,15 +64,32 @@ def torch_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
             x = torch.cat([x.mean(2), x.amax(2)], 1)
             return self.last(torch.relu(self.norm(self.dense(x))))
 
+    class Recurrent(nn.Module):
+        """The reader of :func:`train.audio_branch.hear_in_order`."""
+
+        def __init__(self, features: int) -> None:
+            super().__init__()
+            filters = audio_branch.GRU_FILTERS
+            self.stem = nn.Sequential(
+                nn.Conv1d(features, filters, 5, 2, 2, bias=False),
+                *normalized(nn.BatchNorm1d, filters),
+                nn.Dropout1d(0.1),
+            )
+            self.gru = nn.GRU(filters, audio_branch.GRU_UNITS, batch_first=True, bidirectional=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            """Take (batch, features, time) to (batch, time, 2 * GRU_UNITS)."""
+            return self.gru(self.stem(x).transpose(1, 2))[0]
+
     class Network(nn.Module):
         """The fusion network, as :func:`train.model.build_fusion_cnn`."""
 
         def __init__(self) -> None:
             super().__init__()
-            first, *_ = model.AUDIO_FILTERS
+            first, *_ = audio_branch.CNN_FILTERS
             hear = [nn.Conv2d(2, first, 5, 2, 2, bias=False), *normalized(nn.BatchNorm2d, first)]
             channels = first
-            for stage, filters in enumerate(model.AUDIO_FILTERS):
+            for stage, filters in enumerate(audio_branch.CNN_FILTERS):
                 hear += [nn.MaxPool2d(2)] if stage else []
                 for _ in range(1 + min(stage, 1)):
                     hear.append(nn.Conv2d(channels, filters, 3, 1, 1, bias=False))
@@ -80,8 +97,18 @@ def torch_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
                     channels = filters
                 hear.append(nn.Dropout2d(0.1))
             self.hear = nn.Sequential(*hear)
+            rows, context = 2 * spec.mfcc_count, []
+            wide = audio_branch.TDNN_FILTERS
+            for size, rate in ((5, 1), *((3, rate) for rate in audio_branch.TDNN_DILATIONS)):
+                channels = wide if context else rows
+                context += [
+                    nn.Conv1d(channels, wide, size, dilation=rate, padding="same", bias=False),
+                    *normalized(nn.BatchNorm1d, wide),
+                    nn.Dropout1d(0.1),
+                ]
+            self.context, self.order = nn.Sequential(*context), Recurrent(rows)
             see, channels = [], 2
-            for stage, filters in enumerate(model.VIDEO_FILTERS):
+            for stage, filters in enumerate(video_branch.FILTERS):
                 size, pad = (3, 1) if stage else (5, 2)
                 space = nn.Conv3d(
                     channels, filters, (1, size, size), (1, 2, 2), (0, pad, pad), bias=False
@@ -96,26 +123,44 @@ def torch_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
             self.see = nn.Sequential(*see)
             self.pool = nn.AvgPool3d((1, 2, 2))
             height = spec.mfcc_count // 8
-            side = -(-spec.frame_size_px // 2 ** (1 + len(model.VIDEO_FILTERS)))
-            self.heard = Embedding(height * model.AUDIO_FILTERS[-1])
-            self.seen = Embedding(side * side * model.VIDEO_FILTERS[-1])
-            self.fusion = nn.Sequential(
-                nn.Linear(2 * model.EMBEDDING, model.EMBEDDING), nn.ReLU(), nn.Dropout(0.4)
+            side = -(-spec.frame_size_px // 2 ** (1 + len(video_branch.FILTERS)))
+            read = (
+                height * audio_branch.CNN_FILTERS[-1],
+                wide,
+                2 * audio_branch.GRU_UNITS,
             )
-            self.heads = nn.ModuleList(nn.Linear(model.EMBEDDING, len(EMOTIONS)) for _ in range(3))
+            self.heard = nn.ModuleList(map(Embedding, read))
+            self.seen = Embedding(side * side * video_branch.FILTERS[-1])
+            self.fusion = nn.Sequential(
+                nn.Linear((len(read) + 1) * layers.EMBEDDING, layers.EMBEDDING),
+                nn.ReLU(),
+                nn.Dropout(0.4),
+            )
+            self.heads = nn.ModuleList(
+                nn.Linear(layers.EMBEDDING, len(EMOTIONS)) for _ in range(len(read) + 2)
+            )
 
         def forward(self, mfcc: torch.Tensor, frames: torch.Tensor) -> list[torch.Tensor]:
-            """Give the scores of the fused, the audio and the video head."""
+            """Give the scores of the fused head, the video's, and each reader of the voice."""
             x = mfcc.permute(0, 3, 1, 2)
-            x = self.hear(torch.cat([x, x - x.mean(3, keepdim=True)], 1))
-            heard = self.heard(x.permute(0, 3, 2, 1).flatten(2))
+            x = torch.cat([x, x - x.mean(3, keepdim=True)], 1)
+            rows = x.flatten(1, 2)
+            read = (
+                self.hear(x).permute(0, 3, 2, 1).flatten(2),
+                self.context(rows).transpose(1, 2),
+                self.order(rows),
+            )
+            heard = [end(features) for end, features in zip(self.heard, read, strict=True)]
             y = self.pool(frames.float().mul(1 / 255).mean(-1).unsqueeze(1))
             y = nn.functional.layer_norm(y, y.shape[1:])
-            y = torch.cat([y, (y - y.mean(2, keepdim=True)) * model.MOTION_GAIN], 1)
+            y = torch.cat([y, (y - y.mean(2, keepdim=True)) * video_branch.MOTION_GAIN], 1)
             seen = self.seen(self.see(y).permute(0, 2, 3, 4, 1).flatten(2))
-            both = self.fusion(torch.cat([heard, seen], 1))
-            scores = [head(x) for head, x in zip(self.heads, (both, heard, seen), strict=True)]
-            return [sum(scores), *scores[1:]]
+            both = self.fusion(torch.cat([told.detach() for told in (*heard, seen)], 1))
+            fused, video, *audio = (
+                head(told) for head, told in zip(self.heads, (both, seen, *heard), strict=True)
+            )
+            voice = torch.stack(audio).mean(0)
+            return [fused + voice.detach() + video.detach(), video, *audio]
 
     network = Network().train()
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-2)

@@ -1,6 +1,7 @@
 import csv
 import json
 import shutil
+from itertools import chain
 
 import cv2
 import keras
@@ -26,6 +27,7 @@ from train import (
     views,
     voices,
 )
+from train.heads import HEADS, LESSONS, READERS
 from train.protocol import Split
 
 SPLIT = Split((1, 2), (3,), (4,))
@@ -334,7 +336,7 @@ def test_votes_weigh_the_scores_of_the_heads():
         assert voted[head] == pytest.approx(said, abs=1e-5)
 
 
-def test_a_head_alone_is_that_of_the_whole_network():
+def test_the_lessons_of_a_head_are_those_of_the_whole_network():
     spec = FeatureSpec()
     network = model.build_fusion_cnn(spec, np.zeros(40, np.float32), np.ones(40, np.float32))
     random = np.random.default_rng(0)
@@ -343,10 +345,40 @@ def test_a_head_alone_is_that_of_the_whole_network():
         "frames": random.integers(0, 256, (2, *spec.frames_shape), np.uint8),
     }
     whole = network.predict(rows, verbose=0)
+    every = model.lessons(network)
+    assert set(every.output) == set(chain(*LESSONS.values()))
+    assert len(every.trainable_weights) == len(network.trainable_weights)
     for head, given in (("audio", "mfcc"), ("video", "frames")):
-        alone = model.head_alone(network, head)
-        np.testing.assert_allclose(alone.predict(rows[given], verbose=0), whole[head], atol=1e-6)
+        alone = model.lessons(network, [head])
+        answers = alone.predict({given: rows[given]}, verbose=0)
+        assert tuple(answers) == LESSONS[head]
+        np.testing.assert_allclose(answers[head], whole[head], atol=1e-6)
         assert len(alone.trainable_weights) < len(network.trainable_weights)
+
+
+def test_the_voices_head_is_the_mean_of_its_readers_who_learn_apart():
+    spec = FeatureSpec(frame_count=8, frame_size_px=32)
+    heard = model.lessons(model.build_fusion_cnn(spec, MEAN, VARIANCE), ["audio"])
+    random = np.random.default_rng(0)
+    rows = {"mfcc": random.normal(size=(3, *spec.mfcc_shape)).astype(np.float32)}
+    said = {name: np.asarray(value) for name, value in heard(rows).items()}
+    readers = np.log([said[f"audio_{reader}"] for reader in READERS])
+    pooled = np.exp(readers.mean(axis=0))
+    pooled /= pooled.sum(axis=1, keepdims=True)
+    assert said["audio"] == pytest.approx(pooled, abs=1e-5)
+
+    def taught_by(name):
+        with tf.GradientTape() as tape:
+            loss = keras.ops.sum(keras.ops.log(heard(rows)[name][:, 0]))
+        gradients = tape.gradient(loss, heard.trainable_variables)
+        return {
+            variable.path.split("/")[0].split("_")[1]
+            for variable, gradient in zip(heard.trainable_variables, gradients, strict=True)
+            if gradient is not None
+        }
+
+    assert taught_by("audio") == set()
+    assert [taught_by(f"audio_{reader}") for reader in READERS] == [{name} for name in READERS]
 
 
 def test_without_a_modality_the_answer_is_the_other_heads():
@@ -447,7 +479,7 @@ def test_a_loaded_model_answers_as_the_trained_one(trained, found):
     loaded = artefact.load(folder)
     rows = table.select_rows(found, SPLIT.test)
     probabilities = confidence.temper(evaluate.predict(loaded.model, rows), loaded.temperatures)
-    assert loaded.temperatures.keys() == set(dataset.HEADS)
+    assert loaded.temperatures.keys() == set(HEADS)
     assert evaluate.metrics(rows, probabilities).items() <= judged.items()
     assert (loaded.spec, loaded.split) == (found.spec, SPLIT)
 
@@ -456,7 +488,7 @@ def test_metrics_against_counts_by_hand(found):
     rows = table.select_rows(found, (3, 4))
     answers = np.zeros((8, 8), np.float32)
     answers[range(8), [0, 2, 2, 7, 0, 2, 4, 0]] = 1
-    judged = evaluate.metrics(rows, dict.fromkeys(dataset.HEADS, answers))
+    judged = evaluate.metrics(rows, dict.fromkeys(HEADS, answers))
     assert rows.label.tolist() == [0, 2, 4, 7] * 2
     assert judged["clips"] == 8 and judged["actors"] == [3, 4]
     fused = judged["fused"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import keras
 
-from train import dataset, model, resume, runtime, schedule
+from train import dataset, resume, runtime, schedule
 from train.heads import CHANGES
 from train.reading import MfccStatistics
 from train.settings import Settings
@@ -28,7 +28,7 @@ def learn(
     Parameters
     ----------
     branch
-        See :func:`train.model.head_alone`.
+        See :func:`train.model.lessons`.
     head
         ``"audio"`` or ``"video"``.
     training
@@ -49,11 +49,10 @@ def learn(
     """
     branch.compile(
         schedule.optimizer(settings),
-        "sparse_categorical_crossentropy",
+        dict.fromkeys(branch.output, "sparse_categorical_crossentropy"),
         jit_compile=runtime.xla(),
     )
     branch.optimizer.build(branch.trainable_variables)
-    given = model.INPUTS[head]
     # What the other branch would be given is left as it is: changing it is most of the work.
     idle = [name for other, names in CHANGES.items() if other != head for name in names]
     rows = dataset.shuffled(
@@ -62,7 +61,12 @@ def learn(
     steps = dataset.steps_per_epoch(training, settings.batch_size)
     warmup_steps = round(settings.warmup_epochs * steps)
     branch.fit(
-        rows.map(lambda inputs, targets: (inputs[given], targets[head])),
+        rows.map(
+            lambda inputs, targets: (
+                {name: inputs[name] for name in branch.input},
+                {name: targets[name] for name in branch.output},
+            )
+        ),
         epochs=settings.epochs,
         steps_per_epoch=steps,
         callbacks=[

@@ -184,12 +184,10 @@ def train_alone(index: Index, folder: Path, trial: Trial) -> float:
 
     settings = settings_of(trial)
     network = model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout)
-    branch = model.head_alone(network, recipe.head)
+    branch = model.lessons(network, [recipe.head])
     with dataset.input_errors():
         alone.learn(branch, recipe.head, training, known, settings, folder, without=recipe.without)
-        clean = dataset.in_order(judges, dataset.EVALUATION_BATCH_SIZE)
-        given = model.INPUTS[recipe.head]
-        answers = branch.predict(clean.map(lambda inputs, _: inputs[given]), verbose=0)
+        answers = evaluate.predict(branch, judges)[recipe.head]
     return evaluate.averages(judges.label, answers.argmax(axis=1))["uar"]
 
 

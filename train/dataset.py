@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Collection, Iterator
+from itertools import chain
 
 import tensorflow as tf
 
 from pipeline.errors import InputError
 from train import views, voices
-from train.heads import HEADS
+from train.heads import LESSONS
 from train.reading import BatchMemory, MfccStatistics, RowReader
 from train.table import Rows
 
@@ -67,7 +68,8 @@ def shuffled(
     Returns
     -------
     tf.data.Dataset
-        ``({"mfcc", "frames"}, {"fused", "audio", "video"})``, see :func:`steps_per_epoch`.
+        ``({"mfcc", "frames"}, targets)`` with the same label for every name in
+        ``train.heads.LESSONS``, see :func:`steps_per_epoch`.
     """
 
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -140,6 +142,6 @@ def tensor_reader(rows: Rows) -> Callable[[tf.Tensor], tuple[dict, dict]]:
         mfcc.set_shape((None, *spec.mfcc_shape))
         frames.set_shape((None, *spec.frames_shape))
         label.set_shape((None,))
-        return {"mfcc": mfcc, "frames": frames}, dict.fromkeys(HEADS, label)
+        return {"mfcc": mfcc, "frames": frames}, dict.fromkeys(chain(*LESSONS.values()), label)
 
     return read

@@ -29,8 +29,11 @@ def predict(
 
     These are the network's own: :func:`train.confidence.temper` makes them as sure as they may be.
     """
+    given = in_order(rows, batch_size).map(
+        lambda inputs, _: {name: inputs[name] for name in model.input}
+    )
     with input_errors():
-        return model.predict(in_order(rows, batch_size), verbose=0)
+        return model.predict(given, verbose=0)
 
 
 def metrics(rows: Rows, probabilities: dict[str, NDArray[np.float32]]) -> dict:

@@ -200,10 +200,10 @@ def learn(
     if state is None:
         shutil.rmtree(stage.folder, ignore_errors=True)
     stage.folder.mkdir(parents=True, exist_ok=True)
-    compile_network(network, settings)
+    lessons = compiled(network, settings)
     first_epoch = 0
     if state is not None:
-        resume.restore(network, stage.folder, state, settings.learning_rate)
+        resume.restore(lessons, stage.folder, state, settings.learning_rate)
         keep_epochs(stage.folder / LOG_NAME, state.epoch)
         first_epoch = stage.epochs if state.stopped_early else state.epoch
 
@@ -219,7 +219,7 @@ def learn(
         watched = dataset.in_order(stage.validation, settings.batch_size)
     try:
         with dataset.input_errors(), runtime.storage_errors(stage.folder):
-            network.fit(
+            lessons.fit(
                 epochs,
                 validation_data=watched,
                 epochs=stage.epochs,
@@ -232,24 +232,26 @@ def learn(
     finally:
         for shown in bar:
             shown.bar.close()
-    resume.load_best(network, stage.folder, resume.read_state(stage.folder, started_with))
+    resume.load_best(lessons, stage.folder, resume.read_state(stage.folder, started_with))
 
 
-def compile_network(network: keras.Model, settings: Settings) -> None:
-    """Give the network its losses and its optimizer."""
-    network.compile(
+def compiled(network: keras.Model, settings: Settings) -> keras.Model:
+    """Return a network's lessons with losses and an optimizer, see :func:`train.model.lessons`."""
+    lessons = model.lessons(network)
+    lessons.compile(
         optimizer=schedule.optimizer(settings),
-        loss=dict.fromkeys(HEADS, "sparse_categorical_crossentropy"),
+        loss=dict.fromkeys(lessons.output, "sparse_categorical_crossentropy"),
         metrics={head: ["accuracy"] for head in HEADS},
         jit_compile=runtime.xla(),
     )
     # Variables that come into being in the first step make TensorFlow trace it twice.
-    network.optimizer.build(network.trainable_variables)
-    answers = dict.fromkeys(HEADS, keras.ops.full((1, len(EMOTIONS)), 1.0))
-    labels = dict.fromkeys(HEADS, keras.ops.zeros((1,), "int64"))
-    network.compute_loss(None, labels, answers)
-    network.compute_metrics(None, labels, answers)
-    network.reset_metrics()
+    lessons.optimizer.build(lessons.trainable_variables)
+    answers = dict.fromkeys(lessons.output, keras.ops.full((1, len(EMOTIONS)), 1.0))
+    labels = dict.fromkeys(lessons.output, keras.ops.zeros((1,), "int64"))
+    lessons.compute_loss(None, labels, answers)
+    lessons.compute_metrics(None, labels, answers)
+    lessons.reset_metrics()
+    return lessons
 
 
 def callbacks(

@@ -3,5 +3,15 @@
 HEADS = ("fused", "audio", "video")
 """The answer, what the voice alone says, what the face alone says; each with the same target."""
 
+READERS = ("cnn", "tdnn", "gru")
+"""Networks that read the MFCC image, each with an opinion; the audio head is their mean."""
+
+LESSONS = {
+    "fused": ("fused",),
+    "audio": ("audio", *(f"audio_{reader}" for reader in READERS)),
+    "video": ("video",),
+}
+"""Of each head, the outputs that have the emotion for a target in training."""
+
 CHANGES = {"audio": ("voices", "tempo", "shift", "masks"), "video": ("views",)}
 """What is done to training rows on the fly, by the branch that learns from it."""
