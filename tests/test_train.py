@@ -4,6 +4,7 @@ import shutil
 from itertools import chain
 
 import cv2
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -482,6 +483,20 @@ def test_a_loaded_model_answers_as_the_trained_one(trained, found):
     assert loaded.temperatures.keys() == set(HEADS)
     assert evaluate.metrics(rows, probabilities).items() <= judged.items()
     assert (loaded.spec, loaded.split) == (found.spec, SPLIT)
+
+
+def test_temperatures_are_those_of_the_last_epoch_before_the_refit(trained, found):
+    folder, judged = trained
+    state = json.loads((folder / "training" / "state.json").read_text())
+    known = reading.mfcc_statistics(table.select_rows(found, SPLIT.train))
+    network = model.build_fusion_cnn(found.spec, known.mean, known.variance)
+    with h5py.File(folder / "training" / state["weights"]) as file:
+        for variable in network.weights:
+            variable.assign(file[f"model/{variable.path}"][...])
+    validation = table.select_rows(found, SPLIT.validation)
+    answers = confidence.vote(evaluate.predict(network, validation), judged["votes"])
+    expected = confidence.fit_temperatures(answers, validation.label)
+    assert artefact.load(folder).temperatures == pytest.approx(expected, rel=1e-3)
 
 
 def test_metrics_against_counts_by_hand(found):

@@ -38,9 +38,9 @@ def fit_temperature(probabilities: NDArray[np.float32], label: NDArray[np.int64]
     Notes
     -----
     Guo et al. 2017, "On calibration of modern neural networks", section 4.2. The clips are those
-    of the validation actors, who also chose the epoch: the network has not learned from them, and
-    one number a head can hardly fit so few people by heart, while training actors are known so
-    well that they would call every answer sure, and test actors may not choose anything.
+    of the validation actors, before the network has learned from them. One number a head can hardly
+    fit so few people by heart, while training actors are known so well that they would call every
+    answer sure, and test actors may not choose anything.
     """
     clips = np.arange(len(label))
 

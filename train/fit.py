@@ -53,7 +53,7 @@ class Stage:
     rows
         What is learned from.
     validation
-        What the best epoch is chosen by; None keeps the last one.
+        What the best epoch is chosen by, and training ended; None does all epochs.
     epochs
         Most epochs.
     epochs_before
@@ -128,18 +128,24 @@ def fit(
     known = reading.mfcc_statistics(clean)
     network = model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout)
     first = Stage(work, work, training, validation, settings.epochs)
-    learn(network, first, known, settings, started_with, go_on, progress)
+    lessons = learn(network, first, known, settings, started_with, go_on, progress)
+    last = evaluate.predict(network, validation)
+    resume.load_best(lessons, first.folder, resume.read_state(first.folder, started_with))
+    best = evaluate.predict(network, validation)
+    votes = confidence.fit_votes(best, validation.label)
+    chosen_by = confidence.vote(best, votes)
 
-    even = evaluate.predict(network, validation)
-    votes = confidence.fit_votes(even, validation.label)
-    chosen_by = confidence.vote(even, votes)
-    temperatures = confidence.fit_temperatures(chosen_by, validation.label)
-
+    measured_by = chosen_by
     if settings.refit_epochs:
         second = Stage(
             work, work / REFIT_FOLDER, all_but_test, None, settings.refit_epochs, settings.epochs
         )
         learn(network, second, known, settings, started_with, go_on, progress)
+        # Answers grow surer with every epoch. How sure they are when the refit ends, nobody is left
+        # to tell; the last epoch of the first stage had as long to learn.
+        measured_by = confidence.vote(last, votes)
+    temperatures = confidence.fit_temperatures(measured_by, validation.label)
+
     voting = model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout, votes)
     voting.set_weights(network.get_weights())
 
@@ -178,8 +184,8 @@ def learn(
     started_with: dict,
     go_on: bool,
     progress: bool,
-) -> None:
-    """Train through a stage; the network ends with the weights of its best epoch.
+) -> keras.Model:
+    """Train through a stage; the network ends with the weights of its last epoch.
 
     Parameters
     ----------
@@ -195,6 +201,11 @@ def learn(
         What an interrupted training has to agree with.
     go_on, progress
         See :func:`fit`.
+
+    Returns
+    -------
+    keras.Model
+        What was trained, with its optimizer; it shares the network's weights.
     """
     state = resume.read_state(stage.folder, started_with) if go_on else None
     if state is None:
@@ -232,7 +243,7 @@ def learn(
     finally:
         for shown in bar:
             shown.bar.close()
-    resume.load_best(lessons, stage.folder, resume.read_state(stage.folder, started_with))
+    return lessons
 
 
 def compiled(network: keras.Model, settings: Settings) -> keras.Model:
