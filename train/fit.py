@@ -127,8 +127,9 @@ def fit(
     }
     known = reading.mfcc_statistics(clean)
     network = model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout)
+    lessons = compiled(network, settings)
     first = Stage(work, work, training, validation, settings.epochs)
-    lessons = learn(network, first, known, settings, started_with, go_on, progress)
+    learn(lessons, first, known, settings, started_with, go_on, progress)
     last = evaluate.predict(network, validation)
     resume.load_best(lessons, first.folder, resume.read_state(first.folder, started_with))
     best = evaluate.predict(network, validation)
@@ -140,7 +141,8 @@ def fit(
         second = Stage(
             work, work / REFIT_FOLDER, all_but_test, None, settings.refit_epochs, settings.epochs
         )
-        learn(network, second, known, settings, started_with, go_on, progress)
+        schedule.renew(lessons.optimizer, settings)
+        learn(lessons, second, known, settings, started_with, go_on, progress)
         # Answers grow surer with every epoch. How sure they are when the refit ends, nobody is left
         # to tell; the last epoch of the first stage had as long to learn.
         measured_by = confidence.vote(last, votes)
@@ -177,20 +179,20 @@ def fit(
 
 
 def learn(
-    network: keras.Model,
+    lessons: keras.Model,
     stage: Stage,
     known: reading.MfccStatistics,
     settings: Settings,
     started_with: dict,
     go_on: bool,
     progress: bool,
-) -> keras.Model:
+) -> None:
     """Train through a stage; the network ends with the weights of its last epoch.
 
     Parameters
     ----------
-    network
-        Of :func:`train.model.build_fusion_cnn`; the stage begins with its weights.
+    lessons
+        Of :func:`compiled`; the stage begins with its weights.
     stage
         What is learned from.
     known
@@ -201,17 +203,11 @@ def learn(
         What an interrupted training has to agree with.
     go_on, progress
         See :func:`fit`.
-
-    Returns
-    -------
-    keras.Model
-        What was trained, with its optimizer; it shares the network's weights.
     """
     state = resume.read_state(stage.folder, started_with) if go_on else None
     if state is None:
         shutil.rmtree(stage.folder, ignore_errors=True)
     stage.folder.mkdir(parents=True, exist_ok=True)
-    lessons = compiled(network, settings)
     first_epoch = 0
     if state is not None:
         resume.restore(lessons, stage.folder, state, settings.learning_rate)
@@ -243,7 +239,6 @@ def learn(
     finally:
         for shown in bar:
             shown.bar.close()
-    return lessons
 
 
 def compiled(network: keras.Model, settings: Settings) -> keras.Model:

@@ -23,6 +23,13 @@ def optimizer(settings: Settings) -> keras.optimizers.Optimizer:
     )
 
 
+def renew(optimizer: keras.optimizers.Optimizer, settings: Settings) -> None:
+    """Let an optimizer forget what it has seen; a step traced with it stays as it is."""
+    for variable in optimizer.variables:
+        variable.assign(keras.ops.zeros_like(variable))
+    optimizer.learning_rate.assign(settings.learning_rate)
+
+
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int, floor: float = 0.02) -> float:
     """Part of the peak learning rate at a step.
 
