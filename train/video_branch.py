@@ -35,10 +35,11 @@ def embed(frames: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
     Spatial and temporal convolutions are separate, after Tran et al. 2018, "A closer look at
     spatiotemporal convolutions for action recognition".
     """
-    x = keras.layers.Rescaling(1 / 255, name="frames_scaling")(frames)
-    # Grey and standardised a clip: skin, hair and light tell who it is, not what is felt.
-    x = keras.ops.mean(x, axis=-1, keepdims=True)
+    # Pooled before anything else is done: what follows has a twelfth of the numbers to do.
+    x = keras.ops.cast(frames, keras.config.floatx())
     x = keras.layers.AveragePooling3D((1, 2, 2), name="frames_pool")(x)
+    # Grey and standardised a clip: skin, hair and light tell who it is, not what is felt.
+    x = keras.ops.mean(x, axis=-1, keepdims=True) / 255
     # Black pictures are missing ones: they count neither as light nor as movement.
     shown = keras.ops.cast(keras.ops.any(x > 0, axis=(2, 3, 4), keepdims=True), x.dtype)
     part = keras.ops.maximum(keras.ops.mean(shown, axis=1, keepdims=True), keras.config.epsilon())
