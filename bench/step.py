@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.timing import medians
 from pipeline.spec import EMOTIONS, FeatureSpec
-from train import audio_branch, fit, layers, model, video_branch
+from train import audio_branch, cepstrum, fit, heads, layers, model, video_branch
 
 BATCH = 16
 STEPS = 8
@@ -81,11 +81,10 @@ def torch_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
             """Take (batch, features, time) to (batch, time, 2 * GRU_UNITS)."""
             return self.gru(self.stem(x).transpose(1, 2))[0]
 
-    class Network(nn.Module):
-        """The fusion network, as :func:`train.model.build_fusion_cnn`."""
+    class Picture(nn.Sequential):
+        """The reader of :func:`train.audio_branch.hear_as_picture`."""
 
         def __init__(self) -> None:
-            super().__init__()
             first, *_ = audio_branch.CNN_FILTERS
             hear = [nn.Conv2d(2, first, 5, 2, 2, bias=False), *normalized(nn.BatchNorm2d, first)]
             channels = first
@@ -96,17 +95,30 @@ def torch_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
                     hear += normalized(nn.BatchNorm2d, filters)
                     channels = filters
                 hear.append(nn.Dropout2d(0.1))
-            self.hear = nn.Sequential(*hear)
-            rows, context = 2 * spec.mfcc_count, []
-            wide = audio_branch.TDNN_FILTERS
-            for size, rate in ((5, 1), *((3, rate) for rate in audio_branch.TDNN_DILATIONS)):
-                channels = wide if context else rows
-                context += [
-                    nn.Conv1d(channels, wide, size, dilation=rate, padding="same", bias=False),
-                    *normalized(nn.BatchNorm1d, wide),
-                    nn.Dropout1d(0.1),
-                ]
-            self.context, self.order = nn.Sequential(*context), Recurrent(rows)
+            super().__init__(*hear)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            """Take (batch, 2, height, time) to (batch, time, features)."""
+            return super().forward(x).permute(0, 3, 2, 1).flatten(2)
+
+    class Network(nn.Module):
+        """The fusion network, as :func:`train.model.build_fusion_cnn`."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("bands", torch.rand(spec.mfcc_count, cepstrum.READ_BANDS))
+            heights = {"cepstrum": spec.mfcc_count, "bands": cepstrum.READ_BANDS}
+            readers, ends = {}, {}
+            for reader in heads.READERS:
+                view, kind = reader.split("_")
+                if kind == "cnn":
+                    readers[reader] = Picture()
+                    features = heights[view] // 8 * audio_branch.CNN_FILTERS[-1]
+                else:
+                    readers[reader] = Recurrent(2 * heights[view])
+                    features = 2 * audio_branch.GRU_UNITS
+                ends[reader] = Embedding(features)
+            self.hear, self.heard = nn.ModuleDict(readers), nn.ModuleDict(ends)
             see, channels = [], 2
             for stage, filters in enumerate(video_branch.FILTERS):
                 size, pad = (3, 1) if stage else (5, 2)
@@ -122,36 +134,31 @@ def torch_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
                 channels = filters
             self.see = nn.Sequential(*see)
             self.pool = nn.AvgPool3d((1, 2, 2))
-            height = spec.mfcc_count // 8
             side = -(-spec.frame_size_px // 2 ** (1 + len(video_branch.FILTERS)))
-            read = (
-                height * audio_branch.CNN_FILTERS[-1],
-                wide,
-                2 * audio_branch.GRU_UNITS,
-            )
-            self.heard = nn.ModuleList(map(Embedding, read))
             self.seen = Embedding(side * side * video_branch.FILTERS[-1])
             self.fusion = nn.Sequential(
-                nn.Linear((len(read) + 1) * layers.EMBEDDING, layers.EMBEDDING),
+                nn.Linear((len(readers) + 1) * layers.EMBEDDING, layers.EMBEDDING),
                 nn.ReLU(),
                 nn.Dropout(0.4),
             )
             self.heads = nn.ModuleList(
-                nn.Linear(layers.EMBEDDING, len(EMOTIONS)) for _ in range(len(read) + 2)
+                nn.Linear(layers.EMBEDDING, len(EMOTIONS)) for _ in range(len(readers) + 2)
             )
 
         def forward(self, mfcc: torch.Tensor, frames: torch.Tensor) -> list[torch.Tensor]:
             """Give the scores of the fused head, the video's, and each reader of the voice."""
-            x = mfcc.permute(0, 3, 1, 2)
-            x = torch.cat([x, x - x.mean(3, keepdim=True)], 1)
-            rows = x.flatten(1, 2)
-            read = (
-                self.hear(x).permute(0, 3, 2, 1).flatten(2),
-                self.context(rows).transpose(1, 2),
-                self.order(rows),
-            )
-            heard = [end(features) for end, features in zip(self.heard, read, strict=True)]
-            y = self.pool(frames.float().mul(1 / 255).mean(-1).unsqueeze(1))
+            image = mfcc.permute(0, 3, 1, 2)
+            bands = (image.transpose(2, 3) @ self.bands).transpose(2, 3)
+            views = {
+                name: torch.cat([x, x - x.mean(3, keepdim=True)], 1)
+                for name, x in (("cepstrum", image), ("bands", bands))
+            }
+            heard = []
+            for reader, read in self.hear.items():
+                x = views[reader.split("_")[0]]
+                x = read(x if isinstance(read, Picture) else x.flatten(1, 2))
+                heard.append(self.heard[reader](x))
+            y = self.pool(frames.float().permute(0, 4, 1, 2, 3)).mean(1, keepdim=True) / 255
             y = nn.functional.layer_norm(y, y.shape[1:])
             y = torch.cat([y, (y - y.mean(2, keepdim=True)) * video_branch.MOTION_GAIN], 1)
             seen = self.seen(self.see(y).permute(0, 2, 3, 4, 1).flatten(2))

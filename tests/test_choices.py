@@ -42,7 +42,7 @@ def test_each_recipe_leaves_out_one_thing_and_learns_from_as_many_rows():
     assert listed.pop("half of the epochs") == choices.Recipe("audio", 3)
     del listed["variants"]
     assert {name: recipe.without for name, recipe in listed.items()} == {
-        name: (name,) for name in ("voices", "tempo", "shift", "masks")
+        name: (name,) for name in ("tract", "voices", "tempo", "shift", "masks")
     }
     assert "variants" not in choices.recipes("video", 6, 0)
 
@@ -58,7 +58,7 @@ def test_worth_is_the_difference_of_the_same_seed(found, tmp_path, monkeypatch, 
     monkeypatch.setattr(choices, "train_alone", pretend)
     trials = choices.plan(found, "audio", Settings(epochs=2), [0, 1])
     measured = choices.measure(found, tmp_path, trials)
-    assert len(done) == len(trials) == 2 * 3 * 7
+    assert len(done) == len(trials) == 2 * 3 * 8
     np.testing.assert_allclose(measured["uar"][choices.WHOLE], [0.42, 0.52])
     np.testing.assert_allclose(measured["uar"]["tempo"], [0.42, 0.50])
     assert json.loads((tmp_path / choices.NAME).read_text()) == measured
@@ -70,16 +70,23 @@ def test_worth_is_the_difference_of_the_same_seed(found, tmp_path, monkeypatch, 
     # What is finished is not trained again, unless it was something else.
     assert choices.measure(found, tmp_path, trials) == measured and len(done) == len(trials)
     choices.measure(found, tmp_path, choices.plan(found, "audio", Settings(epochs=4), [0]))
-    assert len(done) == len(trials) + 21
+    assert len(done) == len(trials) + 24
     other = dataclasses.replace(Settings(), learning_rate=1e-3)
     monkeypatch.setattr(choices, "settings_of", lambda trial: other)
     choices.measure(found, tmp_path, trials)
-    assert len(done) == 2 * len(trials) + 21
+    assert len(done) == 2 * len(trials) + 24
 
 
 def test_a_branch_alone_is_trained_without_what_is_left_out(found, tmp_path, monkeypatch):
     changed = []
-    names = ("change_voice", "change_tempo", "shift_mfcc", "mask_mfcc", "change_view")
+    names = (
+        "change_tract",
+        "change_voice",
+        "change_tempo",
+        "shift_mfcc",
+        "mask_mfcc",
+        "change_view",
+    )
     for name in names:
         room = views if name == "change_view" else voices
         real = getattr(room, name)
@@ -95,4 +102,4 @@ def test_a_branch_alone_is_trained_without_what_is_left_out(found, tmp_path, mon
     )
     uar = choices.train_alone(found, tmp_path, trial)
     assert uar in {0.0, 0.25, 0.5, 0.75, 1.0}  # four clips of four emotions
-    assert set(changed) == {"change_voice", "shift_mfcc", "mask_mfcc"}
+    assert set(changed) == {"change_tract", "change_voice", "shift_mfcc", "mask_mfcc"}

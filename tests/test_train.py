@@ -373,7 +373,7 @@ def test_the_voices_head_is_the_mean_of_its_readers_who_learn_apart():
             loss = keras.ops.sum(keras.ops.log(heard(rows)[name][:, 0]))
         gradients = tape.gradient(loss, heard.trainable_variables)
         return {
-            variable.path.split("/")[0].split("_")[1]
+            "_".join(variable.path.split("/")[0].split("_")[1:3])
             for variable, gradient in zip(heard.trainable_variables, gradients, strict=True)
             if gradient is not None
         }

@@ -1,21 +1,24 @@
-"""How the network hears: three unlike readers of the MFCC image, each with its own opinion.
+"""How the network hears: unlike readers of the MFCC image, each with its own opinion.
 
 Networks that learn from a dozen speakers each mistake something of these speakers for the emotion;
-unlike networks mistake unlike things, and their mean is right more often than any of them.
+unlike networks mistake unlike things, and their mean is right more often than any of them. What
+makes them unlike is how they read, and what: the coefficients, or the mel bands behind them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from train import cepstrum
+from train.heads import READERS
 from train.layers import embedded, normalized
 
-CNN_FILTERS = (32, 48, 96)
-TDNN_FILTERS = 128
-TDNN_DILATIONS = (1, 2, 3)
-GRU_FILTERS = 128
+CNN_FILTERS = (24, 40, 80)
+GRU_FILTERS = 96
 GRU_UNITS = 64
 """In each direction of time."""
 
@@ -44,99 +47,108 @@ def embed(
 
     Notes
     -----
-    The time-delay network is that of Peddinti, Povey & Khudanpur 2015, "A time delay neural network
-    architecture for efficient modeling of long temporal contexts", the recurrent unit that of Cho
-    et al. 2014, "Learning phrase representations using RNN encoder-decoder".
+    The recurrent unit is that of Cho et al. 2014, "Learning phrase representations using RNN
+    encoder-decoder for statistical machine translation".
     """
+    variance = np.maximum(variance, 1e-6)
     # Keras 3.12 and 3.15 agree on statistics of the last axis alone.
-    x = keras.layers.Permute((2, 3, 1), name="mfcc_last")(mfcc)
-    x = keras.layers.Normalization(
-        mean=mean, variance=np.maximum(variance, 1e-6), name="mfcc_normalization"
-    )(x)
-    level = keras.layers.Permute((1, 3, 2), name="mfcc_columns")(x)
-    # Beside the level of each coefficient, its course: what a speaker's voice is like cancels out.
-    course = level - keras.ops.mean(level, axis=1, keepdims=True)
-    columns = keras.layers.Concatenate(name="audio_input")([level, course])
-    rows = keras.layers.Reshape((columns.shape[1], -1), name="audio_columns")(columns)
-    heard = {
-        "cnn": hear_as_picture(columns, dropout),
-        "tdnn": hear_in_context(rows, dropout),
-        "gru": hear_in_order(rows, dropout),
+    columns = keras.layers.Permute((2, 3, 1), name="mfcc_last")(mfcc)
+    x = keras.layers.Normalization(mean=mean, variance=variance, name="mfcc_normalization")(columns)
+    views = {
+        "cepstrum": level_and_course(x, "cepstrum"),
+        "bands": level_and_course(mel_bands(columns, mean, variance), "bands"),
     }
-    return {name: embedded(features, dropout, f"audio_{name}") for name, features in heard.items()}
+    heard = {}
+    for reader in READERS:
+        view, kind = reader.split("_")
+        name = f"audio_{reader}"
+        heard[reader] = embedded(HOW[kind](views[view], dropout, name), dropout, name)
+    return heard
 
 
-def hear_as_picture(columns: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
-    """Convolve over neighbouring coefficients and columns: the 2D CNN.
+def mel_bands(
+    columns: keras.KerasTensor, mean: NDArray[np.float32], variance: NDArray[np.float32]
+) -> keras.KerasTensor:
+    """Turn coefficients back into mel bands, as smooth as they leave them, and standardise these.
+
+    Neighbouring coefficients have little to do with each other, neighbouring bands much: a
+    resonance of the vocal tract, or a harmonic, that moves is still the same one.
 
     Parameters
     ----------
     columns
-        Shape (batch, time, mfcc_count, 2): level and course.
-    dropout
-        A quarter of it is the part of the features that is dropped after each stage.
+        Shape (batch, time, 1, mfcc_count).
+    mean, variance
+        Of the coefficients, shape (mfcc_count,).
 
     Returns
     -------
     keras.KerasTensor
-        Shape (batch, time / 8, mfcc_count / 8, features).
+        Shape (batch, time, 1, cepstrum.READ_BANDS).
     """
-    x = keras.layers.Conv2D(
-        CNN_FILTERS[0], 5, 2, padding="same", use_bias=False, name="audio_cnn_stem"
-    )(columns)
-    x = normalized(x, "audio_cnn_stem")
-    for stage, filters in enumerate(CNN_FILTERS):
-        if stage:
-            x = keras.layers.MaxPooling2D(2, name=f"audio_cnn_pool_{stage}")(x)
-        for number in range(1 + min(stage, 1)):
-            name = f"audio_cnn_{stage}_{number}"
-            x = keras.layers.Conv2D(
-                filters, 3, padding="same", use_bias=False, name=f"{name}_convolution"
-            )(x)
-            x = normalized(x, name)
-        x = keras.layers.SpatialDropout2D(dropout / 4, name=f"audio_cnn_dropout_{stage}")(x)
-    return x
+    transform = cepstrum.band_map(len(mean))
+    # Of coefficients that do not correlate, as those of a cosine transform hardly do.
+    deviation = np.sqrt(np.square(transform).T @ variance)
+    bands = keras.layers.Dense(
+        cepstrum.READ_BANDS,
+        kernel_initializer=keras.initializers.Constant((transform / deviation).tolist()),
+        bias_initializer=keras.initializers.Constant((-(mean @ transform) / deviation).tolist()),
+        trainable=False,
+        name="mel_bands",
+    )
+    return bands(columns)
 
 
-def hear_in_context(rows: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
-    """Convolve whole columns over ever wider stretches of time: the time-delay network.
+def level_and_course(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """Stand what is heard at each instant beside its change, shape (batch, time, height, 2).
+
+    Without its mean over time, what a speaker's voice is like cancels out.
+    """
+    level = keras.layers.Permute((1, 3, 2), name=f"{name}_columns")(x)
+    course = level - keras.ops.mean(level, axis=1, keepdims=True)
+    return keras.layers.Concatenate(name=f"{name}_input")([level, course])
+
+
+def hear_as_picture(view: keras.KerasTensor, dropout: float, name: str) -> keras.KerasTensor:
+    """Convolve over neighbouring coefficients or bands and columns: the 2D CNN.
 
     Parameters
     ----------
-    rows
-        Shape (batch, time, 2 * mfcc_count): level and course.
+    view
+        Shape (batch, time, height, 2), see :func:`level_and_course`.
     dropout
-        See :func:`hear_as_picture`.
+        A quarter of it is the part of the features that is dropped after each stage.
+    name
+        What the layers' names begin with.
 
     Returns
     -------
     keras.KerasTensor
-        Shape (batch, time, TDNN_FILTERS).
+        Shape (batch, time / 8, height / 8, features).
     """
-    x = rows
-    for stage, (size, dilation) in enumerate(((5, 1), *((3, rate) for rate in TDNN_DILATIONS))):
-        name = f"audio_tdnn_{stage}"
-        x = keras.layers.Conv1D(
-            TDNN_FILTERS,
-            size,
-            dilation_rate=dilation,
-            padding="same",
-            use_bias=False,
-            name=f"{name}_convolution",
-        )(x)
-        x = normalized(x, name)
-        x = keras.layers.SpatialDropout1D(dropout / 4, name=f"audio_tdnn_dropout_{stage}")(x)
+    x = keras.layers.Conv2D(
+        CNN_FILTERS[0], 5, 2, padding="same", use_bias=False, name=f"{name}_stem"
+    )(view)
+    x = normalized(x, f"{name}_stem")
+    for stage, filters in enumerate(CNN_FILTERS):
+        if stage:
+            x = keras.layers.MaxPooling2D(2, name=f"{name}_pool_{stage}")(x)
+        for number in range(1 + min(stage, 1)):
+            layer = f"{name}_{stage}_{number}"
+            x = keras.layers.Conv2D(
+                filters, 3, padding="same", use_bias=False, name=f"{layer}_convolution"
+            )(x)
+            x = normalized(x, layer)
+        x = keras.layers.SpatialDropout2D(dropout / 4, name=f"{name}_dropout_{stage}")(x)
     return x
 
 
-def hear_in_order(rows: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
+def hear_in_order(view: keras.KerasTensor, dropout: float, name: str) -> keras.KerasTensor:
     """Read columns one after the other, forwards and backwards: the recurrent network.
 
     Parameters
     ----------
-    rows
-        Shape (batch, time, 2 * mfcc_count): level and course.
-    dropout
+    view, dropout, name
         See :func:`hear_as_picture`.
 
     Returns
@@ -144,10 +156,18 @@ def hear_in_order(rows: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
     keras.KerasTensor
         Shape (batch, time / 2, 2 * GRU_UNITS).
     """
-    x = keras.layers.Conv1D(
-        GRU_FILTERS, 5, 2, padding="same", use_bias=False, name="audio_gru_stem"
-    )(rows)
-    x = normalized(x, "audio_gru_stem")
-    x = keras.layers.SpatialDropout1D(dropout / 4, name="audio_gru_stem_dropout")(x)
-    both_ways = keras.layers.GRU(GRU_UNITS, return_sequences=True, name="audio_gru_one_way")
-    return keras.layers.Bidirectional(both_ways, name="audio_gru_both_ways")(x)
+    x = keras.layers.Reshape((view.shape[1], -1), name=f"{name}_rows")(view)
+    x = keras.layers.Conv1D(GRU_FILTERS, 5, 2, padding="same", use_bias=False, name=f"{name}_stem")(
+        x
+    )
+    x = normalized(x, f"{name}_stem")
+    x = keras.layers.SpatialDropout1D(dropout / 4, name=f"{name}_stem_dropout")(x)
+    one_way = keras.layers.GRU(GRU_UNITS, return_sequences=True, name=f"{name}_one_way")
+    return keras.layers.Bidirectional(one_way, name=f"{name}_both_ways")(x)
+
+
+HOW: dict[str, Callable[[keras.KerasTensor, float, str], keras.KerasTensor]] = {
+    "cnn": hear_as_picture,
+    "gru": hear_in_order,
+}
+"""Ways to hear, by the last part of a reader's name; the first says which view it is given."""

@@ -10,7 +10,7 @@ from itertools import chain
 import tensorflow as tf
 
 from pipeline.errors import InputError
-from train import views, voices
+from train import cepstrum, views, voices
 from train.heads import LESSONS
 from train.reading import BatchMemory, MfccStatistics, RowReader
 from train.table import Rows
@@ -79,6 +79,7 @@ def shuffled(
         return steps.map(lambda step, numbers: (numbers, [seed, epoch * MAX_STEPS + step]))
 
     read, memory = tensor_reader(rows), BatchMemory()
+    tracts = cepstrum.tract_maps(rows.spec.mfcc_count, rows.spec.sample_rate_hz)
 
     def load(numbers: tf.Tensor, step_seed: tf.Tensor) -> tuple[dict, dict]:
         inputs, targets = read(numbers)
@@ -86,6 +87,8 @@ def shuffled(
             return inputs, targets
         mean, _, deviation = (value.reshape(1, -1, 1, 1) for value in known)
         mfcc, frames = inputs["mfcc"], inputs["frames"]
+        if "tract" not in without:
+            mfcc = voices.change_tract(mfcc, tf.constant(tracts), step_seed)
         if "voices" not in without:
             mfcc = voices.change_voice(mfcc, tf.constant(deviation), step_seed)
         if "tempo" not in without:

@@ -3,7 +3,7 @@
 HEADS = ("fused", "audio", "video")
 """The answer, what the voice alone says, what the face alone says; each with the same target."""
 
-READERS = ("cnn", "tdnn", "gru")
+READERS = ("cepstrum_cnn", "cepstrum_gru", "bands_cnn", "bands_gru")
 """Networks that read the MFCC image, each with an opinion; the audio head is their mean."""
 
 LESSONS = {
@@ -13,5 +13,5 @@ LESSONS = {
 }
 """Of each head, the outputs that have the emotion for a target in training."""
 
-CHANGES = {"audio": ("voices", "tempo", "shift", "masks"), "video": ("views",)}
+CHANGES = {"audio": ("tract", "voices", "tempo", "shift", "masks"), "video": ("views",)}
 """What is done to training rows on the fly, by the branch that learns from it."""

@@ -1,4 +1,4 @@
-"""The fusion network: three readers hear, a 3D CNN sees, a dense layer decides."""
+"""The fusion network: four readers hear, a 3D CNN sees, a dense layer decides."""
 
 from __future__ import annotations
 

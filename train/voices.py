@@ -45,6 +45,27 @@ def change_voice(mfcc: tf.Tensor, deviation: tf.Tensor, seed: tf.Tensor) -> tf.T
     return lively + level + VOICE_OFFSET * deviation * offset
 
 
+def change_tract(mfcc: tf.Tensor, maps: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Give each MFCC image of a batch another length of the vocal tract.
+
+    Parameters
+    ----------
+    mfcc
+        Shape (batch, mfcc_count, mfcc_columns, 1).
+    maps
+        To choose from, of :func:`train.cepstrum.tract_maps`.
+    seed
+        Two numbers that fix every choice.
+
+    Returns
+    -------
+    tensor
+        Same shape.
+    """
+    chosen = tf.random.stateless_uniform([tf.shape(mfcc)[0]], seed + 6, 0, len(maps), tf.int32)
+    return tf.einsum("nctx,nck->nktx", mfcc, tf.gather(maps, chosen))
+
+
 def change_tempo(mfcc: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Stretch each MFCC image of a batch about its middle; its outermost columns repeat."""
     columns = mfcc.shape[2]
