@@ -1,4 +1,4 @@
-"""Boxes, labels and bars on pictures, and the annotated video with its sound."""
+"""Boxes, labels and bars on frames, and the annotated video with its sound."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from infer.ahead import ahead
 from infer.answers import UNSURE, Prediction, named
+from infer.canvas import Canvas
 from infer.recording import Recording
 from pipeline import decode_pictures, decode_sound, encode, faces
 from pipeline.faces import Box
@@ -49,8 +51,8 @@ WHOLE_SEARCH_SECONDS = 2.0
 """A face is looked for around its last place for so long, then in the whole picture again: a larger
 one may have come, or the first was none."""
 
-PICTURES_AHEAD = 8
-"""Pictures decoded before they are drawn; each is held as RGB."""
+FRAMES_AHEAD = 8
+"""Decoded before they are drawn on."""
 
 PANEL_LIGHT = 0.35
 """Part of the picture's light that is left under the bars."""
@@ -60,31 +62,26 @@ BLANK_FRAME_RATE = 25
 
 
 def draw(
-    picture: NDArray[np.uint8],
+    frame: av.VideoFrame,
     box: Box | None,
     probabilities: NDArray[np.float32],
     min_confidence: float = 0.0,
-) -> NDArray[np.uint8]:
-    """Draw the answer on a picture.
+) -> None:
+    """Draw the answer on a frame: the face's box, the label, and a bar for each emotion.
 
     Parameters
     ----------
-    picture
-        RGB, shape (height, width, 3).
+    frame
+        yuv420p of even sides. What is not drawn on stays as it is, to the bit.
     box
         The face in pixels; None draws the label without a box.
     probabilities
-        Shape (8,), one for each emotion.
+        Shape (8,), one for each emotion; the label has the largest.
     min_confidence
         An answer that is less probable is drawn as ``UNSURE``.
-
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, 3)
-        A copy with the face's box, the label with its probability, and a bar for each emotion.
     """
-    canvas = picture.copy()
-    height, width = canvas.shape[:2]
+    canvas = Canvas(frame)
+    width, height = canvas.width_px, canvas.height_px
     unit = min(height, width * 9 / 16) / 360
     draw_bars(canvas, probabilities, unit)
     emotion = named(probabilities, min_confidence)
@@ -93,45 +90,50 @@ def draw(
     corner = (round(10 * unit), round(30 * unit))
     if box is not None:
         left, top = max(0, round(box.x)), max(0, round(box.y))
-        right = min(width - 1, round(box.x + box.width))
-        bottom = min(height - 1, round(box.y + box.height))
-        cv2.rectangle(
-            canvas, (left, top), (right, bottom), colour, max(1, round(2 * unit)), cv2.LINE_AA
-        )
+        right = min(width, round(box.x + box.width))
+        bottom = min(height, round(box.y + box.height))
+        draw_outline(canvas, (left, top, right, bottom), colour, max(1, round(unit)))
         corner = (left, top)
     draw_label(canvas, text, corner, colour, unit)
-    return canvas
+
+
+def draw_outline(
+    canvas: Canvas, rectangle: tuple[int, int, int, int], colour: tuple, reach: int
+) -> None:
+    """Draw a rectangle whose lines reach some pixels to both sides."""
+    left, top, right, bottom = rectangle
+    across, along = (left - reach, right + reach), (top - reach, bottom + reach)
+    lines = [(across[0], y - reach, across[1], y + reach) for y in (top, bottom)]
+    lines += [(x - reach, along[0], x + reach, along[1]) for x in (left, right)]
+    for line in lines:
+        with canvas.piece(*line) as (picture, _):
+            picture[:] = colour
 
 
 def draw_label(
-    canvas: NDArray[np.uint8], text: str, corner: tuple[int, int], colour: tuple, unit: float
+    canvas: Canvas, text: str, corner: tuple[int, int], colour: tuple, unit: float
 ) -> None:
     """Write dark text on a coloured plate whose lower left corner is given, kept in the picture."""
     scale, thickness = 0.62 * unit, max(1, round(unit))
     (text_width, text_height), base = cv2.getTextSize(text, FONT, scale, thickness)
     pad = max(2, round(4 * unit))
     plate_width, plate_height = text_width + 2 * pad, text_height + base + 2 * pad
-    left = min(max(0, corner[0]), max(0, canvas.shape[1] - plate_width))
-    top = min(max(0, corner[1] - plate_height), max(0, canvas.shape[0] - plate_height))
-    cv2.rectangle(canvas, (left, top), (left + plate_width, top + plate_height), colour, cv2.FILLED)
-    cv2.putText(
-        canvas,
-        text,
-        (left + pad, top + pad + text_height),
-        FONT,
-        scale,
-        (20, 20, 20),
-        thickness,
-        cv2.LINE_AA,
-    )
+    left = min(max(0, corner[0]), max(0, canvas.width_px - plate_width))
+    top = min(max(0, corner[1] - plate_height), max(0, canvas.height_px - plate_height))
+    with canvas.piece(left, top, left + plate_width, top + plate_height) as (picture, place):
+        picture[:] = colour
+        begin = (left + pad - place[0], top + pad + text_height - place[1])
+        cv2.putText(picture, text, begin, FONT, scale, (20, 20, 20), thickness, cv2.LINE_AA)
 
 
-def draw_bars(canvas: NDArray[np.uint8], probabilities: NDArray[np.float32], unit: float) -> None:
+def draw_bars(canvas: Canvas, probabilities: NDArray[np.float32], unit: float) -> None:
     """Draw a bar for each emotion on a darkened corner at the lower left."""
     ink = bars_ink(tuple(probabilities.tolist()), unit)
-    panel = canvas[max(0, canvas.shape[0] - len(ink)) :, : ink.shape[1]]
-    shown = ink[len(ink) - len(panel) :, : panel.shape[1]]
-    panel[:] = cv2.max(cv2.convertScaleAbs(panel, alpha=PANEL_LIGHT), shown)
+    top = canvas.height_px - len(ink)
+    with canvas.piece(0, top, ink.shape[1], canvas.height_px) as (picture, _):
+        shown = ink[max(0, len(ink) - len(picture)) :, : picture.shape[1]]
+        panel = picture[len(picture) - len(shown) :, : shown.shape[1]]
+        panel[:] = cv2.max(cv2.convertScaleAbs(panel, alpha=PANEL_LIGHT), shown)
 
 
 @functools.lru_cache(maxsize=4)
@@ -188,45 +190,51 @@ def render(
         If the recording cannot be read; nothing is written then.
     """
     if recording.video is None:
-        shown: Iterable[tuple[float, NDArray[np.uint8], Box | None]] = waveform_pictures(recording)
+        shown: Iterable[tuple[float, av.VideoFrame, Box | None]] = waveform_frames(recording)
     else:
-        pictures = decode_pictures.every_picture(recording.video, LARGEST_SIDE_PX)
-        shown = with_boxes(ahead(pictures, PICTURES_AHEAD), detector)
+        frames = decode_pictures.every_frame(recording.video, SMALLEST_HEIGHT_PX, LARGEST_SIDE_PX)
+        shown = with_boxes(ahead(frames, FRAMES_AHEAD), detector)
     sound, rate = None, 0
     if recording.sound is not None:
         sound, rate = encode.playable(*decode_sound.read_sound(recording.sound))
     total = round(recording.duration_seconds * (recording.frame_rate or BLANK_FRAME_RATE))
     with progress_bar(shown, desc="render", unit="frame", total=total, disable=not progress) as bar:
-        frames = (
-            (time, draw(*enlarged(picture, box), prediction.at(time), prediction.min_confidence))
-            for time, picture, box in bar
-        )
-        encode.write_mp4(path, frames, sound, rate, crf=CRF, preset=PRESET, threads=2)
+        drawn = annotated(bar, prediction)
+        encode.write_mp4(path, drawn, sound, rate, crf=CRF, preset=PRESET, threads=2)
+
+
+def annotated(
+    shown: Iterable[tuple[float, av.VideoFrame, Box | None]], prediction: Prediction
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Draw on each frame what is predicted at its time."""
+    for time, frame, box in shown:
+        draw(frame, box, prediction.at(time), prediction.min_confidence)
+        yield time, frame
 
 
 def with_boxes(
-    frames: Iterable[tuple[float, NDArray[np.uint8]]], detector: str
-) -> Iterator[tuple[float, NDArray[np.uint8], Box | None]]:
-    """Add to each picture the box of its largest face, moved evenly between detections."""
-    waiting: list[tuple[float, NDArray[np.uint8]]] = []
+    frames: Iterable[tuple[float, av.VideoFrame]], detector: str
+) -> Iterator[tuple[float, av.VideoFrame, Box | None]]:
+    """Add to each frame the box of its largest face, moved evenly between detections."""
+    waiting: list[tuple[float, av.VideoFrame]] = []
     last: tuple[float, Box | None] | None = None
     searched = -WHOLE_SEARCH_SECONDS
-    for time, picture in frames:
+    for time, frame in frames:
         if last is not None and time < last[0] + DETECTION_SECONDS:
-            waiting.append((time, picture))
+            waiting.append((time, frame))
             continue
         near = last[1] if last is not None and time < searched + WHOLE_SEARCH_SECONDS else None
         if near is None:
             searched = time
-        found = faces.detect(picture, detector, near)
+        found = faces.detect(decode_pictures.planes(frame)[0], detector, near)
         box = found[0] if found else None
         for earlier, shown in waiting:
             yield earlier, shown, between(last, (time, box), earlier)
         waiting.clear()
-        yield time, picture, box
+        yield time, frame, box
         last = (time, box)
-    for time, picture in waiting:
-        yield time, picture, last[1] if last else None
+    for time, frame in waiting:
+        yield time, frame, last[1] if last else None
 
 
 def between(
@@ -239,19 +247,10 @@ def between(
     return Box(*(np.array(before[1]) * (1 - part) + np.array(after[1]) * part).tolist())
 
 
-def enlarged(picture: NDArray[np.uint8], box: Box | None) -> tuple[NDArray[np.uint8], Box | None]:
-    """Scale a small picture and its box up to ``SMALLEST_HEIGHT_PX``."""
-    scale = SMALLEST_HEIGHT_PX / picture.shape[0]
-    if scale <= 1:
-        return picture, box
-    larger = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    return larger, box and Box(*(side * scale for side in box))
-
-
-def waveform_pictures(
+def waveform_frames(
     recording: Recording,
-) -> Iterator[tuple[float, NDArray[np.uint8], None]]:
-    """Yield pictures of a recording without video: its waveform, and a line that moves along."""
+) -> Iterator[tuple[float, av.VideoFrame, None]]:
+    """Yield frames of a recording without video: its waveform, and a line that moves along."""
     height, width = BLANK_SIZE_PX
     blank = np.full((height, width, 3), 30, np.uint8)
     parts = np.array_split(np.abs(recording.waveform), width)
@@ -264,4 +263,4 @@ def waveform_pictures(
         picture = blank.copy()
         column = min(width - 1, round(time / recording.duration_seconds * width))
         picture[height // 8 : height * 13 // 24, column] = 255
-        yield time, picture, None
+        yield time, encode.yuv_frame(picture), None

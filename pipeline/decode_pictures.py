@@ -1,4 +1,4 @@
-"""The only reader of video: path to RGB pictures at given times, counted from its first picture."""
+"""The only reader of video: path to pictures at given times, counted from its first picture."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ camera, and a face that fills a fifth of the picture still has the 112 pixels of
 
 FALLBACK_GAP_SECONDS = 0.04
 """How long a picture is shown where the file says nothing about it."""
+
+PLANES_SMALLER = (1, 2, 2)
+"""In yuv420p, four pixels share their colour."""
 
 
 class Shown(NamedTuple):
@@ -162,6 +165,71 @@ def every_picture(
         yield shown.start_seconds, upright_rgb(shown.frame, max_side_px, "BILINEAR")
 
 
+def every_frame(
+    path: Path, smallest_height_px: int, largest_side_px: int, threads: int = 0
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """Yield each frame of a file as an encoder takes it, with its time in seconds since the first.
+
+    Parameters
+    ----------
+    path
+        Any file FFmpeg can open.
+    smallest_height_px, largest_side_px
+        Smaller pictures are enlarged, larger ones shrunk.
+    threads
+        FFmpeg's decoding threads; 0 lets it choose.
+
+    Yields
+    ------
+    time : float
+    frame : av.VideoFrame
+        yuv420p, upright, of even sides, all of one size: as decoded where it is that already.
+    """
+    size = None
+    for shown in timed_frames(path, 0.0, threads):
+        size = size or fitted(shown.frame, smallest_height_px, largest_side_px)
+        yield shown.start_seconds, upright_yuv(shown.frame, *size)
+
+
+def fitted(frame: av.VideoFrame, smallest_height_px: int, largest_side_px: int) -> tuple[int, int]:
+    """Return width and height of a frame to be shown, before it is turned upright."""
+    height = frame.width if quarter_turns(frame) % 2 else frame.height
+    scale = max(1.0, smallest_height_px / height)
+    scale = min(scale, largest_side_px / max(frame.width, frame.height))
+    width, height = (max(2, 2 * round(side * scale / 2)) for side in (frame.width, frame.height))
+    return width, height
+
+
+def upright_yuv(frame: av.VideoFrame, width_px: int, height_px: int) -> av.VideoFrame:
+    """Convert a frame to yuv420p of a size, then turn it as its metadata says."""
+    scaled = frame.reformat(width_px, height_px, "yuv420p", interpolation="BICUBIC")
+    turns = quarter_turns(frame)
+    if not turns % 4:
+        return scaled
+    turned = [np.rot90(plane, turns) for plane in planes(scaled)]
+    stacked = np.concatenate([plane.ravel() for plane in turned])
+    upright = av.VideoFrame.from_ndarray(stacked.reshape(-1, turned[0].shape[1]), "yuv420p")
+    upright.colorspace, upright.color_range = scaled.colorspace, scaled.color_range
+    return upright
+
+
+def planes(frame: av.VideoFrame) -> list[NDArray[np.uint8]]:
+    """Return light and both colours of a yuv420p frame, without copying them.
+
+    Each has the shape of the picture, divided by its number in ``PLANES_SMALLER``.
+    """
+    return [
+        np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width]
+        for plane in frame.planes
+    ]
+
+
+def quarter_turns(frame: av.VideoFrame) -> int:
+    """How often a frame is to be turned by 90 degrees, counterclockwise."""
+    # The display matrix counts counterclockwise, as numpy's rot90 does.
+    return round(frame.rotation / 90)
+
+
 def picture_times(path: Path) -> NDArray[np.float64]:
     """Read when each picture of a file appears, in seconds, sorted, without decoding any.
 
@@ -249,5 +317,4 @@ def upright_rgb(
     shrink = min(1.0, max_side_px / max(frame.width, frame.height))
     width, height = (max(1, round(side * shrink)) for side in (frame.width, frame.height))
     scaled = frame.reformat(width, height, "rgb24", interpolation=interpolation)
-    # The display matrix counts counterclockwise, as numpy's rot90 does.
-    return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), round(frame.rotation / 90)))
+    return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), quarter_turns(frame)))

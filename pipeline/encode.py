@@ -31,11 +31,14 @@ CHANNEL_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1
 # stream says so. These are FFmpeg's codes for "BT.601, video range".
 BT601 = 6
 VIDEO_RANGE = 1
+UNSPECIFIED = 2
+# A matrix, primaries and a transfer curve that belong together have the same code in these.
+ALIKE_CODES = (1, BT601)
 
 
 def write_mp4(
     path: Path,
-    frames: Iterable[tuple[float, np.ndarray]],
+    frames: Iterable[tuple[float, np.ndarray | av.VideoFrame]],
     waveform: np.ndarray | None,
     sample_rate: int,
     *,
@@ -54,8 +57,9 @@ def write_mp4(
         The file to write; its folder must exist. A file of that name is replaced.
     frames
         Pairs of presentation time in seconds (not negative, strictly increasing, 0 is the first
-        sample of the sound) and RGB picture, uint8 (height, width, 3), all of one size. Consumed
-        one by one. Odd sizes are padded to even ones by repeating the last row or column.
+        sample of the sound) and picture, all of one size: RGB, uint8 (height, width, 3), whose odd
+        sizes are padded to even ones by repeating the last row or column, or a frame in yuv420p of
+        even sides, whose colours mean what it says. Consumed one by one.
     waveform
         Sound, float, (samples,) or (samples, channels) in [-1, 1], or None for a silent file.
     sample_rate
@@ -119,9 +123,21 @@ def playable(sound: np.ndarray, sample_rate_hz: int) -> tuple[np.ndarray, int]:
     return resampled.T, FALLBACK_SAMPLE_RATE_HZ
 
 
-def _checked(frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[av.VideoFrame]:
+def yuv_frame(picture: np.ndarray) -> av.VideoFrame:
+    """Convert an RGB picture, uint8 (height, width, 3), to a yuv420p frame of even sides."""
+    height, width, _ = picture.shape
+    if height % 2 or width % 2:
+        picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    # OpenCV converts ten times faster than libswscale, by the same matrix and range.
+    planes = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
+    frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+    frame.colorspace, frame.color_range = BT601, VIDEO_RANGE
+    return frame
+
+
+def _checked(frames: Iterable[tuple[float, np.ndarray | av.VideoFrame]]) -> Iterator[av.VideoFrame]:
     """Turn seconds into ticks and RGB into YUV; refuse what the encoder would garble."""
-    last_ticks, shape = -1, None
+    last_ticks, size = -1, None
     for seconds, picture in frames:
         ticks = round(seconds * VIDEO_TICKS_PER_SECOND)
         if ticks <= last_ticks:
@@ -129,28 +145,33 @@ def _checked(frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[av.VideoFra
                 f"frame times must be >= 0 and strictly increasing, got {seconds:.6f} s after "
                 f"{last_ticks / VIDEO_TICKS_PER_SECOND:.6f} s"
             )
+        frame = _as_frame(picture)
+        size = size or (frame.height, frame.width)
+        if (frame.height, frame.width) != size:
+            raise ValueError(
+                f"frames change size from {size} to {(frame.height, frame.width)}; use one size"
+            )
+        last_ticks = ticks
+        frame.pts, frame.time_base = ticks, Fraction(1, VIDEO_TICKS_PER_SECOND)
+        # A decoded frame remembers what it was in its own file.
+        frame.pict_type = av.video.frame.PictureType.NONE
+        yield frame
+
+
+def _as_frame(picture: np.ndarray | av.VideoFrame) -> av.VideoFrame:
+    if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise ValueError(
                 "a frame must be uint8 (height, width, 3), "
                 f"got {picture.dtype} {tuple(picture.shape)}"
             )
-        shape = shape or picture.shape
-        if picture.shape != shape:
-            raise ValueError(f"frames change size from {shape} to {picture.shape}; use one size")
-        last_ticks = ticks
-        yield _yuv_frame(picture, ticks)
-
-
-def _yuv_frame(picture: np.ndarray, ticks: int) -> av.VideoFrame:
-    height, width, _ = picture.shape
-    if height % 2 or width % 2:
-        picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    # OpenCV converts ten times faster than libswscale, by the same matrix and range.
-    planes = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
-    frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
-    frame.pts, frame.time_base = ticks, Fraction(1, VIDEO_TICKS_PER_SECOND)
-    frame.colorspace, frame.color_range = BT601, VIDEO_RANGE
-    return frame
+        return yuv_frame(picture)
+    if picture.format.name != "yuv420p" or picture.height % 2 or picture.width % 2:
+        raise ValueError(
+            "a frame must be yuv420p of even sides, "
+            f"got {picture.format.name} {picture.width}x{picture.height}"
+        )
+    return picture
 
 
 def _with_durations(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
@@ -185,8 +206,9 @@ def _add_video_stream(
     context = stream.codec_context
     context.time_base = Fraction(1, VIDEO_TICKS_PER_SECOND)
     context.thread_count = threads
-    context.colorspace = context.color_primaries = context.color_trc = BT601
-    context.color_range = VIDEO_RANGE
+    context.colorspace, context.color_range = first.colorspace, first.color_range
+    alike = first.colorspace if first.colorspace in ALIKE_CODES else UNSPECIFIED
+    context.color_primaries = context.color_trc = alike
     return stream
 
 

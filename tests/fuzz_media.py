@@ -121,7 +121,7 @@ def read_everything(path):
         lambda: decode_pictures.picture_times(path),
         lambda: decode_pictures.read_pictures(path, [0.02, 0.3, 0.55]),
         lambda: decode_pictures.read_consecutive_pictures(path, 0.1, 3),
-        lambda: sum(1 for _ in decode_pictures.every_picture(path, 64)),
+        lambda: sum(1 for _ in decode_pictures.every_frame(path, 16, 64)),
         lambda: features.extract_clip(Clip("a", 1, "happy", path), spec),
     )
     read = 0

@@ -158,8 +158,34 @@ def test_rotation_metadata_is_honoured(tmp_path):
     (shown,) = decode_pictures.read_pictures(turned, [0.2])
     assert shown.shape == (96, 64, 3)
     assert shown[:, 36:].mean() > 180 and shown[:, :28].mean() < 20
+    ((_, frame), *_) = decode_pictures.every_frame(turned, 32, 1920)
+    assert (frame.format.name, frame.width, frame.height) == ("yuv420p", 64, 96)
+    np.testing.assert_allclose(
+        frame.to_ndarray(format="rgb24").mean(axis=(0, 2)), shown.mean((0, 2)), atol=2
+    )
     media = container.probe(turned)
     assert (media.width_px, media.height_px) == (64, 96)
+
+
+@pytest.mark.parametrize(
+    ("size", "smallest", "largest", "expected"),
+    [
+        ((48, 64), 16, 1920, (48, 64)),
+        ((48, 64), 96, 1920, (96, 128)),
+        ((48, 64), 96, 100, (76, 100)),
+        ((48, 64), 16, 50, (38, 50)),
+        ((16, 1024), 64, 256, (4, 256)),
+    ],
+)
+def test_frames_to_be_shown_are_of_a_useful_size(tmp_path, size, smallest, largest, expected):
+    path = tmp_path / "a.mp4"
+    encode.write_mp4(path, [(0.0, np.full((*size, 3), 90, np.uint8))], None, RATE)
+    ((_, frame),) = decode_pictures.every_frame(path, smallest, largest)
+    assert (frame.height, frame.width) == expected
+    assert [plane.shape for plane in decode_pictures.planes(frame)] == [
+        (expected[0] // part, expected[1] // part) for part in decode_pictures.PLANES_SMALLER
+    ]
+    assert np.abs(frame.to_ndarray(format="rgb24").astype(int) - 90).max() <= 2
 
 
 def test_large_pictures_are_bounded(tmp_path):

@@ -87,6 +87,37 @@ def test_colours_and_odd_sizes(tmp_path):
     np.testing.assert_allclose(pictures[0, 8, 63], (30, 90, 210), atol=4)
 
 
+@pytest.mark.parametrize("matrix", ["ITU601", "ITU709"])
+def test_decoded_frames_keep_their_colours(tmp_path, matrix):
+    """A frame in yuv420p is encoded as it is, and the file says what its colours mean."""
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:, :32], picture[:, 32:] = (200, 60, 40), (30, 90, 210)
+    frames = [
+        av.VideoFrame.from_ndarray(picture, "rgb24").reformat(
+            format="yuv420p", dst_colorspace=matrix
+        )
+        for _ in range(3)
+    ]
+    # As a decoder leaves it; an encoder that obeyed would make a file of key frames alone.
+    for frame in frames:
+        frame.pict_type = av.video.frame.PictureType.I
+    path = tmp_path / "a.mp4"
+    encode.write_mp4(path, ((n / 10, frame) for n, frame in enumerate(frames)), None, 0, crf=10)
+    _, pictures = decoded_video(path)
+    np.testing.assert_allclose(pictures[:, 24, 8], [(200, 60, 40)] * 3, atol=5)
+    np.testing.assert_allclose(pictures[:, 24, 56], [(30, 90, 210)] * 3, atol=5)
+    with av.open(str(path)) as container:
+        assert [frame.key_frame for frame in container.decode(video=0)] == [True, False, False]
+
+
+@pytest.mark.parametrize(("format", "width"), [("yuv420p", 63), ("yuv444p", 64), ("rgb24", 64)])
+def test_other_frames_are_refused(tmp_path, format, width):
+    frame = av.VideoFrame(width, 48, format)
+    with pytest.raises(ValueError, match="yuv420p of even sides"):
+        encode.write_mp4(tmp_path / "a.mp4", [(0.0, frame)], None, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_same_input_gives_same_bytes_and_starts_fast(tmp_path):
     rng = np.random.default_rng(0)
     # Neither side is a multiple of 16, where x264 pads.

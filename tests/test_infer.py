@@ -2,14 +2,15 @@ import csv
 import json
 
 import av
+import cv2
 import keras
 import numpy as np
 import pytest
 from conftest import RATE, tone, write_video, write_wav
 
-from infer import annotate, answers, predict, recording, results
+from infer import annotate, answers, canvas, predict, recording, results
 from infer.ahead import ahead
-from pipeline import catalog, container, decode_sound, features
+from pipeline import catalog, container, decode_pictures, decode_sound, encode, features
 from pipeline.errors import InputError
 from pipeline.faces import Box
 from pipeline.spec import EMOTIONS
@@ -123,27 +124,69 @@ def test_a_silent_track_counts_as_no_voice(tmp_path, spec, trained):
     assert "silent" in next(answers.notes(take, said.windows))
 
 
-def test_draw_leaves_the_picture_alone_and_marks_the_face():
-    picture = np.full((360, 640, 3), 90, np.uint8)
+def grey_frame(size=(360, 640), light=90):
+    return encode.yuv_frame(np.full((*size, 3), light, np.uint8))
+
+
+def drawn_on(frame, *what):
+    annotate.draw(frame, *what)
+    return frame.to_ndarray(format="rgb24").astype(int)
+
+
+def test_draw_marks_the_face_and_leaves_the_rest_alone():
     probabilities = np.full(8, 0.02, np.float32)
     probabilities[4] = 0.86
-    shown = annotate.draw(picture, Box(250, 100, 120, 140), probabilities)
-    assert (picture == 90).all() and shown.shape == picture.shape
+    frame = grey_frame()
+    before = frame.to_ndarray()
+    shown = drawn_on(frame, Box(250, 100, 120, 140), probabilities)
     colour = np.array(annotate.COLOURS["angry"])
     for x, y in ((250, 170), (370, 170), (310, 240)):
         patch = shown[y - 2 : y + 3, x - 2 : x + 3].reshape(-1, 3)
-        assert np.abs(patch.astype(int) - colour).sum(axis=1).min() < 30
-    without = annotate.draw(picture, None, probabilities)
-    assert (without[170, 240:380] == 90).all()
-    assert (without[:40, :150] != 90).any()
+        assert np.abs(patch - colour).sum(axis=1).min() < 30
+    assert (frame.to_ndarray()[110:230, 260:360] == before[110:230, 260:360]).all()
+    frame = grey_frame()
+    without = drawn_on(frame, None, probabilities)
+    assert (frame.to_ndarray()[170, 240:380] == before[170, 240:380]).all()
+    assert np.abs(without[:40, :150] - 90).max() > 50
     assert set(annotate.COLOURS) == {*EMOTIONS, answers.UNSURE}
+
+
+def test_what_is_drawn_is_no_reference_of_the_next_frame(tmp_path):
+    """A decoder builds frames from those that it gave out before."""
+    path = write_video(tmp_path / "a.mp4")
+    clean = [frame.to_ndarray() for _, frame in decode_pictures.every_frame(path, 16, 1920)]
+    assert len(clean) > 5
+    frames = decode_pictures.every_frame(path, 16, 1920, threads=1)
+    for (_, frame), expected in zip(frames, clean, strict=True):
+        np.testing.assert_array_equal(frame.to_ndarray(), expected)
+        annotate.draw(frame, Box(5, 5, 30, 30), np.full(8, 0.125, np.float32))
+        assert (frame.to_ndarray() != expected).any()
 
 
 @pytest.mark.parametrize("size", [(16, 16), (48, 64), (200, 90), (720, 1280)])
 def test_draw_takes_any_size_and_any_box(size):
-    picture = np.zeros((*size, 3), np.uint8)
     for box in (None, Box(-20, -20, 40, 40), Box(size[1] - 5, size[0] - 5, 50, 50)):
-        assert annotate.draw(picture, box, np.full(8, 0.125, np.float32)).shape == picture.shape
+        shown = drawn_on(grey_frame(size), box, np.full(8, 0.125, np.float32))
+        assert shown.shape == (*size, 3)
+        assert np.abs(shown - 90).max() > 50
+
+
+def test_a_piece_of_a_canvas_is_drawn_where_it_lies():
+    random = np.random.default_rng(0)
+    smooth = cv2.resize(random.integers(0, 256, (6, 8, 3), np.uint8), (64, 48))
+    frame = encode.yuv_frame(smooth)
+    before = frame.to_ndarray()
+    with canvas.Canvas(frame).piece(11, 7, 30, 21) as (picture, place):
+        assert place == (10, 6) and picture.shape == (16, 20, 3)
+        expected = frame.to_ndarray(format="rgb24")[6:22, 10:30].astype(int)
+        assert np.abs(picture - expected).mean() < 3
+        picture[:] = (200, 60, 30)
+    after = frame.to_ndarray(format="rgb24").astype(int)
+    assert np.abs(after[8:20, 12:28] - (200, 60, 30)).max() < 6
+    changed = np.argwhere(frame.to_ndarray()[:48] != before[:48])
+    assert (changed.min(axis=0) >= (6, 10)).all() and (changed.max(axis=0) < (22, 30)).all()
+    with canvas.Canvas(frame).piece(-9, 40, 0, 60) as (picture, _):
+        assert picture.size == 0
 
 
 def test_what_is_fetched_ahead_comes_in_order_and_with_its_errors():
@@ -166,7 +209,7 @@ def test_boxes_move_evenly_between_detections(monkeypatch):
     found = iter([[Box(0, 0, 100, 100)], [Box(20, 0, 100, 100)], []])
     monkeypatch.setattr(annotate.faces, "detect", lambda picture, detector, near: next(found))
     step = annotate.DETECTION_SECONDS / 2
-    frames = [(number * step, np.zeros((4, 4, 3), np.uint8)) for number in range(6)]
+    frames = [(number * step, grey_frame((4, 4))) for number in range(6)]
     boxes = [box and box.x for _, _, box in annotate.with_boxes(iter(frames), "any")]
     assert boxes[:3] == pytest.approx([0, 10, 20])
     assert boxes[3:] == [None, None, None]
@@ -185,7 +228,7 @@ def test_a_known_face_does_not_hide_a_larger_one_for_long(monkeypatch):
         nonlocal moment
         for number in range(30):
             moment = number * annotate.DETECTION_SECONDS / 2
-            yield moment, np.zeros((4, 4, 3), np.uint8)
+            yield moment, grey_frame((4, 4))
 
     monkeypatch.setattr(annotate.faces, "detect", detect)
     shown = list(annotate.with_boxes(frames(), "any"))
@@ -264,14 +307,14 @@ def test_an_answer_below_the_asked_confidence_is_unsure(tmp_path, spec, trained)
 
 
 def test_an_unsure_label_is_grey():
-    picture = np.full((360, 640, 3), 90, np.uint8)
     probabilities = np.full(8, 0.125, np.float32)
-    shown = annotate.draw(picture, None, probabilities, 0.5)
-    plate = shown[:40, :110].reshape(-1, 3)
-    grey = (plate == annotate.COLOURS[answers.UNSURE]).all(axis=1)
-    assert grey.mean() > 0.2
-    sure = annotate.draw(picture, None, probabilities, 0.1)[:40, :110].reshape(-1, 3)
-    assert (sure == annotate.COLOURS[answers.UNSURE]).all(axis=1).mean() < 0.02
+
+    def part_of_plate(least):
+        plate = drawn_on(grey_frame(), None, probabilities, least)[:40, :110].reshape(-1, 3)
+        return (np.abs(plate - annotate.COLOURS[answers.UNSURE]).max(axis=1) <= 2).mean()
+
+    assert part_of_plate(0.5) > 0.2
+    assert part_of_plate(0.1) < 0.02
 
 
 def test_temperatures_of_the_model_are_applied(tmp_path, spec, trained):
