@@ -89,23 +89,30 @@ def draw(
     colour = COLOURS[emotion]
     corner = (round(10 * unit), round(30 * unit))
     if box is not None:
-        left, top = max(0, round(box.x)), max(0, round(box.y))
-        right = min(width, round(box.x + box.width))
-        bottom = min(height, round(box.y + box.height))
-        draw_outline(canvas, (left, top, right, bottom), colour, max(1, round(unit)))
+        left, top = max(0, even(box.x)), max(0, even(box.y))
+        right = min(width, even(box.x + box.width))
+        bottom = min(height, even(box.y + box.height))
+        draw_outline(canvas, (left, top, right, bottom), colour, 2 * max(1, round(unit)))
         corner = (left, top)
     draw_label(canvas, text, corner, colour, unit)
 
 
+def even(place: float) -> int:
+    """Round to an even number of pixels, where lines are as wide on one side as on the other."""
+    return 2 * round(place / 2)
+
+
 def draw_outline(
-    canvas: Canvas, rectangle: tuple[int, int, int, int], colour: tuple, reach: int
+    canvas: Canvas, rectangle: tuple[int, int, int, int], colour: tuple, width: int
 ) -> None:
-    """Draw a rectangle whose lines reach some pixels to both sides."""
+    """Draw the inner edge of a rectangle."""
     left, top, right, bottom = rectangle
-    across, along = (left - reach, right + reach), (top - reach, bottom + reach)
-    lines = [(across[0], y - reach, across[1], y + reach) for y in (top, bottom)]
-    lines += [(x - reach, along[0], x + reach, along[1]) for x in (left, right)]
-    for line in lines:
+    for line in (
+        (left, top, right, top + width),
+        (left, bottom - width, right, bottom),
+        (left, top, left + width, bottom),
+        (right - width, top, right, bottom),
+    ):
         with canvas.piece(*line) as (picture, _):
             picture[:] = colour
 
