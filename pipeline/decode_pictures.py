@@ -202,7 +202,9 @@ def fitted(frame: av.VideoFrame, smallest_height_px: int, largest_side_px: int) 
 
 def upright_yuv(frame: av.VideoFrame, width_px: int, height_px: int) -> av.VideoFrame:
     """Convert a frame to yuv420p of a size, then turn it as its metadata says."""
-    scaled = frame.reformat(width_px, height_px, "yuv420p", interpolation="BICUBIC")
+    # Frames that are RGB have no matrix to keep.
+    named = {"dst_colorspace": "ITU601", "dst_color_range": "MPEG"} if frame.format.is_rgb else {}
+    scaled = frame.reformat(width_px, height_px, "yuv420p", interpolation="BICUBIC", **named)
     turns = quarter_turns(frame)
     if not turns % 4:
         return scaled

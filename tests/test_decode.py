@@ -167,6 +167,24 @@ def test_rotation_metadata_is_honoured(tmp_path):
     assert (media.width_px, media.height_px) == (64, 96)
 
 
+def test_frames_of_a_recorded_screen_are_given_a_matrix(tmp_path):
+    """Videos of RGB pictures name none, and no encoder takes that for YUV."""
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:] = (200, 60, 40)
+    path = tmp_path / "screen.mov"
+    with av.open(str(path), "w") as made:
+        stream = made.add_stream("png", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
+        made.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        made.mux(stream.encode(None))
+    frames = list(decode_pictures.every_frame(path, 16, 1920))
+    encode.write_mp4(tmp_path / "a.mp4", frames, None, 0, crf=10)
+    with av.open(str(tmp_path / "a.mp4")) as written:
+        frame = next(written.decode(video=0))
+    assert frame.colorspace == encode.BT601
+    assert np.abs(frame.to_ndarray(format="rgb24").astype(int) - (200, 60, 40)).max() <= 5
+
+
 @pytest.mark.parametrize(
     ("size", "smallest", "largest", "expected"),
     [
