@@ -6,7 +6,6 @@ import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from infer.answers import UNSURE, Prediction, named
 from infer.canvas import Canvas
 from infer.recording import Recording
 from pipeline import decode_pictures, decode_sound, encode, faces
+from pipeline.decode_pictures import Frame
 from pipeline.faces import Box
 from pipeline.progress import bar as progress_bar
 from pipeline.spec import EMOTIONS
@@ -62,7 +62,7 @@ BLANK_FRAME_RATE = 25
 
 
 def draw(
-    frame: av.VideoFrame,
+    frame: Frame,
     box: Box | None,
     probabilities: NDArray[np.float32],
     min_confidence: float = 0.0,
@@ -197,7 +197,7 @@ def render(
         If the recording cannot be read; nothing is written then.
     """
     if recording.video is None:
-        shown: Iterable[tuple[float, av.VideoFrame, Box | None]] = waveform_frames(recording)
+        shown: Iterable[tuple[float, Frame, Box | None]] = waveform_frames(recording)
     else:
         frames = decode_pictures.every_frame(recording.video, SMALLEST_HEIGHT_PX, LARGEST_SIDE_PX)
         shown = with_boxes(ahead(frames, FRAMES_AHEAD), detector)
@@ -211,8 +211,8 @@ def render(
 
 
 def annotated(
-    shown: Iterable[tuple[float, av.VideoFrame, Box | None]], prediction: Prediction
-) -> Iterator[tuple[float, av.VideoFrame]]:
+    shown: Iterable[tuple[float, Frame, Box | None]], prediction: Prediction
+) -> Iterator[tuple[float, Frame]]:
     """Draw on each frame what is predicted at its time."""
     for time, frame, box in shown:
         draw(frame, box, prediction.at(time), prediction.min_confidence)
@@ -220,10 +220,10 @@ def annotated(
 
 
 def with_boxes(
-    frames: Iterable[tuple[float, av.VideoFrame]], detector: str
-) -> Iterator[tuple[float, av.VideoFrame, Box | None]]:
+    frames: Iterable[tuple[float, Frame]], detector: str
+) -> Iterator[tuple[float, Frame, Box | None]]:
     """Add to each frame the box of its largest face, moved evenly between detections."""
-    waiting: list[tuple[float, av.VideoFrame]] = []
+    waiting: list[tuple[float, Frame]] = []
     last: tuple[float, Box | None] | None = None
     searched = -WHOLE_SEARCH_SECONDS
     for time, frame in frames:
@@ -256,7 +256,7 @@ def between(
 
 def waveform_frames(
     recording: Recording,
-) -> Iterator[tuple[float, av.VideoFrame, None]]:
+) -> Iterator[tuple[float, Frame, None]]:
     """Yield frames of a recording without video: its waveform, and a line that moves along."""
     height, width = BLANK_SIZE_PX
     blank = np.full((height, width, 3), 30, np.uint8)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decode_pictures import PLANES_SMALLER, planes
+from pipeline.decode_pictures import PLANES_SMALLER, Frame, planes
 
 
 class Canvas:
@@ -22,7 +21,7 @@ class Canvas:
         yuv420p of even sides. A decoder may still refer to it: it is copied first then.
     """
 
-    def __init__(self, frame: av.VideoFrame) -> None:
+    def __init__(self, frame: Frame) -> None:
         frame.make_writable()
         self.planes = planes(frame)
         self.height_px, self.width_px = frame.height, frame.width

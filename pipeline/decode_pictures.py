@@ -34,6 +34,10 @@ PLANES_SMALLER = (1, 2, 2)
 """In yuv420p, four pixels share their colour."""
 
 
+Frame = av.VideoFrame
+"""For those who hold frames and leave media files to this room."""
+
+
 class Shown(NamedTuple):
     """A decoded frame and what its file says about time.
 
@@ -49,7 +53,7 @@ class Shown(NamedTuple):
         Length of the stream by its header; 0 where it states none.
     """
 
-    frame: av.VideoFrame
+    frame: Frame
     start_seconds: float
     end_seconds: float
     gap_seconds: float
@@ -167,7 +171,7 @@ def every_picture(
 
 def every_frame(
     path: Path, smallest_height_px: int, largest_side_px: int, threads: int = 0
-) -> Iterator[tuple[float, av.VideoFrame]]:
+) -> Iterator[tuple[float, Frame]]:
     """Yield each frame of a file as an encoder takes it, with its time in seconds since the first.
 
     Parameters
@@ -182,7 +186,7 @@ def every_frame(
     Yields
     ------
     time : float
-    frame : av.VideoFrame
+    frame : Frame
         yuv420p, upright, of even sides, all of one size: as decoded where it is that already.
     """
     size = None
@@ -191,7 +195,7 @@ def every_frame(
         yield shown.start_seconds, upright_yuv(shown.frame, *size)
 
 
-def fitted(frame: av.VideoFrame, smallest_height_px: int, largest_side_px: int) -> tuple[int, int]:
+def fitted(frame: Frame, smallest_height_px: int, largest_side_px: int) -> tuple[int, int]:
     """Return width and height of a frame to be shown, before it is turned upright."""
     height = frame.width if quarter_turns(frame) % 2 else frame.height
     scale = max(1.0, smallest_height_px / height)
@@ -200,7 +204,7 @@ def fitted(frame: av.VideoFrame, smallest_height_px: int, largest_side_px: int) 
     return width, height
 
 
-def upright_yuv(frame: av.VideoFrame, width_px: int, height_px: int) -> av.VideoFrame:
+def upright_yuv(frame: Frame, width_px: int, height_px: int) -> Frame:
     """Convert a frame to yuv420p of a size, then turn it as its metadata says."""
     # Frames that are RGB have no matrix to keep.
     named = {"dst_colorspace": "ITU601", "dst_color_range": "MPEG"} if frame.format.is_rgb else {}
@@ -210,12 +214,12 @@ def upright_yuv(frame: av.VideoFrame, width_px: int, height_px: int) -> av.Video
         return scaled
     turned = [np.rot90(plane, turns) for plane in planes(scaled)]
     stacked = np.concatenate([plane.ravel() for plane in turned])
-    upright = av.VideoFrame.from_ndarray(stacked.reshape(-1, turned[0].shape[1]), "yuv420p")
+    upright = Frame.from_ndarray(stacked.reshape(-1, turned[0].shape[1]), "yuv420p")
     upright.colorspace, upright.color_range = scaled.colorspace, scaled.color_range
     return upright
 
 
-def planes(frame: av.VideoFrame) -> list[NDArray[np.uint8]]:
+def planes(frame: Frame) -> list[NDArray[np.uint8]]:
     """Return light and both colours of a yuv420p frame, without copying them.
 
     Each has the shape of the picture, divided by its number in ``PLANES_SMALLER``.
@@ -226,7 +230,7 @@ def planes(frame: av.VideoFrame) -> list[NDArray[np.uint8]]:
     ]
 
 
-def quarter_turns(frame: av.VideoFrame) -> int:
+def quarter_turns(frame: Frame) -> int:
     """How often a frame is to be turned by 90 degrees, counterclockwise."""
     # The display matrix counts counterclockwise, as numpy's rot90 does.
     return round(frame.rotation / 90)
@@ -313,7 +317,7 @@ def frames_from(
 
 
 def upright_rgb(
-    frame: av.VideoFrame, max_side_px: int = MAX_PICTURE_SIDE_PX, interpolation: str = "AREA"
+    frame: Frame, max_side_px: int = MAX_PICTURE_SIDE_PX, interpolation: str = "AREA"
 ) -> NDArray[np.uint8]:
     """Convert a frame to RGB, bounded in size and turned as its metadata says."""
     shrink = min(1.0, max_side_px / max(frame.width, frame.height))

@@ -32,6 +32,12 @@ def test_bands_are_the_means_of_those_that_librosa_makes_of_coefficients():
     assert mfcc.T @ cepstrum.band_map(40) == pytest.approx(bands.T, abs=1e-4)
 
 
+@pytest.mark.parametrize("rate_hz", [8000, 22050, 48000])
+def test_band_centres_are_librosas(rate_hz):
+    expected = librosa.mel_frequencies(130, fmin=0, fmax=rate_hz / 2)[1:-1]
+    np.testing.assert_allclose(cepstrum.band_centres_hz(rate_hz), expected, rtol=1e-9)
+
+
 def test_the_network_reads_standardised_bands():
     random = np.random.default_rng(1)
     mean = random.normal(-20, 50, 40).astype(np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import librosa
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
@@ -37,6 +36,21 @@ def band_map(mfcc_count: int) -> NDArray[np.float64]:
     return cosines(mfcc_count).reshape(mfcc_count, READ_BANDS, -1).mean(axis=2)
 
 
+def band_centres_hz(sample_rate_hz: int) -> NDArray[np.float64]:
+    """Return the middle of each of ``MEL_BANDS``, which reach up to half of the sample rate.
+
+    Notes
+    -----
+    The scale is librosa's default, that of Slaney 1998, "Auditory Toolbox": even steps up to
+    1,000 Hz, even ratios above. (librosa itself has no place in the trainer.)
+    """
+    knee_hz, knee_mel, mel_a_ratio = 1000.0, 15.0, 27 / np.log(6.4)
+    highest = knee_mel + mel_a_ratio * np.log(sample_rate_hz / 2 / knee_hz)
+    mel = np.linspace(0.0, highest, MEL_BANDS + 2)[1:-1]
+    above = knee_hz * np.exp((mel - knee_mel) / mel_a_ratio)
+    return np.where(mel < knee_mel, mel * knee_hz / knee_mel, above)
+
+
 def tract_maps(mfcc_count: int, sample_rate_hz: int) -> NDArray[np.float32]:
     """Return matrices from the MFCCs of a voice to those of longer and shorter vocal tracts.
 
@@ -61,7 +75,7 @@ def tract_maps(mfcc_count: int, sample_rate_hz: int) -> NDArray[np.float32]:
     repeat the last one.
     """
     heard = cosines(mfcc_count)
-    hz = librosa.mel_frequencies(MEL_BANDS + 2, fmin=0.0, fmax=sample_rate_hz / 2)[1:-1]
+    hz = band_centres_hz(sample_rate_hz)
     lengths = np.exp(np.linspace(-TRACT, TRACT, TRACTS))
     warped = [[np.interp(hz * length, hz, cosine) for cosine in heard] for length in lengths]
     return (np.array(warped) @ heard.T).astype(np.float32)
