@@ -19,6 +19,7 @@ from train import (
     dataset,
     evaluate,
     fit,
+    layers,
     model,
     protocol,
     reading,
@@ -399,6 +400,36 @@ def test_without_a_modality_the_answer_is_the_other_heads():
     for row in (0, 3):
         assert np.abs(said["fused"][row] - said["audio"][row]).max() > 1e-4
         assert np.abs(said["fused"][row] - said["video"][row]).max() > 1e-4
+
+
+@pytest.mark.parametrize("shape", [(12,), (6, 8), (4, 5, 3), (3, 4, 4, 2)])
+def test_fused_normalization_is_keras_own(shape):
+    random = np.random.default_rng(0)
+    batches = [random.normal(3, 2, (7, *shape)).astype(np.float32) for _ in range(3)]
+    wanted = random.normal(size=(7, *shape)).astype(np.float32)
+    ends = []
+    for fused in (False, True):
+        inputs = keras.Input(shape)
+        layer = keras.layers.BatchNormalization(momentum=0.9)
+        network = keras.Model(inputs, layer(inputs))
+        if fused:
+            layers.fuse_normalization(network)
+        layer.gamma.assign(np.linspace(0.5, 2, shape[-1]))
+        layer.beta.assign(np.linspace(-1, 1, shape[-1]))
+        network.compile(keras.optimizers.SGD(0.1), "mse")
+        for batch in batches:
+            network.train_on_batch(batch, wanted)
+        fresh = keras.Model.from_config(network.get_config())
+        fresh.set_weights(network.get_weights())
+        assert type(fresh.layers[1]) is keras.layers.BatchNormalization
+        with tf.GradientTape() as tape:
+            values = tf.constant(batches[0])
+            tape.watch(values)
+            loss = tf.reduce_sum(tf.square(network(values, training=True) - wanted))
+        gradient = tape.gradient(loss, values)
+        ends.append([*network.get_weights(), gradient, fresh(batches[1]), network(batches[1])])
+    for own, fused in zip(*ends, strict=True):
+        np.testing.assert_allclose(own, fused, rtol=1e-3, atol=1e-4)
 
 
 def test_warm_up_then_cosine():

@@ -19,6 +19,7 @@ from train import (
     duplicates,
     evaluate,
     figures,
+    layers,
     model,
     reading,
     rest,
@@ -246,6 +247,7 @@ def learn(
 def compiled(network: keras.Model, settings: Settings) -> keras.Model:
     """Return a network's lessons with losses and an optimizer, see :func:`train.model.lessons`."""
     lessons = model.lessons(network)
+    layers.fuse_normalization(lessons)
     lessons.compile(
         optimizer=schedule.optimizer(settings),
         loss=dict.fromkeys(lessons.output, "sparse_categorical_crossentropy"),
