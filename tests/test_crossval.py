@@ -150,9 +150,13 @@ def test_a_finished_fold_is_not_trained_again(cache, tmp_path, monkeypatch):
     assert not trained
     monkeypatch.undo()
     changed = crossval.fold_tasks(found, tmp_path, splits[:1], settings | {"seed": 1})
-    crossval.run(changed, progress=False)
+    [counted] = crossval.run(changed, progress=False)
     description = json.loads((tmp_path / "fold-1" / "model.json").read_text())
     assert description["settings"]["seed"] == 1
+    assert counted["minutes"] > 0
+    (tmp_path / "fold-1" / "model.json").unlink()
+    [resumed] = crossval.run(changed, progress=False)
+    assert resumed == counted | {"minutes": None}
 
 
 def threads_of_tensorflow():

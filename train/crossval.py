@@ -74,7 +74,7 @@ def run(tasks: Sequence[Task], jobs: int = 1, progress: bool = True) -> list[dic
     Returns
     -------
     list of dict
-        The test metrics of each task, with ``minutes`` it took.
+        The test metrics of each task, with ``minutes`` it took; none for one that was interrupted.
     """
     works = (joblib.delayed(numbered)(number, task) for number, task in enumerate(tasks))
     # Not every backend can hand over results as they come.
@@ -94,10 +94,9 @@ def run(tasks: Sequence[Task], jobs: int = 1, progress: bool = True) -> list[dic
 def progress_line(task: Task, judged: dict) -> str:
     """Say in one line how a training went."""
     figures = "  ".join(f"{head} {100 * judged[head]['uar']:.1f}" for head in HEADS)
-    return (
-        f"{task.name}: tested on {format_actors(judged['actors'])}: UAR {figures}, "
-        f"{judged['minutes']:.1f} minutes"
-    )
+    minutes = judged["minutes"]
+    took = "interrupted and resumed" if minutes is None else f"{minutes:.1f} minutes"
+    return f"{task.name}: tested on {format_actors(judged['actors'])}: UAR {figures}, {took}"
 
 
 def numbered(number: int, task: Task) -> tuple[int, dict]:
@@ -106,7 +105,10 @@ def numbered(number: int, task: Task) -> tuple[int, dict]:
 
 
 def train_task(task: Task) -> dict:
-    """Train a task unless it is finished, and return its metrics and the minutes it took."""
+    """Train a task unless it is finished, and return its metrics and the minutes it took.
+
+    Nobody has counted the minutes of a training that was killed: one that goes on has none.
+    """
     runtime.start_tensorflow(task.settings["seed"])
     from train import artefact, fit, resume
 
@@ -127,10 +129,12 @@ def train_task(task: Task) -> dict:
         return description["metrics"] | {"minutes": json.loads(clock.read_text())}
     task.folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    resumed = (task.folder / fit.TRAINING_FOLDER / resume.STATE_NAME).is_file()
     try:
         judged = fit.fit(task.index, task.folder, task.split, chosen, go_on=True, progress=False)
     except resume.OtherSettings:
+        resumed = False
         judged = fit.fit(task.index, task.folder, task.split, chosen, progress=False)
-    minutes = round((time.monotonic() - started) / 60, 3)
+    minutes = None if resumed else round((time.monotonic() - started) / 60, 3)
     storage.write_durably(clock, json.dumps(minutes).encode())
     return judged | {"minutes": minutes}

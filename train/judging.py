@@ -207,8 +207,9 @@ def table(judged: dict) -> str:
         f"{judged['clips']} clips of {len(judged['actors'])} actors, "
         f"{len(judged['folds'])} folds; expected calibration error {error:.3f}"
     )
-    if judged.get("minutes"):
-        lines[-1] += f"; {sum(judged['minutes']) / len(judged['minutes']):.1f} minutes a fold"
+    counted = [minutes for minutes in judged.get("minutes", ()) if minutes is not None]
+    if counted:
+        lines[-1] += f"; {sum(counted) / len(counted):.1f} minutes a fold"
     if judged["stamp"]:
         lines.append(judged["stamp"])
     return "\n".join(lines)
