@@ -92,3 +92,21 @@ def test_a_head_that_is_wrong_has_no_vote_and_one_that_is_right_no_endless_one()
     assert votes["video"] == confidence.HEAVIEST_VOTE
     votes = confidence.fit_votes(given, scores["video"].argmin(axis=1))
     assert votes["video"] == 0
+
+
+def test_balanced_answers_are_those_of_a_corpus_in_equal_parts():
+    random = np.random.default_rng(0)
+    likelihood = random.uniform(0.1, 1, (50, 8))
+    label = np.repeat(np.arange(8), [4, 8, 8, 8, 8, 8, 8, 12])
+    shares = confidence.frequencies(label)
+    assert shares[[0, 1, 7]] == pytest.approx([4 / 64, 8 / 64, 12 / 64])
+    posterior = likelihood * shares / (likelihood * shares).sum(axis=1, keepdims=True)
+    balanced = confidence.balance({"audio": posterior.astype(np.float32)}, shares)["audio"]
+    equal = likelihood / likelihood.sum(axis=1, keepdims=True)
+    assert balanced == pytest.approx(equal, abs=1e-6) and balanced.dtype == np.float32
+    assert (balanced.argmax(axis=1) != posterior.argmax(axis=1)).any()
+
+
+def test_an_emotion_nobody_shows_is_not_helped():
+    shares = confidence.frequencies(np.array([1, 1, 2, 2, 2]))
+    assert shares[0] == shares[2] > shares[1]

@@ -317,7 +317,7 @@ def test_fusion_teaches_no_branch():
     assert taught == {"fusion_dense", "fused_scores"}
 
 
-def test_votes_weigh_the_scores_of_the_heads():
+def test_votes_and_frequencies_weigh_the_scores_of_the_heads():
     spec = FeatureSpec(frame_count=8, frame_size_px=32)
     random = np.random.default_rng(0)
     rows = {
@@ -326,16 +326,17 @@ def test_votes_weigh_the_scores_of_the_heads():
     }
     even = model.build_fusion_cnn(spec, MEAN, VARIANCE)
     votes = {"fused": 0.25, "audio": 2.0, "video": 0.5}
-    weighed = model.build_fusion_cnn(spec, MEAN, VARIANCE, votes=votes)
+    shares = confidence.frequencies(random.integers(0, 8, 50))
+    weighed = model.build_fusion_cnn(spec, MEAN, VARIANCE, votes=votes, frequencies=shares)
     weighed.set_weights(even.get_weights())
     before, after = (
         {head: np.asarray(said) for head, said in network(rows).items()}
         for network in (even, weighed)
     )
-    voted = confidence.vote(before, votes)
-    assert np.abs(after["fused"] - before["fused"]).max() > 1e-3
+    wanted = confidence.balance(confidence.vote(before, votes), shares)
     for head, said in after.items():
-        assert voted[head] == pytest.approx(said, abs=1e-5)
+        assert np.abs(said - before[head]).max() > 1e-3
+        assert wanted[head] == pytest.approx(said, abs=1e-5)
 
 
 def test_the_lessons_of_a_head_are_those_of_the_whole_network():
@@ -519,13 +520,15 @@ def test_a_loaded_model_answers_as_the_trained_one(trained, found):
 def test_temperatures_are_those_of_the_last_epoch_before_the_refit(trained, found):
     folder, judged = trained
     state = json.loads((folder / "training" / "state.json").read_text())
-    known = reading.mfcc_statistics(table.select_rows(found, SPLIT.train))
+    training = table.select_rows(found, SPLIT.train)
+    known = reading.mfcc_statistics(training)
     network = model.build_fusion_cnn(found.spec, known.mean, known.variance)
     with h5py.File(folder / "training" / state["weights"]) as file:
         for variable in network.weights:
             variable.assign(file[f"model/{variable.path}"][...])
     validation = table.select_rows(found, SPLIT.validation)
-    answers = confidence.vote(evaluate.predict(network, validation), judged["votes"])
+    voted = confidence.vote(evaluate.predict(network, validation), judged["votes"])
+    answers = confidence.balance(voted, confidence.frequencies(training.label))
     expected = confidence.fit_temperatures(answers, validation.label)
     assert artefact.load(folder).temperatures == pytest.approx(expected, rel=1e-3)
 

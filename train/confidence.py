@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
+from pipeline.spec import EMOTIONS
+
 CALIBRATION_BINS = 10
 TEMPERATURE_RANGE = (0.25, 8.0)
 """Bounds of a temperature: a handful of clips that are all right would ask for zero."""
@@ -131,6 +133,36 @@ def vote(
     pooled = sum(votes[head] * scores[head] for head in scores)
     fused = special.softmax(pooled, axis=1).astype(np.float32)
     return dict(probabilities) | {"fused": fused}
+
+
+def frequencies(label: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of each emotion, shape (8,), of clips with these labels, shape (clips,).
+
+    An emotion that nobody shows counts as the most frequent: an answer that was never taught gets
+    no help.
+    """
+    counts = np.bincount(label, minlength=len(EMOTIONS))
+    counts[counts == 0] = counts.max()
+    return counts / counts.sum()
+
+
+def balance(
+    probabilities: Mapping[str, NDArray[np.float32]], shares: NDArray[np.float64]
+) -> dict[str, NDArray[np.float32]]:
+    """Divide each head's probabilities, shape (clips, 8), by shares of :func:`frequencies`.
+
+    Notes
+    -----
+    A network guesses seldom what it seldom met, and RAVDESS has half as many neutral clips as of
+    any other emotion. A new person gives no reason to: the answers are those of a corpus in which
+    every emotion is as frequent, which is what UAR counts. Menon et al. 2021, "Long-tail learning
+    via logit adjustment", section 4.1, with a temperature of 1.
+    """
+    balanced = {head: values / shares for head, values in probabilities.items()}
+    return {
+        head: (values / values.sum(axis=-1, keepdims=True)).astype(np.float32)
+        for head, values in balanced.items()
+    }
 
 
 def temper(

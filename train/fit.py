@@ -19,7 +19,6 @@ from train import (
     duplicates,
     evaluate,
     figures,
-    layers,
     model,
     reading,
     rest,
@@ -137,7 +136,8 @@ def fit(
     resume.load_best(lessons, first.folder, resume.read_state(first.folder, started_with))
     best = evaluate.predict(network, validation)
     votes = confidence.fit_votes(best, validation.label)
-    chosen_by = confidence.vote(best, votes)
+    frequencies = confidence.frequencies(training.label)
+    chosen_by = confidence.balance(confidence.vote(best, votes), frequencies)
 
     measured_by = chosen_by
     if settings.refit_epochs:
@@ -148,10 +148,12 @@ def fit(
         learn(lessons, second, known, settings, started_with, go_on, progress)
         # Answers grow surer with every epoch. How sure they are when the refit ends, nobody is left
         # to tell; the last epoch of the first stage had as long to learn.
-        measured_by = confidence.vote(last, votes)
+        measured_by = confidence.balance(confidence.vote(last, votes), frequencies)
     temperatures = confidence.fit_temperatures(measured_by, validation.label)
 
-    voting = model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout, votes)
+    voting = model.build_fusion_cnn(
+        index.spec, known.mean, known.variance, settings.dropout, votes, frequencies
+    )
     voting.set_weights(network.get_weights())
 
     probabilities = confidence.temper(evaluate.predict(voting, test), temperatures)
@@ -247,7 +249,6 @@ def learn(
 def compiled(network: keras.Model, settings: Settings) -> keras.Model:
     """Return a network's lessons with losses and an optimizer, see :func:`train.model.lessons`."""
     lessons = model.lessons(network)
-    layers.fuse_normalization(lessons)
     lessons.compile(
         optimizer=schedule.optimizer(settings),
         loss=dict.fromkeys(lessons.output, "sparse_categorical_crossentropy"),

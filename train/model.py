@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.spec import EMOTIONS, FeatureSpec
 from train import audio_branch, video_branch
 from train.heads import HEADS, LESSONS, READERS
-from train.layers import EMBEDDING
+from train.layers import EMBEDDING, fuse_normalization
 
 INPUTS = {"audio": "mfcc", "video": "frames"}
 """What each branch's own head is given."""
@@ -23,6 +23,7 @@ def build_fusion_cnn(
     mfcc_variance: NDArray[np.float32],
     dropout: float = 0.4,
     votes: Mapping[str, float] | None = None,
+    frequencies: NDArray[np.float64] | None = None,
 ) -> keras.Model:
     """Build the network that reads cached rows as they are.
 
@@ -38,6 +39,9 @@ def build_fusion_cnn(
         What the scores of each head count for in the fused answer, 1 by default and in training;
         ``"fused"`` names those of the dense layer over both embeddings. See
         :func:`train.confidence.fit_votes`.
+    frequencies
+        Share of each emotion in training, shape (8,): answers are divided by it, not at all by
+        default and in training. See :func:`train.confidence.balance`.
 
     Returns
     -------
@@ -83,6 +87,12 @@ def build_fusion_cnn(
         ]
     )
     scores["fused"] = weigh_presence(mfcc, frames, pool, opinions["audio"], opinions["video"])
+    if frequencies is not None:
+        offset = (-np.log(frequencies)).tolist()
+        scores = {
+            name: keras.layers.Rescaling(1.0, offset, name=f"{name}_balance")(score)
+            for name, score in scores.items()
+        }
     outputs = {name: keras.layers.Softmax(name=name)(score) for name, score in scores.items()}
     return keras.Model({"mfcc": mfcc, "frames": frames}, outputs, name="fusion_cnn")
 
@@ -121,7 +131,9 @@ def lessons(network: keras.Model, heads: Sequence[str] = HEADS) -> keras.Model:
         }
     given = {INPUTS[head] for head in heads if head in INPUTS} or set(INPUTS.values())
     inputs = {name: tensor for name, tensor in network.input.items() if name in given}
-    return keras.Model(inputs, outputs, name="lessons")
+    taught = keras.Model(inputs, outputs, name="lessons")
+    fuse_normalization(taught)
+    return taught
 
 
 def weigh_presence(
