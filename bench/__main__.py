@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import platform
 import sys
@@ -89,6 +90,9 @@ def bench(arguments: argparse.Namespace) -> int:
             continue
         # Feature workers are measured before TensorFlow is started beside them.
         if part != "extraction" and device is None:
+            if "step" in arguments.parts and importlib.util.find_spec("torch"):
+                # Triton, which comes with PyTorch, crashes if TensorFlow is there before it.
+                importlib.import_module("torch._dynamo")
             device = runtime.start_tensorflow()
         for result in measure(part, arguments):
             results.append({"part": part, **result})
