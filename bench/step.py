@@ -119,22 +119,17 @@ def torch_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
                     features = 2 * audio_branch.GRU_UNITS
                 ends[reader] = Embedding(features)
             self.hear, self.heard = nn.ModuleDict(readers), nn.ModuleDict(ends)
-            see, channels = [], 2
+            kernel = torch.from_numpy(video_branch.directions()).float()
+            self.register_buffer("slopes", kernel.permute(4, 3, 0, 1, 2).contiguous())
+            see, channels = [], 2 * kernel.shape[-1]
             for stage, filters in enumerate(video_branch.FILTERS):
-                size, pad = (3, 1) if stage else (5, 2)
-                space = nn.Conv3d(
-                    channels, filters, (1, size, size), (1, 2, 2), (0, pad, pad), bias=False
-                )
-                see += [space, *normalized(nn.BatchNorm3d, filters)]
-                if stage:
-                    see.append(nn.Conv3d(filters, filters, (3, 1, 1), 1, (1, 0, 0), bias=False))
+                see += [nn.MaxPool3d(2)] if stage else []
+                for size, pad in (((1, 3, 3), (0, 1, 1)), ((3, 1, 1), (1, 0, 0))):
+                    see.append(nn.Conv3d(channels, filters, size, 1, pad, bias=False))
                     see += normalized(nn.BatchNorm3d, filters)
-                if stage == 1:
-                    see.append(nn.MaxPool3d((2, 1, 1)))
-                channels = filters
+                    channels = filters
             self.see = nn.Sequential(*see)
-            self.pool = nn.AvgPool3d((1, 2, 2))
-            side = -(-spec.frame_size_px // 2 ** (1 + len(video_branch.FILTERS)))
+            side = spec.frame_size_px // 2 // video_branch.CELL_PX // 2
             self.seen = Embedding(side * side * video_branch.FILTERS[-1])
             self.fusion = nn.Sequential(
                 nn.Linear((len(readers) + 1) * layers.EMBEDDING, layers.EMBEDDING),
@@ -144,6 +139,13 @@ def torch_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
             self.heads = nn.ModuleList(
                 nn.Linear(layers.EMBEDDING, len(EMOTIONS)) for _ in range(len(readers) + 2)
             )
+
+        def edge_cells(self, x: torch.Tensor) -> torch.Tensor:
+            """Do what :func:`train.video_branch.edge_cells` does."""
+            x = nn.functional.pad(nn.functional.conv3d(x, self.slopes), (1, 1, 1, 1)).abs()
+            x = torch.relu(x - x.roll(2, 1))
+            side = video_branch.CELL_PX
+            return nn.functional.avg_pool3d(x, (1, side, side))
 
         def forward(self, mfcc: torch.Tensor, frames: torch.Tensor) -> list[torch.Tensor]:
             """Give the scores of the fused head, the video's, and each reader of the voice."""
@@ -158,9 +160,12 @@ def torch_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
                 x = views[reader.split("_")[0]]
                 x = read(x if isinstance(read, Picture) else x.flatten(1, 2))
                 heard.append(self.heard[reader](x))
-            y = self.pool(frames.float().permute(0, 4, 1, 2, 3)).mean(1, keepdim=True) / 255
-            y = nn.functional.layer_norm(y, y.shape[1:])
-            y = torch.cat([y, (y - y.mean(2, keepdim=True)) * video_branch.MOTION_GAIN], 1)
+            y = frames.float().permute(0, 4, 1, 2, 3)
+            y = nn.functional.avg_pool3d(y, (1, 2, 2)).mean(1, keepdim=True) / 255
+            y = self.edge_cells(nn.functional.layer_norm(y, y.shape[1:]))
+            y = torch.log1p(y / video_branch.FAINT)
+            change = (y - y.mean(2, keepdim=True)) * video_branch.CHANGE_GAIN
+            y = torch.cat([y, change], 1)
             seen = self.seen(self.see(y).permute(0, 2, 3, 4, 1).flatten(2))
             both = self.fusion(torch.cat([told.detach() for told in (*heard, seen)], 1))
             fused, video, *audio = (
