@@ -24,7 +24,8 @@ EPOCHS = 12
 """Epochs in one measurement, as many as a training has: a loader is started once, and the
 project's own checks each row in the first."""
 
-WORKING_STEPS = 20
+WORKING_STEPS = 4 * ROWS // BATCH
+"""Training steps in one measurement: some epochs, because a training starts its loader once too."""
 
 
 def read_with_h5py(rows: Rows) -> None:
@@ -115,7 +116,7 @@ def from_npy(rows: Rows, folder: Path) -> tf.data.Dataset:
 
 
 def epoch_seconds(network: keras.Model, data: tf.data.Dataset) -> Callable[[], None]:
-    """Return the work of a short epoch of real training steps on a dataset."""
+    """Return the work of real training steps on a dataset."""
 
     def train() -> None:
         network.fit(data, steps_per_epoch=WORKING_STEPS, epochs=1, verbose=0, shuffle=False)
@@ -161,7 +162,7 @@ def measure(folder: Path) -> Iterator[dict]:
     network = model.build_fusion_cnn(rows.spec, known.mean, known.variance)
     lessons = fit.compiled(network, fit.Settings())
     reader = reading.RowReader(rows)
-    mfcc, frames, label = reader.read(np.arange(WORKING_STEPS * BATCH))
+    mfcc, frames, label = reader.read(np.arange(ROWS))
     in_memory = tf.data.Dataset.from_tensor_slices(
         ({"mfcc": mfcc, "frames": frames}, dict.fromkeys(lessons.output, label))
     )

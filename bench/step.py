@@ -147,6 +147,15 @@ def torch_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
             side = video_branch.CELL_PX
             return nn.functional.avg_pool3d(x, (1, side, side))
 
+        def nearest_shown(self, x: torch.Tensor) -> torch.Tensor:
+            """Do what :func:`train.video_branch.nearest_shown` does."""
+            count = x.shape[2]
+            missing = (x == 0).all(4).all(3).all(1)
+            instants = torch.arange(count)
+            apart = (instants[:, None] - instants).abs()
+            chosen = nn.functional.one_hot((apart + count * missing[:, None]).argmin(2), count)
+            return (chosen.float() @ x.flatten(3)[:, 0]).view(x.shape)
+
         def forward(self, mfcc: torch.Tensor, frames: torch.Tensor) -> list[torch.Tensor]:
             """Give the scores of the fused head, the video's, and each reader of the voice."""
             image = mfcc.permute(0, 3, 1, 2)
@@ -162,6 +171,7 @@ def torch_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
                 heard.append(self.heard[reader](x))
             y = frames.float().permute(0, 4, 1, 2, 3)
             y = nn.functional.avg_pool3d(y, (1, 2, 2)).mean(1, keepdim=True) / 255
+            y = self.nearest_shown(y)
             y = self.edge_cells(nn.functional.layer_norm(y, y.shape[1:]))
             y = torch.log1p(y / video_branch.FAINT)
             change = (y - y.mean(2, keepdim=True)) * video_branch.CHANGE_GAIN

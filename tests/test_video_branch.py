@@ -46,16 +46,21 @@ def test_a_turned_picture_has_its_edges_turned():
     assert back == pytest.approx(plain, abs=1e-5)
 
 
-def test_missing_pictures_change_nothing_of_the_others():
-    random = np.random.default_rng(3).random((1, 6, CELLS, CELLS, 4)).astype(np.float32)
-    shown = np.array([1, 0, 1, 1, 0, 1], np.float32).reshape(1, 6, 1, 1, 1)
-    x, given = keras.Input(random.shape[1:]), keras.Input(shown.shape[1:])
-    part = keras.ops.mean(given, axis=1, keepdims=True)
-    network = keras.Model([x, given], video_branch.level_and_change(x, given, part))
-    seen = np.asarray(network([random * shown, shown]))[0]
-    there = shown.ravel() > 0
-    level, change = seen[..., :4], seen[..., 4:]
-    assert (level[there] == random[0, there]).all()
-    wanted = random[0, there] - random[0, there].mean(axis=0)
-    assert change[there] == pytest.approx(video_branch.CHANGE_GAIN * wanted, abs=1e-5)
-    assert (seen[~there] == 0).all()
+def test_the_nearest_picture_stands_in_for_a_missing_one():
+    clip = np.random.default_rng(3).random((3, 6, 2, 2, 1)).astype(np.float32)
+    clip[0, [0, 1, 4]] = 0
+    clip[1] = 0
+    inputs = keras.Input(clip.shape[1:])
+    seen = np.asarray(keras.Model(inputs, video_branch.nearest_shown(inputs))(clip))
+    assert (seen[0] == clip[0, [2, 2, 2, 3, 3, 5]]).all()
+    assert (seen[1] == 0).all()
+    assert (seen[2] == clip[2]).all()
+
+
+def test_change_is_what_departs_from_the_mean_over_time():
+    clip = np.random.default_rng(4).random((1, 6, CELLS, CELLS, 4)).astype(np.float32)
+    inputs = keras.Input(clip.shape[1:])
+    seen = np.asarray(keras.Model(inputs, video_branch.level_and_change(inputs))(clip))
+    assert (seen[..., :4] == clip).all()
+    wanted = video_branch.CHANGE_GAIN * (clip - clip.mean(axis=1))
+    assert seen[..., 4:] == pytest.approx(wanted, abs=1e-5)

@@ -54,12 +54,11 @@ def embed(frames: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
     x = keras.layers.AveragePooling3D((1, 2, 2), name="frames_pool")(x)
     # Grey and standardised a clip: skin, hair and light tell who it is, not what is felt.
     x = keras.ops.mean(x, axis=-1, keepdims=True) / 255
-    # Black pictures are missing ones: they count neither as light nor as change.
-    shown = keras.ops.cast(keras.ops.any(x > 0, axis=(2, 3, 4), keepdims=True), x.dtype)
-    part = keras.ops.maximum(keras.ops.mean(shown, axis=1, keepdims=True), keras.config.epsilon())
-    x = (x - clip_mean(x, part)) * shown
-    x = x / keras.ops.sqrt(clip_mean(keras.ops.square(x), part) + STANDARDIZATION_EPSILON)
-    x = level_and_change(keras.ops.log1p(edge_cells(x) / FAINT), shown, part)
+    x = nearest_shown(x)
+    x = x - keras.ops.mean(x, axis=(1, 2, 3, 4), keepdims=True)
+    variance = keras.ops.mean(keras.ops.square(x), axis=(1, 2, 3, 4), keepdims=True)
+    x = x / keras.ops.sqrt(variance + STANDARDIZATION_EPSILON)
+    x = level_and_change(keras.ops.log1p(edge_cells(x) / FAINT))
     for stage, filters in enumerate(FILTERS):
         if stage:
             x = keras.layers.MaxPooling3D(2, name="video_pool")(x)
@@ -70,9 +69,30 @@ def embed(frames: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
     return embedded(x, dropout, "video")
 
 
-def clip_mean(x: keras.KerasTensor, part: keras.KerasTensor) -> keras.KerasTensor:
-    """Mean of each clip over the part of its pictures that is shown; the others have to be zero."""
-    return keras.ops.mean(x, axis=(1, 2, 3, 4), keepdims=True) / part
+def nearest_shown(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Show the nearest picture in time, the earlier of two, instead of each black one.
+
+    Black pictures are missing ones, and a face stays what it was. Where all are, nothing changes.
+
+    Parameters
+    ----------
+    x
+        Pictures, shape (batch, time, height, width, channels).
+
+    Returns
+    -------
+    keras.KerasTensor
+        Same shape.
+    """
+    count = x.shape[1]
+    missing = keras.ops.all(keras.ops.equal(x, 0), axis=(2, 3, 4))
+    instants = np.arange(count, dtype=np.int32)
+    apart = np.abs(instants[:, np.newaxis] - instants)
+    # A missing one is farther than any other.
+    distance = keras.ops.cast(missing, "int32")[:, np.newaxis] * count + apart
+    chosen = keras.ops.one_hot(keras.ops.argmin(distance, axis=-1), count, dtype=x.dtype)
+    pictures = keras.ops.reshape(x, (-1, count, int(np.prod(x.shape[2:]))))
+    return keras.ops.reshape(keras.ops.matmul(chosen, pictures), (-1, *x.shape[1:]))
 
 
 def edge_cells(x: keras.KerasTensor) -> keras.KerasTensor:
@@ -119,24 +139,18 @@ def directions() -> NDArray[np.float64]:
     return np.stack(kernels, axis=-1)[np.newaxis, :, :, np.newaxis]
 
 
-def level_and_change(
-    x: keras.KerasTensor, shown: keras.KerasTensor, part: keras.KerasTensor
-) -> keras.KerasTensor:
+def level_and_change(x: keras.KerasTensor) -> keras.KerasTensor:
     """Stand what is seen at each instant beside how it departs from its mean over time.
 
     Parameters
     ----------
     x
-        Shape (batch, time, height, width, features); zero where no picture is shown.
-    shown
-        1 where one is, else 0: shape (batch, time, 1, 1, 1).
-    part
-        Mean of it.
+        Shape (batch, time, height, width, features).
 
     Returns
     -------
     keras.KerasTensor
         Shape (batch, time, height, width, 2 * features).
     """
-    change = (x - keras.ops.mean(x, axis=1, keepdims=True) / part) * shown
-    return keras.layers.Concatenate(name="video_input")([x, change * CHANGE_GAIN])
+    change = (x - keras.ops.mean(x, axis=1, keepdims=True)) * CHANGE_GAIN
+    return keras.layers.Concatenate(name="video_input")([x, change])
