@@ -121,7 +121,7 @@ def mfcc(sound: NDArray[np.float32], spec: FeatureSpec) -> NDArray[np.float32]:
     sound
         Shape (samples,), at ``spec.sample_rate_hz``, nominally in [-1, 1].
     spec
-        Gives coefficients, columns, hop and analysis frame.
+        Gives coefficients, columns, hop, analysis frame and mel bands.
 
     Returns
     -------
@@ -142,6 +142,8 @@ def mfcc(sound: NDArray[np.float32], spec: FeatureSpec) -> NDArray[np.float32]:
             n_mfcc=spec.mfcc_count,
             n_fft=spec.fft_samples,
             hop_length=spec.hop_samples,
+            fmax=spec.fmax_hz,
+            htk=spec.mel_scale == "htk",
         )
     heard = min(spec.mfcc_columns, 1 + len(sound) // spec.hop_samples)
     image[:, :heard, 0] = coefficients[:, :heard]

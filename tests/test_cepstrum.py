@@ -7,14 +7,16 @@ import pytest
 import tensorflow as tf
 from scipy import fft
 
+from pipeline.spec import FeatureSpec
 from train import audio_branch, cepstrum, voices
 
-SAMPLE_RATE_HZ = 22050
-HZ = librosa.mel_frequencies(130, fmin=0, fmax=SAMPLE_RATE_HZ / 2)[1:-1]
+SPEC = FeatureSpec()
+HZ = librosa.mel_frequencies(130, fmin=0, fmax=SPEC.fmax_hz, htk=True)[1:-1]
 
 
 def coefficients(peak_hz):
     """Spectra in dB with one resonance each, as MFCCs, shape (peaks, 40)."""
+    # In mels of Slaney, where a resonance that is moved keeps its width.
     peak_mel = librosa.hz_to_mel(peak_hz)[:, np.newaxis]
     spectra = 30 * np.exp(-np.square((librosa.hz_to_mel(HZ) - peak_mel) / 3))
     return fft.dct(spectra, axis=1, norm="ortho")[:, :40]
@@ -32,10 +34,12 @@ def test_bands_are_the_means_of_those_that_librosa_makes_of_coefficients():
     assert mfcc.T @ cepstrum.band_map(40) == pytest.approx(bands.T, abs=1e-4)
 
 
-@pytest.mark.parametrize("rate_hz", [8000, 22050, 48000])
-def test_band_centres_are_librosas(rate_hz):
-    expected = librosa.mel_frequencies(130, fmin=0, fmax=rate_hz / 2)[1:-1]
-    np.testing.assert_allclose(cepstrum.band_centres_hz(rate_hz), expected, rtol=1e-9)
+@pytest.mark.parametrize("fmax_hz", [4000.0, 11025.0, 24000.0])
+@pytest.mark.parametrize("scale", ["htk", "slaney"])
+def test_band_edges_are_librosas(scale, fmax_hz):
+    expected = librosa.mel_frequencies(130, fmin=0, fmax=fmax_hz, htk=scale == "htk")
+    found = cepstrum.band_edges_hz(FeatureSpec(mel_scale=scale, fmax_hz=fmax_hz))
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_the_network_reads_standardised_bands():
@@ -53,7 +57,7 @@ def test_the_network_reads_standardised_bands():
 
 
 def test_a_longer_tract_lowers_every_resonance():
-    maps = cepstrum.tract_maps(40, SAMPLE_RATE_HZ)
+    maps = cepstrum.tract_maps(SPEC)
     before = np.array([400, 900, 1500, 2500, 4000])
     lengths = np.exp(np.linspace(-cepstrum.TRACT, cepstrum.TRACT, cepstrum.TRACTS))
     for length, matrix in zip(lengths, maps, strict=True):
@@ -63,7 +67,7 @@ def test_a_longer_tract_lowers_every_resonance():
 
 
 def test_each_clip_of_a_batch_has_one_tract():
-    maps = cepstrum.tract_maps(40, SAMPLE_RATE_HZ)
+    maps = cepstrum.tract_maps(SPEC)
     mfcc = np.random.default_rng(2).normal(0, 10, (64, 40, 44, 1)).astype(np.float32)
     changed = voices.change_tract(tf.constant(mfcc), maps, tf.constant([3, 4], tf.int64)).numpy()[
         ..., 0

@@ -6,8 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from pipeline.spec import FeatureSpec
+
 MEL_BANDS = 128
 """Of :func:`librosa.feature.mfcc`, whose discrete cosine transform the coefficients are."""
+
+HTK_KNEE_HZ = 700.0
+"""Where HTK's mel scale has turned from even steps to even ratios by half."""
 
 READ_BANDS = 32
 """As many as 40 coefficients still tell apart, nearly; a power of two can be halved and halved."""
@@ -36,30 +41,33 @@ def band_map(mfcc_count: int) -> NDArray[np.float64]:
     return cosines(mfcc_count).reshape(mfcc_count, READ_BANDS, -1).mean(axis=2)
 
 
-def band_centres_hz(sample_rate_hz: int) -> NDArray[np.float64]:
-    """Return the middle of each of ``MEL_BANDS``, which reach up to half of the sample rate.
+def band_edges_hz(spec: FeatureSpec) -> NDArray[np.float64]:
+    """Return where mel bands begin, shape (MEL_BANDS + 2,), in Hz.
+
+    A band reaches from one edge to the next but one; the edge between is its middle.
 
     Notes
     -----
-    The scale is librosa's default, that of Slaney 1998, "Auditory Toolbox": even steps up to
-    1,000 Hz, even ratios above. (librosa itself has no place in the trainer.)
+    Even steps of the mel scale of the Hidden Markov Model Toolkit, Young et al. 2006, "The HTK
+    book", or of that of Slaney 1998, "Auditory Toolbox": even steps up to 1,000 Hz, even ratios
+    above. (librosa itself has no place in the trainer.)
     """
+    steps = np.linspace(0.0, 1.0, MEL_BANDS + 2)
+    if spec.mel_scale == "htk":
+        return HTK_KNEE_HZ * np.expm1(steps * np.log1p(spec.fmax_hz / HTK_KNEE_HZ))
     knee_hz, knee_mel, mel_a_ratio = 1000.0, 15.0, 27 / np.log(6.4)
-    highest = knee_mel + mel_a_ratio * np.log(sample_rate_hz / 2 / knee_hz)
-    mel = np.linspace(0.0, highest, MEL_BANDS + 2)[1:-1]
+    mel = steps * (knee_mel + mel_a_ratio * np.log(spec.fmax_hz / knee_hz))
     above = knee_hz * np.exp((mel - knee_mel) / mel_a_ratio)
     return np.where(mel < knee_mel, mel * knee_hz / knee_mel, above)
 
 
-def tract_maps(mfcc_count: int, sample_rate_hz: int) -> NDArray[np.float32]:
+def tract_maps(spec: FeatureSpec) -> NDArray[np.float32]:
     """Return matrices from the MFCCs of a voice to those of longer and shorter vocal tracts.
 
     Parameters
     ----------
-    mfcc_count
-        Coefficients.
-    sample_rate_hz
-        Of the sound they were computed from; mel bands reach up to half of it.
+    spec
+        How the MFCCs were made.
 
     Returns
     -------
@@ -74,8 +82,8 @@ def tract_maps(mfcc_count: int, sample_rate_hz: int) -> NDArray[np.float32]:
     shorter by a factor has the same resonances at frequencies that much higher. The highest bands
     repeat the last one.
     """
-    heard = cosines(mfcc_count)
-    hz = band_centres_hz(sample_rate_hz)
+    heard = cosines(spec.mfcc_count)
+    hz = band_edges_hz(spec)[1:-1]
     lengths = np.exp(np.linspace(-TRACT, TRACT, TRACTS))
     warped = [[np.interp(hz * length, hz, cosine) for cosine in heard] for length in lengths]
     return (np.array(warped) @ heard.T).astype(np.float32)

@@ -79,7 +79,7 @@ def shuffled(
         return steps.map(lambda step, numbers: (numbers, [seed, epoch * MAX_STEPS + step]))
 
     read, memory = tensor_reader(rows), BatchMemory()
-    tracts = cepstrum.tract_maps(rows.spec.mfcc_count, rows.spec.sample_rate_hz)
+    tracts = cepstrum.tract_maps(rows.spec)
 
     def load(numbers: tf.Tensor, step_seed: tf.Tensor) -> tuple[dict, dict]:
         inputs, targets = read(numbers)

@@ -16,6 +16,7 @@ from scipy import fft
 from pipeline import storage
 from pipeline.spec import FeatureSpec
 from train import evaluate
+from train.cepstrum import MEL_BANDS, band_edges_hz
 from train.dataset import EVALUATION_BATCH_SIZE
 from train.heads import HEADS
 from train.reading import RowReader
@@ -26,10 +27,9 @@ MOST_CLIPS = 240
 
 NOISE_LEVELS_DB = (20, 10, 0)
 
-MEL_BANDS = 128
 TOP_DB = 80.0
 SMALLEST_POWER = 1e-10
-"""What ``librosa.feature.mfcc`` does by default: bands, range below the peak, and floor."""
+"""What ``librosa.feature.mfcc`` does by default: range below the peak, and floor."""
 
 SMOOTHING_LOSS_DB = 2.0
 """What a voice's level loses when its spectrum is smoothed on the dB scale: peaks lose more than
@@ -43,23 +43,10 @@ Spoil = Callable[
 ]
 
 
-def mel_hertz(count: int, highest_hertz: float) -> NDArray[np.float64]:
-    """Frequencies at equal steps of Slaney's mel scale, from 0, shape (count,), in Hz.
-
-    Notes
-    -----
-    Slaney 1998, "Auditory toolbox": linear up to 1 kHz, then 27 steps each 6.4-fold.
-    """
-    step, start, turn = np.log(6.4) / 27, 1000.0, 15.0
-    highest = turn + np.log(highest_hertz / start) / step
-    mels = np.linspace(0, highest, count)
-    return np.where(mels < turn, mels * start / turn, start * np.exp(step * (mels - turn)))
-
-
 @functools.lru_cache(maxsize=1)
 def mel_filters(spec: FeatureSpec) -> NDArray[np.float64]:
     """Triangles of unit area in Hz, shape (MEL_BANDS, 1 + fft_samples // 2)."""
-    edges = mel_hertz(MEL_BANDS + 2, spec.sample_rate_hz / 2)
+    edges = band_edges_hz(spec)
     bins = np.fft.rfftfreq(spec.fft_samples, 1 / spec.sample_rate_hz)
     low, middle, high = (edges[shift : shift + MEL_BANDS, np.newaxis] for shift in range(3))
     rising, falling = (bins - low) / (middle - low), (high - bins) / (high - middle)
@@ -81,7 +68,7 @@ def mean_square(power: NDArray[np.float64], spec: FeatureSpec) -> NDArray[np.flo
     Triangles of height one add up to one at every frequency, so bands weighted by half their
     width add up to the spectrum; what all columns share cancels out in a ratio.
     """
-    edges = mel_hertz(MEL_BANDS + 2, spec.sample_rate_hz / 2)
+    edges = band_edges_hz(spec)
     return np.einsum("b,...bc->...", (edges[2:] - edges[:-2]) / 2, power) / power.shape[-1]
 
 
@@ -120,7 +107,9 @@ def add_noise(
         level = fft.idct(image[:, heard], axis=0, norm="ortho", n=MEL_BANDS)
         power = 10 ** (level / 10)
         noise = white_noise_power(spec, random)[:, heard]
-        ratio = mean_square(power, spec) / mean_square(noise, spec)
+        # White noise goes on above the bands, a voice hardly does.
+        of_noise = mean_square(noise, spec) * spec.sample_rate_hz / 2 / spec.fmax_hz
+        ratio = mean_square(power, spec) / of_noise
         noise *= ratio * 10 ** ((SMOOTHING_LOSS_DB - snr_db) / 10)
         louder = 10 * np.log10(np.maximum(power + noise, SMALLEST_POWER))
         louder = np.maximum(louder, louder.max() - TOP_DB)
