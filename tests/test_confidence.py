@@ -86,8 +86,18 @@ def test_known_votes_are_found():
     assert voted["audio"] is given["audio"] and voted["fused"].dtype == np.float32
 
 
+def test_few_clips_leave_the_face_near_what_is_expected_of_it():
+    scores, given = told(clips=60)
+    right = confidence.fit_votes(given, scores["video"].argmax(axis=1))
+    wrong = confidence.fit_votes(given, scores["video"].argmin(axis=1))
+    for votes in (right, wrong):
+        expected = confidence.FACE_VOTE * votes["audio"]
+        assert votes["video"] == pytest.approx(expected, abs=0.15)
+    assert right["video"] > wrong["video"]
+
+
 def test_a_head_that_is_wrong_has_no_vote_and_one_that_is_right_no_endless_one():
-    scores, given = told(clips=300)
+    scores, given = told(clips=20_000)
     votes = confidence.fit_votes(given, scores["video"].argmax(axis=1))
     assert votes["video"] == confidence.HEAVIEST_VOTE
     votes = confidence.fit_votes(given, scores["video"].argmin(axis=1))
