@@ -126,7 +126,7 @@ def read_index(folder: Path) -> Index:
         return index_of(folder, content)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"expected an index of this version in {path}, got: {error}; {again}"
+            f"expected an index of this version in {path}, got: {error}; run 'make features' again"
         ) from error
 
 

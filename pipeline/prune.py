@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import lock
+from pipeline import contents, lock
 from pipeline.errors import InputError
 from pipeline.index import INDEX_NAME
-from pipeline.spec import FeatureSpec
+from pipeline.spec import FeatureSpec, digest_of
 from pipeline.storage import PARTIAL_SUFFIX
-from pipeline.verify import CACHE_NAME, spec_of_cache
+from pipeline.verify import CACHE_NAME
 
 DESCRIPTION_NAMES = ("model.json", "*/model.json", "*/*/model.json")
 """Where models below a folder describe themselves: its own, and those of cross-validated folds."""
@@ -108,9 +107,9 @@ def find_strays(cache: Path, models: Sequence[Path]) -> list[Stray]:
     for folder in sorted(cache.glob(CACHE_NAME)):
         if folder.is_symlink() or not folder.is_dir():
             continue
-        spec = spec_of_cache(folder)
-        if spec is not None and folder.name not in named:
-            strays.append(stray(folder, own_files(folder), difference(spec)))
+        settings = settings_of_cache(folder)
+        if settings is not None and folder.name not in named:
+            strays.append(stray(folder, own_files(folder), difference(settings)))
             continue
         for path in sorted(folder.glob(f"*{PARTIAL_SUFFIX}")):
             if path.is_file():
@@ -134,10 +133,37 @@ def stray(path: Path, files: Sequence[Path], meaning: str) -> Stray:
     return Stray(path, sum(state.st_size for state in states), time.time() - changed, meaning)
 
 
-def difference(spec: FeatureSpec) -> str:
-    """Say in which fields a spec differs from the default one."""
-    default, own = (dataclasses.asdict(one) for one in (FeatureSpec(), spec))
-    return ", ".join(f"{name} {own[name]}" for name in own if own[name] != default[name])
+def settings_of_cache(folder: Path) -> dict | None:
+    """Return the settings whose digest names a folder; None if no file of it holds them.
+
+    They may be those of another version of this code, whose caches nothing else here can read.
+    """
+    for settings in written_settings(folder):
+        if isinstance(settings, dict) and digest_of(settings) == folder.name:
+            return settings
+    return None
+
+
+def written_settings(folder: Path) -> Iterator[object]:
+    """Yield what each file of a cache that can be read holds as its spec, the index first."""
+    for path in (folder / INDEX_NAME, *sorted(folder.glob("*.h5"))):
+        try:
+            if path.name == INDEX_NAME:
+                settings = json.loads(path.read_text(encoding="utf-8"))["spec"]
+            else:
+                with contents.open_shard(path) as file:
+                    settings = json.loads(str(file.attrs["spec"]))
+        except (InputError, *contents.DAMAGE_ERRORS):
+            continue
+        yield settings
+
+
+def difference(settings: dict) -> str:
+    """Say in which fields settings differ from the default spec's."""
+    default = json.loads(FeatureSpec().to_json())
+    changed = [f"{name} {value}" for name, value in settings.items() if value != default.get(name)]
+    missing = [f"no {name}" for name in default if name not in settings]
+    return ", ".join(changed + missing)
 
 
 def remove(found: Stray) -> bool:

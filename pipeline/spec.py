@@ -30,6 +30,16 @@ def variant_names(count: int) -> tuple[str, ...]:
     return tuple(VARIANT_KINDS[kind] + (f"-{turn + 1}" if turn else "") for turn, kind in rounds)
 
 
+def canonical_json(settings: dict) -> str:
+    """Write settings with sorted keys and no spaces."""
+    return json.dumps(settings, sort_keys=True, separators=(",", ":"))
+
+
+def digest_of(settings: dict) -> str:
+    """Sixteen hexadecimal digits that name settings, of this version's spec or of another's."""
+    return hashlib.sha256(canonical_json(settings).encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class FeatureSpec:
     """Settings that change a cached number, and nothing else.
@@ -155,11 +165,11 @@ class FeatureSpec:
     @property
     def digest(self) -> str:
         """Sixteen hexadecimal digits that name the cache of this spec."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+        return digest_of(dataclasses.asdict(self))
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces; equal specs give equal text."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        return canonical_json(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> FeatureSpec:

@@ -272,18 +272,6 @@ def check_without_index(folder: Path, first: Fault) -> Report:
     return Report(folder, spec, None, count, size, tuple(faults))
 
 
-def spec_of_cache(folder: Path) -> FeatureSpec | None:
-    """Return the spec whose digest names a folder, as its index or a shard says; None if neither.
-
-    An index or a shard that cannot be read says nothing.
-    """
-    try:
-        spec = read_index(folder).spec
-    except InputError:
-        spec = spec_of_shards(folder)
-    return spec if spec is not None and spec.digest == folder.name else None
-
-
 def spec_of_shards(folder: Path) -> FeatureSpec | None:
     """Return the spec that the first readable shard of a folder names; None if none does."""
     for path in sorted(folder.glob("*.h5")):

@@ -6,12 +6,13 @@ import os
 import sys
 import time
 
+import h5py
 import pytest
 from test_verify import SMALL, write_small_cache
 
-from pipeline import commands, prune
+from pipeline import commands, prune, seal
 from pipeline.errors import InputError
-from pipeline.spec import FeatureSpec
+from pipeline.spec import FeatureSpec, digest_of
 
 
 @pytest.fixture
@@ -42,8 +43,26 @@ def test_an_unnamed_cache_is_listed_with_what_makes_it_differ(caches, tmp_path):
     assert found.bytes == sum(path.stat().st_size for path in found.path.iterdir())
     assert found.age_seconds < 100
     assert found.meaning == (
-        "window_seconds 1.0, frame_count 2, frame_size_px 16, variants ('pitch',)"
+        "frame_count 2, frame_size_px 16, variants ['pitch'], window_seconds 1.0"
     )
+
+
+@pytest.mark.parametrize("index", [True, False], ids=("index", "shards"))
+def test_a_cache_of_another_version_is_listed(caches, index):
+    older = json.loads(SMALL.to_json())
+    del older["mel_scale"]
+    folder = (caches / SMALL.digest).rename(caches / digest_of(older))
+    text = (folder / "index.json").read_text()
+    (folder / "index.json").write_text(json.dumps(json.loads(text) | {"spec": older}))
+    for path in folder.glob("*.h5"):
+        with h5py.File(path, "r+") as file:
+            file.attrs["spec"] = json.dumps(older)
+        seal.write_seal(path, *json.loads(path.read_bytes()[: seal.SEAL_BYTES])["tensors"])
+    if not index:
+        (folder / "index.json").unlink()
+    (found,) = prune.find_strays(caches, [])
+    assert found.path == folder
+    assert found.meaning.endswith("window_seconds 1.0, no mel_scale")
 
 
 @pytest.mark.parametrize("place", [".", "fold-1", "crossval-loso-seed-0/fold-2"])
