@@ -199,6 +199,7 @@ def test_wrong_options(tmp_path, raw, made):
     assert_one_line(command(*fit, "--test-actors", "9"), "test actors out of 1-4")
     assert_one_line(command(*fit, "--test-actors", "x"), "expected actors such as")
     assert_one_line(command(*fit, "--epochs", "0"), "epochs of at least 1")
+    assert_one_line(command(*fit, "--warm-start", "11"), "warm start of 0 to 10 times the epochs")
     assert_one_line(command(*fit, "--refit", "-1"), "refit of 0 to 10 times the epochs")
     assert_one_line(command("pipeline", "features", "--raw", raw, "--jobs", "0"), "jobs")
     assert_one_line(

@@ -39,6 +39,13 @@ def parser() -> argparse.ArgumentParser:
         help="epochs without a better validation accuracy before stopping",
     )
     fit.add_argument(
+        "--warm-start",
+        type=float,
+        default=Settings.warm_start,
+        metavar="PART",
+        help="part of the epochs that come before, in which the voice learns alone; 0: none",
+    )
+    fit.add_argument(
         "--refit",
         type=float,
         default=Settings.refit,

@@ -8,7 +8,6 @@ from pathlib import Path
 import keras
 
 from train import dataset, resume, runtime, schedule
-from train.heads import CHANGES
 from train.reading import MfccStatistics
 from train.settings import Settings
 from train.table import Rows
@@ -16,7 +15,6 @@ from train.table import Rows
 
 def learn(
     branch: keras.Model,
-    head: str,
     training: Rows,
     known: MfccStatistics,
     settings: Settings,
@@ -29,8 +27,6 @@ def learn(
     ----------
     branch
         See :func:`train.model.lessons`.
-    head
-        ``"audio"`` or ``"video"``.
     training
         Rows to learn from.
     known
@@ -53,20 +49,13 @@ def learn(
         jit_compile=runtime.xla(),
     )
     branch.optimizer.build(branch.trainable_variables)
-    # What the other branch would be given is left as it is: changing it is most of the work.
-    idle = [name for other, names in CHANGES.items() if other != head for name in names]
-    rows = dataset.shuffled(
-        training, settings.batch_size, settings.seed, known, without=(*without, *idle)
+    rows = dataset.shuffled_for(
+        branch, training, settings.batch_size, settings.seed, known, without=without
     )
     steps = dataset.steps_per_epoch(training, settings.batch_size)
     warmup_steps = round(settings.warmup_epochs * steps)
     branch.fit(
-        rows.map(
-            lambda inputs, targets: (
-                {name: inputs[name] for name in branch.input},
-                {name: targets[name] for name in branch.output},
-            )
-        ),
+        rows,
         epochs=settings.epochs,
         steps_per_epoch=steps,
         callbacks=[

@@ -102,8 +102,12 @@ def inner_folds(actors: Sequence[int]) -> list[Split]:
 def plan(
     index: Index, head: str, settings: Settings, seeds: Sequence[int], folds: int = GROUPS
 ) -> list[Trial]:
-    """List every training of the first folds, those of one seed and fold beside each other."""
-    listed = recipes(head, settings.epochs, len(index.spec.variants))
+    """List every training of the first folds, those of one seed and fold beside each other.
+
+    The voice has the epochs of its warm start too.
+    """
+    epochs = settings.epochs + (settings.warm_start_epochs if head == "audio" else 0)
+    listed = recipes(head, epochs, len(index.spec.variants))
     return [
         Trial(name, recipe, split, seed)
         for seed in seeds
@@ -186,7 +190,7 @@ def train_alone(index: Index, folder: Path, trial: Trial) -> float:
     network = model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout)
     branch = model.lessons(network, [recipe.head])
     with dataset.input_errors():
-        alone.learn(branch, recipe.head, training, known, settings, folder, without=recipe.without)
+        alone.learn(branch, training, known, settings, folder, without=recipe.without)
         answers = evaluate.predict(branch, judges)[recipe.head]
     return evaluate.averages(judges.label, answers.argmax(axis=1))["uar"]
 

@@ -11,7 +11,7 @@ from pipeline.spec import EMOTIONS
 from train import duplicates, protocol, runtime
 from train.settings import Settings
 
-LONGEST_REFIT = 10
+LONGEST_STAGE = 10
 
 
 def refuse_budget(arguments: argparse.Namespace) -> None:
@@ -48,11 +48,12 @@ def run_fit(arguments: argparse.Namespace) -> int:
                 f"expected {name.replace('_', ' ')} of at least 1, got "
                 f"{getattr(arguments, name)}; choose a larger one"
             )
-    if not 0 <= arguments.refit <= LONGEST_REFIT:
-        raise InputError(
-            f"expected a refit of 0 to {LONGEST_REFIT} times the epochs, got {arguments.refit}; "
-            "choose another"
-        )
+    for name in ("warm_start", "refit"):
+        if not 0 <= getattr(arguments, name) <= LONGEST_STAGE:
+            raise InputError(
+                f"expected a {name.replace('_', ' ')} of 0 to {LONGEST_STAGE} times the epochs, "
+                f"got {getattr(arguments, name)}; choose another"
+            )
     cache = open_cache(arguments)
     split = protocol.split_actors(
         cache.actors,

@@ -129,7 +129,7 @@ def train_task(task: Task) -> dict:
         return description["metrics"] | {"minutes": json.loads(clock.read_text())}
     task.folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    resumed = (task.folder / fit.TRAINING_FOLDER / resume.STATE_NAME).is_file()
+    resumed = any((task.folder / fit.TRAINING_FOLDER).rglob(resume.STATE_NAME))
     try:
         judged = fit.fit(task.index, task.folder, task.split, chosen, go_on=True, progress=False)
     except resume.OtherSettings:

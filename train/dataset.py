@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from itertools import chain
 
+import keras
 import tensorflow as tf
 
 from pipeline.errors import InputError
 from train import cepstrum, views, voices
-from train.heads import LESSONS
+from train.heads import CHANGES, INPUTS, LESSONS
 from train.reading import BatchMemory, MfccStatistics, RowReader
 from train.table import Rows
 
@@ -109,6 +110,40 @@ def shuffled(
     # Numbers are shuffled, tensors read last: what waits in the queue is eight bytes a row.
     epochs = tf.data.Dataset.range(first_epoch, MAX_EPOCHS).flat_map(epoch_batches)
     return epochs.map(load, num_parallel_calls=READERS).prefetch(PREFETCHED_BATCHES)
+
+
+def shuffled_for(
+    branch: keras.Model,
+    rows: Rows,
+    batch_size: int,
+    seed: int,
+    known: MfccStatistics,
+    first_epoch: int = 0,
+    without: Collection[str] = (),
+) -> tf.data.Dataset:
+    """Return what :func:`shuffled` does, but only what a part of the network reads and learns.
+
+    Parameters
+    ----------
+    branch
+        See :func:`train.model.lessons`.
+    rows, batch_size, seed, known, first_epoch, without
+        See :func:`shuffled`.
+    """
+    # What the other branch would be given is left as it is: changing it is most of the work.
+    idle = [
+        name
+        for head, names in CHANGES.items()
+        if INPUTS[head] not in branch.input
+        for name in names
+    ]
+    batches = shuffled(rows, batch_size, seed, known, first_epoch, (*without, *idle))
+    return batches.map(
+        lambda inputs, targets: (
+            {name: inputs[name] for name in branch.input},
+            {name: targets[name] for name in branch.output},
+        )
+    )
 
 
 @contextlib.contextmanager

@@ -1,9 +1,10 @@
-"""Train, let validation actors choose, learn from them too, test once, save: one straight line."""
+"""Train, let validation actors choose, learn from them too, test once, save: a straight line."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from train.protocol import Split
 from train.settings import Settings
 
 TRAINING_FOLDER = "training"
+WARM_START_FOLDER = "warm-start"
 REFIT_FOLDER = "refit"
 LOG_NAME = "log.csv"
 CHOSEN_BY = "val_mean_accuracy"
@@ -44,10 +46,14 @@ clips, is the highest by chance in an epoch that has taught the branches little.
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the two parts of a training.
+    """One part of a training: the voice alone, both with validation actors apart, or the refit.
 
     Parameters
     ----------
+    name
+        What its bar is called.
+    heads
+        What learns; the first one's loss is shown.
     work
         Folder of the whole training.
     folder
@@ -59,9 +65,11 @@ class Stage:
     epochs
         Most epochs.
     epochs_before
-        Of the stage before: order and augmentation go on from there.
+        Of the stages before: order and augmentation go on from there.
     """
 
+    name: str
+    heads: tuple[str, ...]
     work: Path
     folder: Path
     rows: table.Rows
@@ -80,8 +88,9 @@ def fit(
 ) -> dict:
     """Train on a cache and leave a tested model in a folder.
 
-    Validation actors choose the epoch, the votes and the temperatures; then the chosen network
-    learns from them too, because every person counts where there are few.
+    The voice begins alone: it learns longer than the face, and an epoch of it is cheap. Validation
+    actors choose the epoch, the votes and the temperatures; then the chosen network learns from
+    them too, because every person counts where there are few.
 
     Parameters
     ----------
@@ -129,8 +138,15 @@ def fit(
     }
     known = reading.mfcc_statistics(clean)
     network = model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout)
+    before = settings.warm_start_epochs
+    if before:
+        warm_start = Stage(
+            "voice", ("audio",), work, work / WARM_START_FOLDER, training, None, before
+        )
+        voice = compiled(network, settings, warm_start.heads)
+        learn(voice, warm_start, known, settings, started_with, go_on, progress)
     lessons = compiled(network, settings)
-    first = Stage(work, work, training, validation, settings.epochs)
+    first = Stage("train", HEADS, work, work, training, validation, settings.epochs, before)
     learn(lessons, first, known, settings, started_with, go_on, progress)
     last = evaluate.predict(network, validation)
     resume.load_best(lessons, first.folder, resume.read_state(first.folder, started_with))
@@ -142,7 +158,14 @@ def fit(
     measured_by = chosen_by
     if settings.refit_epochs:
         second = Stage(
-            work, work / REFIT_FOLDER, all_but_test, None, settings.refit_epochs, settings.epochs
+            "refit",
+            HEADS,
+            work,
+            work / REFIT_FOLDER,
+            all_but_test,
+            None,
+            settings.refit_epochs,
+            before + settings.epochs,
         )
         schedule.renew(lessons.optimizer, settings)
         learn(lessons, second, known, settings, started_with, go_on, progress)
@@ -211,7 +234,7 @@ def learn(
     """
     state = resume.read_state(stage.folder, started_with) if go_on else None
     if state is None:
-        shutil.rmtree(stage.folder, ignore_errors=True)
+        clear(stage)
     stage.folder.mkdir(parents=True, exist_ok=True)
     first_epoch = 0
     if state is not None:
@@ -220,11 +243,17 @@ def learn(
         first_epoch = stage.epochs if state.stopped_early else state.epoch
 
     steps = dataset.steps_per_epoch(stage.rows, settings.batch_size)
-    name = "train" if stage.validation is not None else "refit"
-    bar = [Progress(name, stage.epochs, steps, first_epoch)] if progress else []
+    bar = []
+    if progress:
+        bar.append(Progress(stage.name, stage.heads[0], stage.epochs, steps, first_epoch))
     kept = callbacks(stage, settings, started_with, steps, state)
-    epochs = dataset.shuffled(
-        stage.rows, settings.batch_size, settings.seed, known, stage.epochs_before + first_epoch
+    epochs = dataset.shuffled_for(
+        lessons,
+        stage.rows,
+        settings.batch_size,
+        settings.seed,
+        known,
+        stage.epochs_before + first_epoch,
     )
     watched = None
     if stage.validation is not None:
@@ -246,13 +275,24 @@ def learn(
             shown.bar.close()
 
 
-def compiled(network: keras.Model, settings: Settings) -> keras.Model:
+def clear(stage: Stage) -> None:
+    """Remove what an earlier training left in a stage's folder, but for the stage before."""
+    for path in stage.folder.glob("*"):
+        if path.name == WARM_START_FOLDER:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def compiled(network: keras.Model, settings: Settings, heads: Sequence[str] = HEADS) -> keras.Model:
     """Return a network's lessons with losses and an optimizer, see :func:`train.model.lessons`."""
-    lessons = model.lessons(network)
+    lessons = model.lessons(network, heads)
     lessons.compile(
         optimizer=schedule.optimizer(settings),
         loss=dict.fromkeys(lessons.output, "sparse_categorical_crossentropy"),
-        metrics={head: ["accuracy"] for head in HEADS},
+        metrics={head: ["accuracy"] for head in heads},
         jit_compile=runtime.xla(),
     )
     # Variables that come into being in the first step make TensorFlow trace it twice.

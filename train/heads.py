@@ -6,6 +6,9 @@ HEADS = ("fused", "audio", "video")
 READERS = ("cepstrum_cnn", "cepstrum_gru", "bands_cnn", "bands_gru")
 """Networks that read the MFCC image, each with an opinion; the audio head is their mean."""
 
+INPUTS = {"audio": "mfcc", "video": "frames"}
+"""What the head of one modality is given."""
+
 LESSONS = {
     "fused": ("fused",),
     "audio": ("audio", *(f"audio_{reader}" for reader in READERS)),

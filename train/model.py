@@ -10,11 +10,8 @@ from numpy.typing import NDArray
 
 from pipeline.spec import EMOTIONS, FeatureSpec
 from train import audio_branch, video_branch
-from train.heads import HEADS, LESSONS, READERS
+from train.heads import HEADS, INPUTS, LESSONS, READERS
 from train.layers import EMBEDDING, fuse_normalization
-
-INPUTS = {"audio": "mfcc", "video": "frames"}
-"""What each branch's own head is given."""
 
 
 def build_fusion_cnn(

@@ -14,15 +14,17 @@ class Progress(keras.callbacks.Callback):
     ----------
     name
         What the bar calls the stage.
+    head
+        Whose loss and accuracy are shown.
     epochs, steps
         Most epochs, and steps in each.
     first_epoch
         Where a resumed training goes on.
     """
 
-    def __init__(self, name: str, epochs: int, steps: int, first_epoch: int) -> None:
+    def __init__(self, name: str, head: str, epochs: int, steps: int, first_epoch: int) -> None:
         super().__init__()
-        self.name, self.epochs = name, epochs
+        self.name, self.head, self.epochs = name, head, epochs
         self.bar = progress_bar(
             total=epochs * steps, initial=first_epoch * steps, desc=name, unit="step"
         )
@@ -35,8 +37,8 @@ class Progress(keras.callbacks.Callback):
         """Print how the epoch went."""
         logs = logs or {}
         line = (
-            f"{self.name} {epoch + 1:>3}/{self.epochs}  loss {logs['fused_loss']:.3f}  accuracy "
-            f"{logs['fused_accuracy']:.3f}"
+            f"{self.name} {epoch + 1:>3}/{self.epochs}  loss "
+            f"{logs[f'{self.head}_loss']:.3f}  accuracy {logs[f'{self.head}_accuracy']:.3f}"
         )
         if "val_fused_loss" in logs:
             line += (

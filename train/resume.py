@@ -258,7 +258,7 @@ class StopWhenDiverged(keras.callbacks.Callback):
         for name, value in logs.items():
             if name.endswith("loss") and not math.isfinite(value):
                 kept = "nothing was saved yet; train with a lower --learning-rate"
-                if (self.folder / STATE_NAME).is_file():
+                if any(self.folder.rglob(STATE_NAME)):
                     kept = (
                         f"the weights of the epochs before are in {self.folder}; go on from "
                         "there with --resume and a lower --learning-rate"

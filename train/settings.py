@@ -13,6 +13,8 @@ class Settings:
     ----------
     epochs
         Most epochs with validation actors apart.
+    warm_start
+        Part of ``epochs`` that comes before, in which the voice learns alone.
     refit
         Part of ``epochs`` that follows with the validation actors learned from too.
     batch_size
@@ -38,6 +40,7 @@ class Settings:
     """
 
     epochs: int = 25
+    warm_start: float = 0.8
     refit: float = 0.4
     batch_size: int = 16
     learning_rate: float = 1.4e-3
@@ -49,6 +52,11 @@ class Settings:
     dropout: float = 0.4
     variants: bool = True
     seed: int = 0
+
+    @property
+    def warm_start_epochs(self) -> int:
+        """Epochs in which the voice learns alone."""
+        return round(self.warm_start * self.epochs)
 
     @property
     def refit_epochs(self) -> int:
