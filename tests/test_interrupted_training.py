@@ -68,7 +68,9 @@ def tensors(path):
 
 def end_of(folder):
     """What a finished training leaves: of each stage history, weights with optimizer, memory."""
-    stages = [end_of_stage(folder / "training"), end_of_stage(folder / "training" / "refit")]
+    work = folder / fit.TRAINING_FOLDER
+    places = (work, work / fit.WARM_START_FOLDER, work / fit.REFIT_FOLDER)
+    stages = [end_of_stage(place) for place in places]
     return stages, (folder / "report" / "metrics.json").read_text()
 
 
@@ -130,13 +132,14 @@ for folder in sys.argv[2:]:
 def test_a_killed_training_resumes_to_the_same_end(found, tmp_path):
     """One command is killed; another process trains undisturbed, then goes on with the killed."""
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    assert kill_after(found, killed, 1, random.Random(0))
+    for epochs in (1, 4):  # amid the warm start, then amid what follows
+        assert kill_after(found, killed, epochs, random.Random(0))
     assert not (killed / "model.json").exists()
     subprocess.run(
         [sys.executable, "-c", IN_TURN, found.folder, whole, killed], cwd=ROOT, check=True
     )
     assert end_of(killed) == end_of(whole)
-    tally("kill: training, SIGKILL", 1, 1)
+    tally("kill: training, SIGKILL", 2, 2)
 
 
 @pytest.mark.slow
@@ -216,9 +219,10 @@ STEPS = {
     "log": (keras.callbacks.CSVLogger, "on_epoch_end", 1),
     "tensorboard": (keras.callbacks.TensorBoard, "on_epoch_end", 1),
     "first weights": (weights, "save", 1),
-    "weights": (weights, "save", 3),
-    "weights of the refit": (weights, "save", 6),
-    "state": (storage, "sync", 6),
+    "weights of the warm start": (weights, "save", 2),
+    "weights": (weights, "save", 6),
+    "weights of the refit": (weights, "save", 9),
+    "state": (storage, "sync", 21),
     "report": (evaluate, "write_report", 1),
     "curves": (figures, "draw_curves", 1),
     "robustness": (robustness, "write", 1),
@@ -250,7 +254,8 @@ def test_a_disk_that_fills_up_under_a_training(found, undisturbed, small_disk, m
     assert str(folder) in str(caught.value.filename)
     assert not [*folder.rglob("*partial*")] and not (folder / "model.json").exists()
     state = resume.read_state(work, {})
-    assert (state is None) == (step in ("log", "tensorboard", "first weights"))
+    first_steps = ("log", "tensorboard", "first weights", "weights of the warm start")
+    assert (state is None) == (step in first_steps)
     for kept, sha256 in state.sha256.items() if state else ():
         assert hashlib.sha256((work / kept).read_bytes()).hexdigest() == sha256
     (small_disk / "filler").unlink()
@@ -309,11 +314,12 @@ def test_a_training_that_diverges_at_once_says_so(found, tmp_path):
 def test_a_training_that_diverges_keeps_its_last_good_epoch(found, undisturbed, tmp_path):
     shutil.copytree(undisturbed / "training", tmp_path / "training")
     shutil.rmtree(tmp_path / "training" / "refit")
-    longer = dataclasses.replace(SETTINGS, epochs=5)
-    path = tmp_path / "training" / resume.STATE_NAME
-    state = json.loads(path.read_text())
-    state["settings"]["epochs"] = 5
-    path.write_text(json.dumps(state))
+    longer = dataclasses.replace(SETTINGS, epochs=5, warm_start=0.6)
+    for folder in (fit.WARM_START_FOLDER, "."):
+        path = tmp_path / "training" / folder / resume.STATE_NAME
+        state = json.loads(path.read_text())
+        state["settings"] |= {"epochs": 5, "warm_start": 0.6}
+        path.write_text(json.dumps(state))
     before = {path.name: path.read_bytes() for path in (tmp_path / "training").glob("*.h5")}
 
     absurd = dataclasses.replace(longer, learning_rate=1e30)

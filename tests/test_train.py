@@ -517,6 +517,37 @@ def test_a_loaded_model_answers_as_the_trained_one(trained, found):
     assert (loaded.spec, loaded.split) == (found.spec, SPLIT)
 
 
+def test_only_the_voice_learns_in_the_warm_start(found, tmp_path):
+    rows = table.select_rows(found, SPLIT.train)
+    known = reading.mfcc_statistics(rows)
+    keras.utils.set_random_seed(0)
+    network = model.build_fusion_cnn(found.spec, known.mean, known.variance)
+    before = {variable.path: variable.numpy() for variable in network.weights}
+    stage = fit.Stage("voice", ("audio",), tmp_path, tmp_path / "warm-start", rows, None, 1)
+    voice = fit.compiled(network, SHORT, stage.heads)
+    fit.learn(voice, stage, known, SHORT, {}, False, False)
+    moved = {
+        variable.path
+        for variable in network.weights
+        if (variable.numpy() != before[variable.path]).any()
+    }
+    heard = {variable.path for variable in voice.weights}
+    assert moved <= heard < before.keys()
+    assert {variable.path for variable in voice.trainable_variables} <= moved
+    assert not any(path.startswith(("video", "fus")) for path in moved)
+    with (stage.folder / "log.csv").open() as stream:
+        (epoch,) = csv.DictReader(stream)
+    assert float(epoch["audio_accuracy"]) >= 0 and "video_accuracy" not in epoch
+
+
+def test_the_warm_start_goes_before_everything_else(trained):
+    folder, _ = trained
+    logs = {path.parent.name: path for path in (folder / "training").rglob("log.csv")}
+    assert logs.keys() == {"training", "warm-start", "refit"}
+    epochs = len(logs["warm-start"].read_text().splitlines()) - 1
+    assert epochs == SHORT.warm_start_epochs == 2
+
+
 def test_temperatures_are_those_of_the_last_epoch_before_the_refit(trained, found):
     folder, judged = trained
     state = json.loads((folder / "training" / "state.json").read_text())
