@@ -67,7 +67,7 @@ def test_the_straight_line(made):
     folder, features, fit, infer = made
     assert "16 clips, 32 rows" in features.stdout and "features: 100%" in features.stderr
     assert "train on actors 1-2, choose by 3, test on 4" in fit.stdout
-    assert [line.split()[0] for line in fit.stdout.splitlines()[3:6]] == ["fused", "audio", "video"]
+    assert [line.split()[0] for line in fit.stdout.splitlines()[4:7]] == ["fused", "audio", "video"]
     assert "| no sound |" in fit.stdout
     assert "I0000" not in fit.stderr and "Traceback" not in fit.stderr
     assert "01-01-05-01-01-01-04.mp4: unsure (" in infer.stdout

@@ -271,7 +271,7 @@ def test_a_full_disk_is_one_line_of_the_command(found, small_disk, monkeypatch):
     fill(small_disk)
     process = start(found, small_disk / "model")
     _, said = process.communicate()
-    lines = [line for line in said.splitlines() if line and not line.startswith("train:")]
+    lines = [line for line in said.splitlines() if line and not line.startswith("voice:")]
     assert process.returncode == 2, said
     assert len(lines) == 1, said
     assert "expected a readable, writable place with room" in lines[0]
