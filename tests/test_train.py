@@ -548,6 +548,23 @@ def test_the_warm_start_goes_before_everything_else(trained):
     assert epochs == SHORT.warm_start_epochs == 2
 
 
+def test_a_new_training_forgets_every_stage_of_the_one_before(trained, found, tmp_path):
+    folder, _ = trained
+    shutil.copytree(folder / "training", tmp_path / "training")
+
+    class Interrupt(BaseException):
+        pass
+
+    def interrupt(*_):
+        raise Interrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "compiled", interrupt)
+        with pytest.raises(Interrupt):
+            fit.fit(found, tmp_path, SPLIT, SHORT)
+    assert not [*tmp_path.rglob("state.json")]
+
+
 def test_temperatures_are_those_of_the_last_epoch_before_the_refit(trained, found):
     folder, judged = trained
     state = json.loads((folder / "training" / "state.json").read_text())

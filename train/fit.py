@@ -136,6 +136,9 @@ def fit(
         **json.loads(json.dumps(asdict(split))),
         "cache": index.fingerprint,
     }
+    if not go_on:
+        # All stages at once: a later one of another training must not be taken for this one's.
+        shutil.rmtree(work, ignore_errors=True)
     known = reading.mfcc_statistics(clean)
     network = model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout)
     before = settings.warm_start_epochs
@@ -233,8 +236,6 @@ def learn(
         See :func:`fit`.
     """
     state = resume.read_state(stage.folder, started_with) if go_on else None
-    if state is None:
-        clear(stage)
     stage.folder.mkdir(parents=True, exist_ok=True)
     first_epoch = 0
     if state is not None:
@@ -273,17 +274,6 @@ def learn(
     finally:
         for shown in bar:
             shown.bar.close()
-
-
-def clear(stage: Stage) -> None:
-    """Remove what an earlier training left in a stage's folder, but for the stage before."""
-    for path in stage.folder.glob("*"):
-        if path.name == WARM_START_FOLDER:
-            continue
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def compiled(network: keras.Model, settings: Settings, heads: Sequence[str] = HEADS) -> keras.Model:
