@@ -120,10 +120,15 @@ def read_consecutive_pictures(
 def read_spread_pictures(
     video_path: Path, spans: Sequence[Span], spec: FeatureSpec, threads: int
 ) -> Iterator[list[NDArray[np.uint8] | None]]:
-    """Yield the pictures of each stretch of a video, evenly spread over it."""
+    """Yield the pictures of each stretch of a video, evenly spread over it and its surroundings.
+
+    The first and the last of them stand for what lies outside of the recording.
+    """
     rate = spec.sample_rate_hz
     times = [
-        video.frame_times(span.start / rate, span.samples / rate, spec.frame_count)
+        video.frame_times(
+            span.start / rate, span.samples / rate, spec.frame_count, spec.frames_margin
+        )
         for span in spans
     ]
     wanted = sorted({time for moments in times for time in moments})
@@ -136,8 +141,16 @@ def read_spread_pictures(
         while moments[-1] not in seen:
             time, picture = next(coming)
             seen[time] = picture
-        yield [seen[time] for time in moments]
+        yield held([seen[time] for time in moments])
         seen = {time: picture for time, picture in seen.items() if time >= earliest}
+
+
+def held(pictures: list[NDArray[np.uint8] | None]) -> list[NDArray[np.uint8] | None]:
+    """Hold the first and the last picture where there is none before and after them."""
+    there = [number for number, picture in enumerate(pictures) if picture is not None]
+    if not there:
+        return pictures
+    return [pictures[min(max(number, there[0]), there[-1])] for number in range(len(pictures))]
 
 
 def find_face(window: Window, spec: FeatureSpec) -> Box | None:

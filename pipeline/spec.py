@@ -66,8 +66,11 @@ class FeatureSpec:
     frame_count, frame_size_px
         Number of pictures of a window, and the side of each.
     frame_sampling
-        ``"spread"`` takes pictures evenly over the window by presentation time,
-        ``"consecutive"`` the first ones from its start.
+        ``"spread"`` takes pictures evenly by presentation time from a stretch around the window's
+        middle, ``"consecutive"`` the first ones from its start.
+    frames_margin
+        Length of that stretch as a multiple of the window's: a face shows an emotion before and
+        after the voice does.
     decode
         ``"reference"`` decodes only the frames of a video that others refer to, ``"full"`` all.
     crop
@@ -90,12 +93,13 @@ class FeatureSpec:
     fft_samples: int = 2048
     mel_scale: str = "htk"
     fmax_hz: float = 8000.0
-    window_seconds: float = 2.05
+    window_seconds: float = 2.56
     window_placement: str = "voice"
     voice_threshold_db: float = 30.0
     frame_count: int = 20
     frame_size_px: int = 112
     frame_sampling: str = "spread"
+    frames_margin: float = 1.4
     decode: str = "reference"
     crop: str = "face"
     face_margin: float = 1.2
@@ -117,6 +121,7 @@ class FeatureSpec:
             "window_seconds": 44 * 512 / 22_050,
             "window_placement": "start",
             "frame_sampling": "consecutive",
+            "frames_margin": 1.0,
             "decode": "full",
             "crop": "whole",
         }

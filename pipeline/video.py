@@ -12,9 +12,17 @@ from pipeline.faces import Box, centred_square
 from pipeline.spec import FeatureSpec
 
 
-def frame_times(start_seconds: float, duration_seconds: float, count: int) -> list[float]:
-    """Middles of ``count`` equal parts of a stretch, in seconds."""
-    return [start_seconds + (number + 0.5) * duration_seconds / count for number in range(count)]
+def frame_times(
+    start_seconds: float, duration_seconds: float, count: int, margin: float = 1.0
+) -> list[float]:
+    """Middles of ``count`` equal parts of a stretch, in seconds.
+
+    The stretch is ``margin`` times as long as the given one, around the same middle; a time may lie
+    before or after all that a recording holds.
+    """
+    spread = margin * duration_seconds
+    first = start_seconds + (duration_seconds - spread) / 2
+    return [first + (number + 0.5) * spread / count for number in range(count)]
 
 
 def crop_box(box: Box, margin: float, height_px: int, width_px: int) -> tuple[slice, slice]:

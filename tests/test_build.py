@@ -114,7 +114,9 @@ def test_sound_and_pictures_of_a_stretched_variant_cover_the_same_stretch(tmp_pa
     from pipeline import encode
 
     encode.write_mp4(path, frames, sound.astype(np.float32), rate)
-    spec = FeatureSpec(variants=("stretch", "stretch-2", "stretch-3"), voice_threshold_db=60.0)
+    spec = FeatureSpec(
+        variants=("stretch", "stretch-2", "stretch-3"), voice_threshold_db=60.0, frame_count=60
+    )
     rows = features.extract_clip(catalog.Clip("a", 1, "happy", path), spec)
     middles = []
     for row in rows:
@@ -122,7 +124,9 @@ def test_sound_and_pictures_of_a_stretched_variant_cover_the_same_stretch(tmp_pa
         loud_at = np.flatnonzero(loud > (loud.max() + np.median(loud)) / 2).mean() / 44
         levels = row.features.frames.mean(axis=(1, 2, 3))
         bright_at = (np.flatnonzero(levels > (levels.max() + np.median(levels)) / 2) + 0.5).mean()
-        assert loud_at == pytest.approx(bright_at / 20, abs=0.05)
+        # Pictures reach beyond the window on both sides.
+        seen_at = 0.5 + spec.frames_margin * (bright_at / spec.frame_count - 0.5)
+        assert loud_at == pytest.approx(seen_at, abs=0.05)
         middles.append(loud_at)
     assert np.ptp(middles) > 0.03
 

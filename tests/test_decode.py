@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from conftest import RATE, tone, write_video, write_wav
 
-from pipeline import container, decode_pictures, decode_sound, encode
+from pipeline import container, decode_pictures, decode_sound, encode, features
 from pipeline.errors import MediaError
+from pipeline.features import Span
+from pipeline.spec import FeatureSpec
 
 
 def level(picture):
@@ -93,6 +95,19 @@ def test_pictures_are_those_on_screen(tmp_path):
     times = [1.95, 0.0, 0.05, 0.149, 0.151 + 0.1, -0.1, 2.5]
     found = [level(picture) for picture in decode_pictures.read_pictures(path, times)]
     assert found == [19, 0, 0, 1, 2, None, None]
+
+
+def test_pictures_reach_beyond_the_window_and_are_held_at_the_ends(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 2.0)
+    spec = FeatureSpec(frame_count=5, window_seconds=1.0, frames_margin=2.0, decode="full")
+    spans = [Span(round(start * RATE), round(RATE)) for start in (0.05, 0.55, 1.05, 4.0)]
+    windows = features.read_windows(None, path, spans, spec)
+    assert [[level(picture) for picture in window.pictures] for window in windows] == [
+        [1, 1, 5, 9, 13],
+        [2, 6, 10, 14, 18],
+        [7, 11, 15, 19, 19],
+        [None] * 5,
+    ]
 
 
 def test_uneven_frame_times_are_kept(tmp_path):

@@ -19,6 +19,7 @@ def pictures(height, width):
 
 def test_times_are_the_middles_of_equal_parts():
     assert video.frame_times(1.0, 2.0, 4) == [1.25, 1.75, 2.25, 2.75]
+    assert video.frame_times(1.0, 2.0, 4, 2.0) == [0.5, 1.5, 2.5, 3.5]
 
 
 def test_crop_of_one_to_one_pixels_is_exact():

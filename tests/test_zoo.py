@@ -93,8 +93,21 @@ def check_features(path, take):
         assert np.abs(bands[mel.argmax(axis=0)] / take.hertz - 1).max() < 0.15
     else:
         assert np.ptp(mfcc) == pytest.approx(abs(mfcc[0, 0, 0]))
-    times = video.frame_times(start, SPEC.window_samples / RATE, SPEC.frame_count)
+    length, margin = SPEC.window_samples / RATE, SPEC.frames_margin
+    times = video.frame_times(start, length, SPEC.frame_count, margin)
     near = [{take.number_at(time + step) for step in (-0.003, 0, 0.003)} for time in times]
+    # How long the last picture stays, files state in different ways.
+    last = len(take.times) - 1
+    near = [
+        some | {last} if time > take.times[-1] else some
+        for some, time in zip(near, times, strict=True)
+    ]
+    # The first and the last of them stand for what lies outside of the recording.
+    within = [number for number, time in enumerate(times) if 0 <= time <= take.times[-1]]
+    for number, some in enumerate(near):
+        if within and None in some:
+            some |= near[min(max(number, within[0]), within[-1])] - {None}
+            some -= {None}
     assert all(zoo.number_in(frame) in some for frame, some in zip(frames, near, strict=True))
 
 
@@ -115,10 +128,10 @@ def test_the_zoo(case, tmp_path):
         check_sound(decode_sound.read_waveform(path, RATE), take, case.late_seconds)
     if seen:
         check_pictures(path, take, case.end_known)
-    if heard and seen:
+    if heard and seen and case.end_known:
         check_features(path, take)
     else:
-        pattern = case.sound_error or case.picture_error
+        pattern = case.sound_error or case.picture_error or "the file is cut short"
         clip = catalog.Clip("a", 1, "happy", path)
         refused(lambda: features.extract_clip(clip, SPEC), pattern, path)
     tally("odd media: the right tensor or refusal", 1, 1)
