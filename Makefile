@@ -45,7 +45,7 @@ setup: $(STAMP) ## Set up .venv (every target does it by itself)
 demo: $(STAMP) ## Sample corpus, features, training and an annotated video, from nothing
 	@$(RUN) pipeline sample --out $(DEMO)/raw --jobs $(JOBS)
 	@$(RUN) pipeline features --raw $(DEMO)/raw --cache $(DEMO)/cache --jobs $(JOBS)
-	@$(RUN) train fit --cache $(DEMO)/cache --model $(DEMO)/model --epochs $(or $(EPOCHS),15)
+	@$(RUN) train fit --cache $(DEMO)/cache --model $(DEMO)/model --epochs $(or $(EPOCHS),6)
 	@$(RUN) infer $(DEMO)/raw/videos/Actor_08/01-01-05-02-01-01-08.mp4 --model $(DEMO)/model --out $(DEMO)/out
 	@echo "made: $(DEMO)/raw (corpus)  $(DEMO)/cache (features)  $(DEMO)/model/report (figures)  $(DEMO)/out (video)"
 

@@ -39,9 +39,9 @@ class Settings:
         Of weights, order and augmentation.
     """
 
-    epochs: int = 25
-    warm_start: float = 0.8
-    refit: float = 0.4
+    epochs: int = 10
+    warm_start: float = 4.0
+    refit: float = 0.6
     batch_size: int = 16
     learning_rate: float = 1.4e-3
     warmup_epochs: float = 1.0
