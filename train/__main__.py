@@ -105,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
         "leak", help="what a split by clip adds to the numbers of the same small training", **shown
     )
     add_places(leak)
-    add_budget(leak, 12)
+    add_budget(leak, 5)
     leak.add_argument("--seed", type=int, default=0, metavar="N", help="of every training")
     leak.add_argument(
         "--folds", type=int, default=3, metavar="N", help="folds trained each way, out of six"
