@@ -14,7 +14,8 @@ import tensorflow as tf
 from bench import media
 from bench.timing import medians
 from pipeline import index
-from train import dataset, fit, model, reading, table
+from train import dataset, model, reading, stage, table
+from train.settings import Settings
 from train.table import Rows
 
 ROWS = 400
@@ -160,7 +161,7 @@ def measure(folder: Path) -> Iterator[dict]:
 
     known = reading.mfcc_statistics(rows)
     network = model.build_fusion_cnn(rows.spec, known.mean, known.variance)
-    lessons = fit.compiled(network, fit.Settings())
+    lessons = stage.compiled(network, Settings())
     reader = reading.RowReader(rows)
     mfcc, frames, label = reader.read(np.arange(ROWS))
     in_memory = tf.data.Dataset.from_tensor_slices(

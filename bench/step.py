@@ -13,7 +13,8 @@ import numpy as np
 
 from bench.timing import medians
 from pipeline.spec import EMOTIONS, FeatureSpec
-from train import audio_branch, cepstrum, fit, heads, layers, model, video_branch
+from train import audio_branch, cepstrum, heads, layers, model, stage, video_branch
+from train.settings import Settings
 
 BATCH = 16
 STEPS = 8
@@ -25,7 +26,7 @@ def keras_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
     spec = FeatureSpec()
     zeros = np.zeros(spec.mfcc_count, np.float32)
     network = model.build_fusion_cnn(spec, zeros, zeros + 1)
-    lessons = fit.compiled(network, fit.Settings())
+    lessons = stage.compiled(network, Settings())
     targets = dict.fromkeys(lessons.output, labels)
 
     def train() -> None:
@@ -88,9 +89,9 @@ def torch_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
             first, *_ = audio_branch.CNN_FILTERS
             hear = [nn.Conv2d(2, first, 5, 2, 2, bias=False), *normalized(nn.BatchNorm2d, first)]
             channels = first
-            for stage, filters in enumerate(audio_branch.CNN_FILTERS):
-                hear += [nn.MaxPool2d(2)] if stage else []
-                for _ in range(1 + min(stage, 1)):
+            for depth, filters in enumerate(audio_branch.CNN_FILTERS):
+                hear += [nn.MaxPool2d(2)] if depth else []
+                for _ in range(1 + min(depth, 1)):
                     hear.append(nn.Conv2d(channels, filters, 3, 1, 1, bias=False))
                     hear += normalized(nn.BatchNorm2d, filters)
                     channels = filters
@@ -122,8 +123,8 @@ def torch_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
             kernel = torch.from_numpy(video_branch.directions()).float()
             self.register_buffer("slopes", kernel.permute(4, 3, 0, 1, 2).contiguous())
             see, channels = [], 2 * kernel.shape[-1]
-            for stage, filters in enumerate(video_branch.FILTERS):
-                see += [nn.MaxPool3d(2)] if stage else []
+            for depth, filters in enumerate(video_branch.FILTERS):
+                see += [nn.MaxPool3d(2)] if depth else []
                 for size, pad in (((1, 3, 3), (0, 1, 1)), ((3, 1, 1), (1, 0, 0))):
                     see.append(nn.Conv3d(channels, filters, size, 1, pad, bias=False))
                     see += normalized(nn.BatchNorm3d, filters)

@@ -78,6 +78,7 @@ class StoppedHere(Exception):
 def test_training_never_sees_them_and_the_test_keeps_its_own(copied, tmp_path, monkeypatch):
     from train import fit
     from train.protocol import Split
+    from train.settings import Settings
 
     taken = []
     select = table.select_rows
@@ -92,7 +93,7 @@ def test_training_never_sees_them_and_the_test_keeps_its_own(copied, tmp_path, m
     monkeypatch.setattr(table, "select_rows", watched)
     monkeypatch.setattr(reading, "mfcc_statistics", stop)
     with pytest.raises(StoppedHere):
-        fit.fit(copied, tmp_path, Split((1, 2), (3,), (4,)), fit.Settings(), progress=False)
+        fit.fit(copied, tmp_path, Split((1, 2), (3,), (4,)), Settings(), progress=False)
     training, clean, validation, all_but_test, test = taken
     assert training == clean
     assert all_but_test == training | validation

@@ -22,13 +22,14 @@ from conftest import tally
 from pipeline import build, catalog, index, storage
 from pipeline.errors import STORAGE_ERRNOS, InputError
 from pipeline.spec import FeatureSpec
-from train import artefact, evaluate, figures, fit, resume, robustness, weights
+from train import artefact, evaluate, figures, fit, resume, robustness, stage, weights
 from train.protocol import Split
+from train.settings import Settings
 
 pytestmark = pytest.mark.torture
 ROOT = Path(__file__).parents[1]
 SPLIT = Split((1, 2), (3,), (4,))
-SETTINGS = fit.Settings(epochs=4, batch_size=6, seed=3)
+SETTINGS = Settings(epochs=4, warm_start=0.8, refit=0.4, batch_size=6, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +81,15 @@ def end_of_stage(work):
     assert {path.name for path in work.glob("*.weights.h5")} == files
     weights = [tensors(work / state[name]) for name in ("weights", "best")]
     assert all(len(values) > 20 for values in weights)
-    return (work / fit.LOG_NAME).read_text(), state, weights
+    return (work / stage.LOG_NAME).read_text(), state, weights
 
 
 def start(found, folder):
     return subprocess.Popen(
         [sys.executable, "-m", "train", "fit", "--cache", found.folder, "--model", folder]
-        + ["--epochs", str(SETTINGS.epochs), "--batch-size", "6", "--seed", "3", "--resume"],
+        + ["--epochs", str(SETTINGS.epochs), "--batch-size", str(SETTINGS.batch_size)]
+        + ["--warm-start", str(SETTINGS.warm_start), "--refit", str(SETTINGS.refit)]
+        + ["--seed", str(SETTINGS.seed), "--resume"],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -95,7 +98,7 @@ def start(found, folder):
 
 
 def epochs_logged(folder):
-    logs = (folder / "training").rglob(fit.LOG_NAME)
+    logs = (folder / "training").rglob(stage.LOG_NAME)
     return sum(len(log.read_text().splitlines()) - 1 for log in logs if log.stat().st_size)
 
 
@@ -120,9 +123,10 @@ import keras
 from pipeline import index
 from train import fit
 from train.protocol import Split
+from train.settings import Settings
 for folder in sys.argv[2:]:
     keras.utils.set_random_seed(3)
-    settings = fit.Settings(epochs=4, batch_size=6, seed=3)
+    settings = Settings(epochs=4, warm_start=0.8, refit=0.4, batch_size=6, seed=3)
     split = Split((1, 2), (3,), (4,))
     cache = index.find_cache(Path(sys.argv[1]))
     fit.fit(cache, Path(folder), split, settings, go_on=True, progress=False)

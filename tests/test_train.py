@@ -25,16 +25,18 @@ from train import (
     reading,
     resume,
     schedule,
+    stage,
     table,
     views,
     voices,
 )
 from train.heads import HEADS, LESSONS, READERS
 from train.protocol import Split
+from train.settings import Settings
 
 SPLIT = Split((1, 2), (3,), (4,))
 MEAN, VARIANCE = np.zeros(40, np.float32), np.ones(40, np.float32)
-SHORT = fit.Settings(epochs=3, batch_size=6, patience=5, seed=3)
+SHORT = Settings(epochs=3, warm_start=0.8, refit=0.4, batch_size=6, patience=5, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -523,9 +525,9 @@ def test_only_the_voice_learns_in_the_warm_start(found, tmp_path):
     keras.utils.set_random_seed(0)
     network = model.build_fusion_cnn(found.spec, known.mean, known.variance)
     before = {variable.path: variable.numpy() for variable in network.weights}
-    stage = fit.Stage("voice", ("audio",), tmp_path, tmp_path / "warm-start", rows, None, 1)
-    voice = fit.compiled(network, SHORT, stage.heads)
-    fit.learn(voice, stage, known, SHORT, {}, False, False)
+    alone = stage.Stage("voice", ("audio",), tmp_path, tmp_path / "warm-start", rows, None, 1)
+    voice = stage.compiled(network, SHORT, alone.heads)
+    stage.learn(voice, alone, known, SHORT, {}, False, False)
     moved = {
         variable.path
         for variable in network.weights
@@ -559,7 +561,7 @@ def test_a_new_training_forgets_every_stage_of_the_one_before(trained, found, tm
         raise Interrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "compiled", interrupt)
+        patch.setattr(stage, "compiled", interrupt)
         with pytest.raises(Interrupt):
             fit.fit(found, tmp_path, SPLIT, SHORT)
     assert not [*tmp_path.rglob("state.json")]
@@ -605,9 +607,9 @@ def test_an_interrupted_training_resumes_to_the_same_end(trained, found, tmp_pat
             if self.model.optimizer.iterations > 4:
                 raise KeyboardInterrupt
 
-    callbacks = fit.callbacks
+    callbacks = stage.callbacks
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "callbacks", lambda *given: [*callbacks(*given), Interrupt()])
+        patch.setattr(stage, "callbacks", lambda *given: [*callbacks(*given), Interrupt()])
         keras.utils.set_random_seed(SHORT.seed)
         with pytest.raises(KeyboardInterrupt):
             fit.fit(found, tmp_path, SPLIT, SHORT)

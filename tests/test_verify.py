@@ -26,6 +26,7 @@ from train import commands as train_commands
 from train import evaluate, fit, reading, table
 from train.heads import LESSONS
 from train.protocol import Split
+from train.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 SMALL = FeatureSpec(window_seconds=1.0, variants=("pitch",), frame_count=2, frame_size_px=16)
@@ -297,7 +298,7 @@ def test_damage_is_never_copied_into_a_new_shard(made, raw, spec, tmp_path, extr
 
 def test_training_stops_at_a_damaged_row(made, spec, tmp_path):
     folder = made / spec.digest
-    split, settings = Split((1, 2), (3,), (4,)), fit.Settings(epochs=1, batch_size=6)
+    split, settings = Split((1, 2), (3,), (4,)), Settings(epochs=1, batch_size=6)
     flip_row(folder, 2, 4)
     with pytest.raises(InputError, match=r"row 4 of .*actor-02\.h5, clip 01-05-01-01-01-02"):
         fit.fit(index.find_cache(made), tmp_path / "a", split, settings, progress=False)

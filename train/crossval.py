@@ -38,7 +38,7 @@ class Task:
     split
         Who trains, who chooses, who tests.
     settings
-        Fields of :class:`train.fit.Settings`; ``seed`` has to be there.
+        Fields of :class:`train.settings.Settings`; ``seed`` has to be there.
     """
 
     name: str
