@@ -14,6 +14,7 @@ import pytest
 from conftest import tone, write_video, write_wav
 
 from pipeline import progress
+from train.heads import HEADS
 
 ROOT = Path(__file__).parents[1]
 WINDOW = ("--window-seconds", "1", "--variants", "1")
@@ -67,7 +68,10 @@ def test_the_straight_line(made):
     folder, features, fit, infer = made
     assert "16 clips, 32 rows" in features.stdout and "features: 100%" in features.stderr
     assert "train on actors 1-2, choose by 3, test on 4" in fit.stdout
-    assert [line.split()[0] for line in fit.stdout.splitlines()[4:7]] == ["fused", "audio", "video"]
+    begins = [line.split()[0] for line in fit.stdout.splitlines() if line]
+    stages = begins.index("voice")
+    assert begins[stages : stages + 6] == [*["voice"] * 4, "train", "refit"]
+    assert begins[stages + 7 : stages + 10] == [*HEADS]
     assert "| no sound |" in fit.stdout
     assert "I0000" not in fit.stderr and "Traceback" not in fit.stderr
     assert "01-01-05-01-01-01-04.mp4: unsure (" in infer.stdout

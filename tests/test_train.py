@@ -537,7 +537,7 @@ def test_only_the_voice_learns_in_the_warm_start(found, tmp_path):
     assert moved <= heard < before.keys()
     assert {variable.path for variable in voice.trainable_variables} <= moved
     assert not any(path.startswith(("video", "fus")) for path in moved)
-    with (stage.folder / "log.csv").open() as stream:
+    with (alone.folder / "log.csv").open() as stream:
         (epoch,) = csv.DictReader(stream)
     assert float(epoch["audio_accuracy"]) >= 0 and "video_accuracy" not in epoch
 
