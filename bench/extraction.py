@@ -53,10 +53,10 @@ def decode_limit(found: catalog.Catalog, jobs: int = JOBS) -> None:
     joblib.Parallel(jobs)(joblib.delayed(decode_every_frame)(clip.video) for clip in found.clips)
 
 
-def window_end(clip: catalog.Clip) -> float:
+def last_picture_time(clip: catalog.Clip) -> float:
     """Second of a clip after which the pipeline needs no picture."""
     waveform = decode_sound.read_waveform(clip.sound, CLEAN.sample_rate_hz)
-    return sum(features.clip_span(waveform, CLEAN)) / CLEAN.sample_rate_hz
+    return features.picture_times(features.clip_span(waveform, CLEAN), CLEAN)[-1]
 
 
 def decode_reference_frames(path: Path, until_seconds: float) -> None:
@@ -67,7 +67,7 @@ def decode_reference_frames(path: Path, until_seconds: float) -> None:
 
 
 def decode_floor(found: catalog.Catalog, ends: list[float], jobs: int = JOBS) -> None:
-    """Decode the reference frames of every clip up to its window's end and do nothing else."""
+    """Decode the reference frames of every clip up to its last picture and do nothing else."""
     joblib.Parallel(jobs)(
         joblib.delayed(decode_reference_frames)(clip.video, end)
         for clip, end in zip(found.clips, ends, strict=True)
@@ -109,7 +109,7 @@ def measure(folder: Path) -> Iterator[dict]:
         ROUNDS,
         usual=partial(usual_script, found, folder / "usual"),
         limit=partial(decode_limit, found),
-        floor=partial(decode_floor, found, [window_end(clip) for clip in found.clips]),
+        floor=partial(decode_floor, found, [last_picture_time(clip) for clip in found.clips]),
         ours=partial(extract, found, cache, CLEAN),
         variants=partial(extract, found, cache, FeatureSpec()),
     )

@@ -124,13 +124,7 @@ def read_spread_pictures(
 
     The first and the last of them stand for what lies outside of the recording.
     """
-    rate = spec.sample_rate_hz
-    times = [
-        video.frame_times(
-            span.start / rate, span.samples / rate, spec.frame_count, spec.frames_margin
-        )
-        for span in spans
-    ]
+    times = [picture_times(span, spec) for span in spans]
     wanted = sorted({time for moments in times for time in moments})
     pictures = decode_pictures.pictures_at(video_path, wanted, threads, spec.decode == "reference")
     coming = zip(wanted, pictures, strict=True)
@@ -143,6 +137,12 @@ def read_spread_pictures(
             seen[time] = picture
         yield held([seen[time] for time in moments])
         seen = {time: picture for time, picture in seen.items() if time >= earliest}
+
+
+def picture_times(span: Span, spec: FeatureSpec) -> list[float]:
+    """When the pictures of a stretch are on screen, in seconds, where they are spread over it."""
+    start, length = span.start / spec.sample_rate_hz, span.samples / spec.sample_rate_hz
+    return video.frame_times(start, length, spec.frame_count, spec.frames_margin)
 
 
 def held(pictures: list[NDArray[np.uint8] | None]) -> list[NDArray[np.uint8] | None]:
