@@ -21,7 +21,8 @@ skip_bad = $(if $(SKIP_BAD),--skip-bad)
 # Trainings run one at a time unless somebody says how many.
 trainings = $(if $(filter file,$(origin JOBS)),,--jobs $(JOBS))
 fit_options = $(skip_bad) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
-	$(if $(TEST_ACTORS),--test-actors "$(TEST_ACTORS)") $(if $(RESUME),--resume)
+	$(if $(TEST_ACTORS),--test-actors "$(TEST_ACTORS)") $(if $(CALIBRATED),--calibrated) \
+	$(if $(RESUME),--resume)
 
 # Without a RAW of the user's the ablation takes the sample corpus and a few epochs.
 ablation_small = $(filter file,$(origin RAW))
@@ -77,17 +78,18 @@ audit: $(STAMP) ## Look for faults in RAW            [RAW= JOBS= STRICT=1]
 	@$(RUN) pipeline audit --raw "$(RAW)" --jobs $(JOBS) $(if $(CHANNEL),--channel $(CHANNEL)) \
 		$(if $(STRICT),--strict)
 
-train: $(STAMP) ## Shards to a trained, tested model  [CACHE= MODEL= EPOCHS= TEST_ACTORS= SEED= RESUME=1 SKIP_BAD=1]
+train: $(STAMP) ## Shards to a trained, tested model  [CACHE= MODEL= EPOCHS= TEST_ACTORS= SEED= CALIBRATED=1 RESUME=1 SKIP_BAD=1]
 	@$(RUN) train fit --cache "$(CACHE)" --model "$(MODEL)" $(fit_options)
 
-evaluate: $(STAMP) ## A trained model on other actors    [CACHE= MODEL= ACTORS= CALIBRATED=1 SKIP_BAD=1]
+evaluate: $(STAMP) ## A trained model on other actors    [CACHE= MODEL= ACTORS= SKIP_BAD=1]
 	@$(RUN) train evaluate --cache "$(CACHE)" --model "$(MODEL)" $(skip_bad) \
-		$(if $(ACTORS),--actors "$(ACTORS)") $(if $(CALIBRATED),--calibrated)
+		$(if $(ACTORS),--actors "$(ACTORS)")
 
-crossval: $(STAMP) ## Every fold of a protocol           [PROTOCOL=contiguous:3 CACHE= MODEL= EPOCHS= SEED= JOBS= PRESENT_ONLY=1 REAL_RAVDESS=1]
+crossval: $(STAMP) ## Every fold of a protocol           [PROTOCOL=contiguous:3 CACHE= MODEL= EPOCHS= SEED= JOBS= CALIBRATED=1 PRESENT_ONLY=1 REAL_RAVDESS=1]
 	@$(RUN) train crossval --cache "$(CACHE)" --model "$(MODEL)" --protocol $(PROTOCOL) $(skip_bad) $(trainings) \
 		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
-		$(if $(PRESENT_ONLY),--present-only) $(if $(REAL_RAVDESS),--real-ravdess)
+		$(if $(CALIBRATED),--calibrated) $(if $(PRESENT_ONLY),--present-only) \
+		$(if $(REAL_RAVDESS),--real-ravdess)
 
 leak: $(STAMP) ## What a split by clip would add        [CACHE= MODEL= EPOCHS= SEED= JOBS= FOLDS=3]
 	@$(RUN) train leak --cache "$(CACHE)" --model "$(MODEL)" $(trainings) \

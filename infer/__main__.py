@@ -56,7 +56,8 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         default=argparse.SUPPRESS,
-        help="a few seconds of the same person at rest (default: the person is unknown)",
+        help="a few seconds of the same person at rest, for a model trained with --calibrated "
+        "(default: the person is unknown)",
     )
     top.add_argument("--show", action="store_true", help="play the result in a window")
     return top
@@ -95,9 +96,8 @@ def infer(arguments: argparse.Namespace) -> int:
 
     trained = artefact.load(arguments.model)
     opened = recording.open_recording(arguments.video, sound, trained.spec)
-    person = None
-    if neutral is not None:
-        person = predict.at_rest(recording.open_recording(neutral, None, trained.spec), trained)
+    resting = neutral and recording.open_recording(neutral, None, trained.spec)
+    person = predict.at_rest(resting, trained)
     prediction = predict.predict(opened, trained, arguments.min_confidence, person)
     arguments.out.mkdir(parents=True, exist_ok=True)
     annotate.render(opened, prediction, target, trained.spec.face_detector)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 
 from infer.ahead import ahead
 from infer.answers import (
     FACE,
     PICTURE,
-    SMALLEST_WEIGHT,
     VOICE,
     VOICE_AND_FACE,
     Prediction,
@@ -23,7 +20,7 @@ from infer.recording import Recording, plan_windows
 from pipeline import audio, features
 from pipeline.errors import InputError
 from pipeline.faces import Box
-from pipeline.features import Span, Window
+from pipeline.features import Features, Span, Window
 from pipeline.spec import FeatureSpec
 from train import confidence, rest
 from train.artefact import Artefact
@@ -38,7 +35,7 @@ def predict(
     recording: Recording,
     artefact: Artefact,
     min_confidence: float = 0.0,
-    person: Mapping[str, NDArray[np.float64]] | None = None,
+    person: Features | None = None,
 ) -> Prediction:
     """Predict every window of a recording.
 
@@ -51,7 +48,7 @@ def predict(
     min_confidence
         In [0, 1]: answers that are less probable are ``UNSURE``.
     person
-        How the person is at rest, see :func:`at_rest`; None knows nothing of the person.
+        How the person is at rest, see :func:`at_rest`; None for a model that knows nobody.
 
     Returns
     -------
@@ -62,58 +59,59 @@ def predict(
     MediaError
         If the video cannot be read.
     """
-    windows = predict_windows(recording, artefact, person or {})
+    windows = predict_windows(recording, artefact, person)
     return Prediction(ahead(windows, WINDOWS_AT_ONCE), min_confidence)
 
 
-def at_rest(recording: Recording, artefact: Artefact) -> dict[str, NDArray[np.float64]]:
-    """Learn from a recording how a person is at rest.
+def at_rest(recording: Recording | None, artefact: Artefact) -> Features | None:
+    """Read how a person is at rest, for a model that is to know it.
 
     Parameters
     ----------
     recording
-        A few seconds of the person, neutral.
+        A few seconds of the person, neutral; None where there is none.
     artefact
         A trained model.
 
     Returns
     -------
-    dict of str to ndarray of float64, shape (8,)
-        See :func:`train.rest.levels`; without the heads that had nothing to hear or see.
+    Features or None
+        Of the window that training would cut from the recording; None for a model that knows
+        nobody.
 
     Raises
     ------
     InputError
-        If the model was trained without people at rest, or there is no voice and no face.
+        If the model needs a recording and there is none, or the other way round, or it lacks the
+        person's voice or face.
     """
-    if not artefact.rest:
+    if recording is None:
+        if artefact.calibrated:
+            raise InputError(
+                "expected a recording of the person at rest for a model trained with --calibrated, "
+                "got none; give one with --calibrate"
+            )
+        return None
+    if not artefact.calibrated:
         raise InputError(
-            "expected a model that knows people at rest, got one whose validation actors have no "
-            "neutral clips; train with some or leave --calibrate away"
+            f"expected a model trained with --calibrated to read against {recording.path}, got one "
+            "that knows nobody; train one ('make train CALIBRATED=1') or leave --calibrate away"
         )
-    windows = predict(recording, dataclasses.replace(artefact, temperatures={})).windows
-    both = [window for window in windows if window.basis == VOICE_AND_FACE]
-    said = {
-        "fused": [(window.probabilities, window.weight) for window in both],
-        "audio": [(window.voice, window.weight) for window in windows],
-        "video": [(window.face, window.weight) for window in windows if window.basis != PICTURE],
-    }
-    found: dict[str, NDArray[np.float64]] = {}
-    for head, answers in said.items():
-        having = [answer for answer in answers if answer[0] is not None]
-        if having:
-            values, weights = map(np.array, zip(*having, strict=True))
-            found |= rest.levels({head: values}, weights + SMALLEST_WEIGHT)
-    if not found:
+    spec = artefact.spec
+    sound = np.zeros(0, np.float32) if recording.waveform is None else recording.waveform
+    span = features.clip_span(sound, spec)
+    window = next(features.read_windows(recording.waveform, recording.video, [span], spec))
+    box = features.find_face(window, spec)
+    if (basis := basis_of(window, box, spec)) != VOICE_AND_FACE:
         raise InputError(
-            f"expected the voice or the face of the person in {recording.path}, got neither; "
-            "give another recording"
+            f"expected the voice and the face of the person in {recording.path}, got {basis} "
+            "alone; give another recording"
         )
-    return found
+    return features.featurize(window, box, spec)
 
 
 def predict_windows(
-    recording: Recording, artefact: Artefact, person: Mapping[str, NDArray[np.float64]]
+    recording: Recording, artefact: Artefact, person: Features | None
 ) -> Iterator[WindowPrediction]:
     """Predict every window of a recording, reading it once from its beginning to its end."""
     planned = plan_windows(recording, artefact.spec)
@@ -129,7 +127,7 @@ def predict_group(
     recording: Recording,
     artefact: Artefact,
     group: Sequence[tuple[tuple[Span, float], Window]],
-    person: Mapping[str, NDArray[np.float64]],
+    person: Features | None,
 ) -> Iterator[WindowPrediction]:
     """Predict some windows in one batch."""
     spec = artefact.spec
@@ -137,16 +135,13 @@ def predict_group(
     rows = [
         features.featurize(window, box, spec) for (_, window), box in zip(group, boxes, strict=True)
     ]
-    outputs = artefact.model(
-        {
-            "mfcc": np.stack([row.mfcc for row in rows]),
-            "frames": np.stack([row.frames for row in rows]),
-        },
-        training=False,
-    )
+    mfcc, frames = np.stack([row.mfcc for row in rows]), np.stack([row.frames for row in rows])
+    if person is not None:
+        known = (np.stack([tensor] * len(rows)) for tensor in person)
+        mfcc, frames = rest.relate(mfcc, frames, *known)
+    outputs = artefact.model({"mfcc": mfcc, "frames": frames}, training=False)
     own = {name: np.asarray(output) for name, output in outputs.items()}
-    related = rest.relate(own, person, artefact.rest)
-    heads = confidence.temper(related, artefact.temperatures)
+    heads = confidence.temper(own, artefact.temperatures)
     for number, (((span, weight), window), box) in enumerate(zip(group, boxes, strict=True)):
         basis = basis_of(window, box, spec)
         start = span.start / spec.sample_rate_hz

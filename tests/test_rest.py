@@ -3,76 +3,162 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from conftest import tone, write_wav
+from conftest import tone, write_take, write_video, write_wav
 
 from infer import predict, recording
-from pipeline import index
+from pipeline import build, catalog, index
 from pipeline.errors import InputError
-from train import artefact, model, rest, table
-from train.heads import HEADS
+from train import artefact, dataset, evaluate, model, reading, rest, robustness, table
 from train.protocol import Split
 
-
-def softmax(scores):
-    exponentials = np.exp(scores)
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+MEAN, VARIANCE = np.zeros(40, np.float32), np.ones(40, np.float32)
 
 
-def test_a_persons_deviation_is_taken_away():
-    random = np.random.default_rng(0)
-    scores, deviation = random.normal(size=(5, 8)), random.normal(size=8)
-    general = {"fused": np.log(softmax(random.normal(size=8))).tolist()}
-    person = {"fused": np.asarray(general["fused"]) + deviation}
-    given = {"fused": softmax(scores).astype(np.float32), "audio": np.full((5, 8), 0.125)}
-    related = rest.relate(given, person, general)
-    assert related["fused"] == pytest.approx(softmax(scores - rest.SHARE * deviation), abs=1e-6)
-    assert related["audio"] is given["audio"]
-    alike = rest.relate(given, {"fused": np.array(general["fused"])}, general)
-    assert alike["fused"] == pytest.approx(given["fused"], abs=1e-6)
+@pytest.fixture(scope="module")
+def two_neutral(spec, tmp_path_factory):
+    """Actors 2 and 4 with two neutral clips of four."""
+    raw, folder = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("cache")
+    for actor in (2, 4):
+        for emotion, repetition in ((1, 1), (1, 2), (3, 1), (8, 1)):
+            name = f"01-01-{emotion:02d}-01-01-{repetition:02d}-{actor:02d}"
+            write_take(raw, name, hertz=150 * emotion + 40 * repetition + 9 * actor)
+    build.build(catalog.scan(raw), folder, spec, jobs=1, progress=False)
+    return index.find_cache(folder)
 
 
-def test_each_actor_is_read_against_the_own_neutral_clips(cache):
-    """Actor 4's network sees happiness everywhere: that is taken away, and only for actor 4."""
-    rows = table.select_rows(index.find_cache(cache), (2, 3, 4))
-    scores = np.zeros((len(rows), 8))
-    scores[rows.actor == 4, 2] += 3.0
-    given = {head: softmax(scores).astype(np.float32) for head in HEADS}
-    others = rows.actor < 4
-    general = rest.reference(
-        rows.where(others), {head: values[others] for head, values in given.items()}
-    )
-    assert general["audio"] == pytest.approx([np.log(1 / 8)] * 8)
-    scored, related = rest.relate_actors(rows, given, general)
-    assert np.array_equal(scored, rows.label != 0)
-    assert related["fused"][others] == pytest.approx(given["fused"][others], abs=1e-6)
-    expected = softmax((1 - rest.SHARE) * scores[~others])
-    assert related["fused"][~others] == pytest.approx(expected, abs=1e-6)
+def tensors(count, seed=0):
+    random = np.random.default_rng(seed)
+    mfcc = random.normal(size=(count, 40, 44, 1)).astype(np.float32)
+    return mfcc, random.integers(1, 256, (count, 20, 112, 112, 3), np.uint8)
 
 
-def test_without_neutral_clips_there_is_no_reference_and_nothing_to_score(cache):
-    rows = table.select_rows(index.find_cache(cache), (2, 3))
-    acted = rows.where(rows.label != 0)
-    given = dict.fromkeys(HEADS, np.full((len(acted), 8), 0.125))
-    assert len(acted) == 6 and acted.clip.shape == (6,)
-    assert rest.reference(acted, given) == {}
-    scored, _ = rest.relate_actors(acted, given, {})
-    assert not scored.any()
+def test_every_row_stands_beside_another_neutral_clip_of_its_person(two_neutral):
+    rows = rest.beside(table.select_rows(two_neutral, (2, 4), variants=True), two_neutral)
+    assert len(rows) == len(rows.rest) == 16
+    assert np.array_equal(rows.actor, rows.rest.actor)
+    assert not (rows.clip == rows.rest.clip).any()
+    assert not rows.rest.label.any() and set(rows.rest.variant) == {"clean"}
+    # Those who have a choice take their person's neutral clips in turn.
+    others = rows.where((rows.actor == 4) & (rows.label != 0))
+    assert [list(others.rest.clip).count(clip) for clip in set(others.rest.clip)] == [2, 2]
+
+
+def test_a_persons_only_neutral_clip_is_left_out(cache):
+    found = index.find_cache(cache)
+    rows = rest.beside(table.select_rows(found, (2, 3)), found)
+    assert len(rows) == 6 and rows.label.all()
+    shown = {(actor, clip) for actor, clip in zip(rows.actor, rows.rest.clip, strict=True)}
+    assert len(shown) == 2
+    left_out = [clip for actor, clip in shown if actor == 3]
+    with pytest.raises(InputError, match="got none of actors 3; train and test without"):
+        rest.beside(table.select_rows(found, (2, 3)), found, left_out)
+
+
+def test_a_voice_keeps_what_departs_from_its_level_at_rest():
+    """The speaker's own level of each coefficient drops out, and nothing else."""
+    mfcc, frames = tensors(2)
+    rest_mfcc, rest_frames = tensors(2, seed=1)
+    related, _ = rest.relate(mfcc, frames, rest_mfcc, rest_frames)
+    assert related == pytest.approx(mfcc - rest_mfcc.mean(axis=2, keepdims=True), abs=1e-5)
+    speaker = np.random.default_rng(2).normal(size=(2, 40, 1, 1)).astype(np.float32)
+    same, _ = rest.relate(mfcc + speaker, frames, rest_mfcc + speaker, rest_frames)
+    assert same == pytest.approx(related, abs=1e-5) and same.dtype == np.float32
+
+
+def test_columns_without_sound_stay_so_and_do_not_count():
+    mfcc, frames = tensors(1)
+    rest_mfcc, rest_frames = tensors(1, seed=1)
+    mfcc[:, :, 30:] = rest_mfcc[:, :, 11:] = 0
+    related, _ = rest.relate(mfcc, frames, rest_mfcc, rest_frames)
+    assert not related[:, :, 30:].any()
+    level = rest_mfcc[:, :, :11].mean(axis=2, keepdims=True)
+    assert related[:, :, :30] == pytest.approx(mfcc[:, :, :30] - level, abs=1e-5)
+    silent, _ = rest.relate(mfcc, frames, np.zeros_like(mfcc), rest_frames)
+    assert np.array_equal(silent, mfcc)
+
+
+def test_pictures_hold_what_is_shown_and_the_person_at_rest():
+    mfcc, frames = tensors(1)
+    _, rest_frames = tensors(1, seed=1)
+    frames[:, 3:5] = 0
+    _, greys = rest.relate(mfcc, frames, mfcc, rest_frames)
+    luma = [0.299, 0.587, 0.114]
+    assert greys.shape == frames.shape and greys.dtype == np.uint8
+    assert greys[..., 0].astype(float) == pytest.approx(frames @ luma, abs=1)
+    assert not greys[:, 3:5].any() and not greys[..., 2].any()
+    assert greys[:, 5:, ..., 1].astype(float) == pytest.approx(rest_frames[:, 5:] @ luma, abs=1)
+
+
+def test_training_judging_and_robustness_read_rows_against_the_person(two_neutral, spec):
+    rows = rest.beside(table.select_rows(two_neutral, (2, 4)), two_neutral)
+    everyone = np.arange(len(rows))
+    own = reading.RowReader(rows).read(everyone)[:2]
+    expected = rest.relate(*own, *reading.RowReader(rows.rest).read(everyone)[:2])
+    given = next(iter(dataset.in_order(rows, len(rows)).as_numpy_iterator()))[0]
+    assert np.array_equal(given["mfcc"], expected[0])
+    assert np.array_equal(given["frames"], expected[1])
+    known = reading.mfcc_statistics(rows)
+    assert known.mean == pytest.approx(expected[0].mean(axis=(0, 2, 3)), abs=1e-3)
+
+    keras.utils.set_random_seed(0)
+    network = model.build_fusion_cnn(spec, MEAN, VARIANCE, calibrated=True)
+    answers = network.predict({"mfcc": expected[0], "frames": expected[1]}, verbose=0)
+    assert evaluate.predict(network, rows)["fused"] == pytest.approx(answers["fused"], abs=1e-5)
+    judged = evaluate.averages(rows.label, answers["audio"].argmax(axis=1))
+    measured = robustness.measure(network, rows)["conditions"]
+    assert measured["untouched"]["audio"] == judged
+    # Without pictures there is the voice alone, whoever the person is.
+    assert measured["no picture"]["fused"] == measured["untouched"]["audio"]
+
+
+def test_the_face_is_seen_as_it_departs_from_the_one_at_rest(spec):
+    """A network is shown the person at rest again: nothing is left of it, whoever it is."""
+    network = model.build_fusion_cnn(spec, MEAN, VARIANCE, calibrated=True)
+    seen = keras.Model(network.input, network.get_layer("video_input").output)
+    _, frames = tensors(2)
+    frames = np.repeat(frames[:, :1], 20, axis=1)
+    mfcc = np.zeros((2, 40, 44, 1), np.float32)
+    still = rest.relate(mfcc, frames, mfcc, frames)
+    left = seen.predict(dict(zip(("mfcc", "frames"), still, strict=True)), verbose=0)
+    assert np.abs(left).max() < 1e-3
+    other = rest.relate(mfcc, frames, mfcc, frames[::-1])
+    left = seen.predict(dict(zip(("mfcc", "frames"), other, strict=True)), verbose=0)
+    assert np.abs(left).max() > 0.1
 
 
 def test_inference_reads_a_recording_against_the_person_at_rest(tmp_path, spec):
+    spec = dataclasses.replace(spec, crop="whole")
     keras.utils.set_random_seed(0)
-    network = model.build_fusion_cnn(spec, np.zeros(40, np.float32), np.ones(40, np.float32))
-    plain = artefact.Artefact(network, spec, Split((1,), (2,), (3,)), {})
-    take = recording.open_recording(write_wav(tmp_path / "a.wav", tone(0.4)), None, spec)
-    with pytest.raises(InputError, match="knows people at rest"):
-        predict.at_rest(take, plain)
-    trained = dataclasses.replace(
-        plain, rest={head: [np.log(1 / 8)] * 8 for head in HEADS}, temperatures={"audio": 2.0}
-    )
-    person = predict.at_rest(take, trained)
-    before = predict.predict(take, plain).windows[0].probabilities
-    # Sound alone: only the voice's head learns, from the network's own answers.
-    assert person.keys() == {"audio"} and person["audio"] == pytest.approx(np.log(before))
-    said = predict.predict(take, trained, person=person).windows[0].probabilities
-    expected = before ** ((1 - rest.SHARE) / 2)
-    assert said == pytest.approx(expected / expected.sum(), abs=1e-5)
+    network = model.build_fusion_cnn(spec, MEAN, VARIANCE, calibrated=True)
+    knowing = artefact.Artefact(network, spec, Split((1,), (2,), (3,)), {"calibrated": True})
+    knowing_nobody = dataclasses.replace(knowing, settings={})
+
+    def opened(name, hertz):
+        path = write_video(tmp_path / name, sound=tone(1.6, hertz))
+        return recording.open_recording(path, None, spec)
+
+    take, neutral = opened("a.mp4", 440.0), opened("b.mp4", 220.0)
+    with pytest.raises(InputError, match="got none; give one with --calibrate"):
+        predict.at_rest(None, knowing)
+    with pytest.raises(InputError, match=r"b\.mp4, got one that knows nobody"):
+        predict.at_rest(neutral, knowing_nobody)
+    assert predict.at_rest(None, knowing_nobody) is None
+    deaf = recording.open_recording(write_wav(tmp_path / "c.wav", tone(0.4)), None, spec)
+    with pytest.raises(InputError, match=r"c\.wav, got voice alone"):
+        predict.at_rest(deaf, knowing)
+
+    person = predict.at_rest(neutral, knowing)
+    said = predict.predict(take, knowing, person=person).windows
+    own = predict.at_rest(take, knowing)
+    shown = rest.relate(*(np.stack([tensor]) for tensor in (*own, *person)))
+    expected = network.predict(dict(zip(("mfcc", "frames"), shown, strict=True)), verbose=0)
+    # The window that training would cut is one of those that inference reads.
+    distances = [np.abs(window.probabilities - expected["fused"][0]).max() for window in said]
+    assert min(distances) < 1e-5
+    known_as_itself = predict.predict(take, knowing, person=own).windows
+    assert np.abs(known_as_itself[0].probabilities - said[0].probabilities).max() > 1e-4
+
+
+def test_what_a_report_says_of_its_setting():
+    assert rest.stamp(None, False) is None and rest.stamp("leaks", False) == "leaks"
+    assert rest.stamp("leaks", True) == f"{rest.STAMP}; leaks"

@@ -15,7 +15,7 @@ SLOPES = {"across": ACROSS, "falling": ACROSS + DOWN, "down": DOWN, "rising": DO
 def cells_of(*pictures):
     """Edges in the cells of pictures, shape (pictures, CELLS, CELLS, 4)."""
     inputs = keras.Input((len(pictures), SIDE, SIDE, 1))
-    network = keras.Model(inputs, video_branch.edge_cells(inputs))
+    network = keras.Model(inputs, video_branch.edge_cells(inputs, "video"))
     clip = np.stack(pictures).astype(np.float32)[np.newaxis, ..., np.newaxis]
     return np.asarray(network(clip))[0]
 

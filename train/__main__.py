@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--clean-only", action="store_true", help="train on clean rows, without the cached variants"
     )
+    add_calibrated(fit)
     fit.add_argument(
         "--resume",
         action="store_true",
@@ -97,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="the clips are RAVDESS' own, not drawn: draw what people reach on them as lines",
     )
+    add_calibrated(cross)
     add_budget(cross, Settings.epochs)
     cross.add_argument("--seed", type=int, default=0, metavar="N", help="of every training")
     cross.set_defaults(run=commands.run_crossval)
@@ -147,12 +149,6 @@ def parser() -> argparse.ArgumentParser:
         default=argparse.SUPPRESS,
         help="such as 1-4,9 (default: all that the model has not seen)",
     )
-    test.add_argument(
-        "--calibrated",
-        action="store_true",
-        help="read each actor's clips against the actor's neutral ones, which are not scored; "
-        "a report of its own",
-    )
     test.set_defaults(run=commands.run_evaluate)
     return top
 
@@ -173,6 +169,16 @@ def add_places(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--model", type=Path, default=Path("data/model"), metavar="DIR", help="folder of the model"
+    )
+
+
+def add_calibrated(command: argparse.ArgumentParser) -> None:
+    """Add the option that lets a network know whom it judges."""
+    command.add_argument(
+        "--calibrated",
+        action="store_true",
+        help="read every clip against a neutral one of its actor; a setting and a report of its "
+        "own, because it is not actor-independent",
     )
 
 

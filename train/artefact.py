@@ -51,8 +51,6 @@ class Artefact:
     temperatures
         What divides the scores of each head, see :func:`train.confidence.temper`. The network
         answers without them.
-    rest
-        What each head says of people at rest, see :func:`train.rest.reference`.
     """
 
     model: keras.Model
@@ -63,7 +61,11 @@ class Artefact:
     seen: tuple[str, ...] = ()
     cache: str = ""
     temperatures: dict[str, float] = field(default_factory=dict)
-    rest: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it reads a clip against one of the person at rest, see :mod:`train.rest`."""
+        return bool(self.settings.get("calibrated", False))
 
 
 def save(artefact: Artefact, folder: Path) -> None:
@@ -88,7 +90,6 @@ def save(artefact: Artefact, folder: Path) -> None:
         "settings": artefact.settings,
         "metrics": artefact.metrics,
         "temperatures": artefact.temperatures,
-        "rest": artefact.rest,
         "libraries": library_versions(),
         "git_commit": git_commit(),
         "cache": artefact.cache,
@@ -169,7 +170,6 @@ def load(folder: Path) -> Artefact:
             tuple(content["seen"]),
             content["cache"],
             {head: float(value) for head, value in content.get("temperatures", {}).items()},
-            content.get("rest", {}),
         )
     except (*DAMAGE_ERRORS, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -7,7 +7,6 @@ import dataclasses
 
 from pipeline import index, repair, verify
 from pipeline.errors import InputError
-from pipeline.spec import EMOTIONS
 from train import duplicates, protocol, runtime
 from train.settings import Settings
 
@@ -94,15 +93,17 @@ def run_crossval(arguments: argparse.Namespace) -> int:
     refuse_budget(arguments)
     cache = open_cache(arguments)
     splits = protocol.folds(arguments.protocol, cache.actors, arguments.present_only)
-    from train import crossval, judging
+    from train import crossval, judging, rest
 
     named = protocol.file_name(arguments.protocol)
-    folder = arguments.model / f"crossval-{named}-seed-{arguments.seed}"
-    settings = {"epochs": arguments.epochs, "seed": arguments.seed}
+    calibrated = arguments.calibrated
+    kind = "-calibrated" if calibrated else ""
+    folder = arguments.model / f"crossval-{named}{kind}-seed-{arguments.seed}"
+    settings = {"epochs": arguments.epochs, "seed": arguments.seed, "calibrated": calibrated}
     print_duplicates(cache)
     tasks = crossval.fold_tasks(cache, folder, splits, settings)
     trained = crossval.run(tasks, arguments.jobs)
-    stamp = protocol.stamp(arguments.protocol, splits)
+    stamp = rest.stamp(protocol.stamp(arguments.protocol, splits), calibrated)
     folders = [task.folder for task in tasks]
     judged = judging.judge(folders, splits, stamp, arguments.real_ravdess)
     judged["minutes"] = [fold["minutes"] for fold in trained]
@@ -180,29 +181,20 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
             "name some with --actors to test on seen ones all the same"
         )
     rows = table.select_rows(cache, actors)
-    own = evaluate.predict(trained.model, rows)
-    stamp = trained.split.stamp
+    if trained.calibrated:
+        rows = rest.beside(rows, cache)
+    stamp = rest.stamp(trained.split.stamp, trained.calibrated)
     name = f"{arguments.cache.resolve().name}-actors-{protocol.format_actors(actors)}"
-    if arguments.calibrated:
-        if not trained.rest or not (rows.label == EMOTIONS.index("neutral")).any():
-            raise InputError(
-                "expected neutral clips of these actors and a model that knows people at rest, got "
-                "none of one; evaluate without --calibrated or train again"
-            )
-        scored, own = rest.relate_actors(rows, own, trained.rest)
-        rows, own = rows.where(scored), {head: values[scored] for head, values in own.items()}
-        stamp = "; ".join(filter(None, (rest.STAMP, stamp)))
-        name += "-calibrated"
+    own = evaluate.predict(trained.model, rows)
     probabilities = confidence.temper(own, trained.temperatures)
     judged = evaluate.metrics(rows, probabilities) | {"stamp": stamp}
     judged["seen_in_training"] = sorted(seen & set(actors))
     report = arguments.model / f"report-{name}"
     evaluate.write_report(report, rows, probabilities, judged)
     print(evaluate.table(judged))
-    if not arguments.calibrated:
-        measured = robustness.measure(trained.model, rows)
-        robustness.write(report, measured)
-        print(robustness.table(measured))
+    measured = robustness.measure(trained.model, rows)
+    robustness.write(report, measured)
+    print(robustness.table(measured))
     if judged["seen_in_training"]:
         print(
             f"not a test: the model was trained on recordings of actors "

@@ -8,7 +8,9 @@ from collections.abc import Callable, Collection, Iterator
 from itertools import chain
 
 import keras
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from train import cepstrum, views, voices
@@ -171,11 +173,13 @@ def tensor_reader(rows: Rows) -> Callable[[tf.Tensor], tuple[dict, dict]]:
     """Return the function that turns a batch of row numbers into inputs and targets."""
     reader, memory, spec = RowReader(rows), BatchMemory(), rows.spec
 
+    def tensors(numbers: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
+        mfcc, frames, label = reader.read(numbers, memory.empty)
+        return *reader.relate(numbers, mfcc, frames), label
+
     def read(numbers: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         mfcc, frames, label = tf.numpy_function(
-            lambda numbers: reader.read(numbers, memory.empty),
-            [numbers],
-            [tf.float32, tf.uint8, tf.int64],
+            tensors, [numbers], [tf.float32, tf.uint8, tf.int64]
         )
         mfcc.set_shape((None, *spec.mfcc_shape))
         frames.set_shape((None, *spec.frames_shape))

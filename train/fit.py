@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -75,14 +76,18 @@ def fit(
     """
     # A recording filed under two actors leaks from one side to the other.
     copies = duplicates.left_out(duplicates.across_actors(index))
-    dealt = {"clip_seed": split.clip_seed}
-    training = table.select_rows(index, split.train, settings.variants, copies, **dealt)
-    clean = table.select_rows(index, split.train, left_out=copies, **dealt)
-    validation = table.select_rows(index, split.validation, left_out=copies, **dealt)
-    all_but_test = table.select_rows(
-        index, (*split.train, *split.validation), settings.variants, copies, **dealt
-    )
-    test = table.select_rows(index, split.test, **dealt)
+
+    def select(
+        actors: Sequence[int], variants: bool = False, left_out: Collection[str] = copies
+    ) -> table.Rows:
+        rows = table.select_rows(index, actors, variants, left_out, split.clip_seed)
+        return rest.beside(rows, index, copies) if settings.calibrated else rows
+
+    training = select(split.train, settings.variants)
+    clean = select(split.train)
+    validation = select(split.validation)
+    all_but_test = select((*split.train, *split.validation), settings.variants)
+    test = select(split.test, left_out=())
 
     work = folder / TRAINING_FOLDER
     started_with = {
@@ -94,7 +99,9 @@ def fit(
         # All stages at once: a later one of another training must not be taken for this one's.
         shutil.rmtree(work, ignore_errors=True)
     known = reading.mfcc_statistics(clean)
-    network = model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout)
+    network = model.build_fusion_cnn(
+        index.spec, known.mean, known.variance, settings.dropout, calibrated=settings.calibrated
+    )
     before = settings.warm_start_epochs
     if before:
         warm_start = stage.Stage(
@@ -132,13 +139,19 @@ def fit(
     temperatures = confidence.fit_temperatures(measured_by, validation.label)
 
     voting = model.build_fusion_cnn(
-        index.spec, known.mean, known.variance, settings.dropout, votes, frequencies
+        index.spec,
+        known.mean,
+        known.variance,
+        settings.dropout,
+        votes,
+        frequencies,
+        settings.calibrated,
     )
     voting.set_weights(network.get_weights())
 
     probabilities = confidence.temper(evaluate.predict(voting, test), temperatures)
     judged = evaluate.metrics(test, probabilities) | {
-        "stamp": split.stamp,
+        "stamp": rest.stamp(split.stamp, settings.calibrated),
         "validation": evaluate.head_averages(validation, chosen_by),
         "votes": votes,
     }
@@ -156,7 +169,6 @@ def fit(
             tuple(sorted(table.source_hashes(index, split))),
             index.fingerprint,
             temperatures,
-            rest.reference(validation, chosen_by),
         ),
         folder,
     )

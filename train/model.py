@@ -21,6 +21,7 @@ def build_fusion_cnn(
     dropout: float = 0.4,
     votes: Mapping[str, float] | None = None,
     frequencies: NDArray[np.float64] | None = None,
+    calibrated: bool = False,
 ) -> keras.Model:
     """Build the network that reads cached rows as they are.
 
@@ -39,6 +40,8 @@ def build_fusion_cnn(
     frequencies
         Share of each emotion in training, shape (8,): answers are divided by it, not at all by
         default and in training. See :func:`train.confidence.balance`.
+    calibrated
+        Whether rows come as :func:`train.rest.relate` makes them.
 
     Returns
     -------
@@ -59,7 +62,7 @@ def build_fusion_cnn(
     mfcc = keras.Input(spec.mfcc_shape, name="mfcc")
     frames = keras.Input(spec.frames_shape, dtype="uint8", name="frames")
     heard = audio_branch.embed(mfcc, mfcc_mean, mfcc_variance, dropout)
-    seen = video_branch.embed(frames, dropout)
+    seen = video_branch.embed(frames, dropout, calibrated)
     told = [keras.ops.stop_gradient(embedding) for embedding in (*heard.values(), seen)]
     both = keras.layers.Concatenate(name="fusion")(told)
     both = keras.layers.Dense(EMBEDDING, activation="relu", name="fusion_dense")(both)

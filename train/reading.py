@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline import checksums
 from pipeline.errors import InputError
+from train import rest
 from train.table import Rows
 
 ALIGNMENT_BYTES = 64
@@ -36,6 +37,7 @@ class RowReader:
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
+        self.rest = RowReader(rows.rest) if rows.rest is not None else None
         self.files: list[int] = []
         self.checked = np.zeros(len(rows), bool)
         weakref.finalize(self, close_all, self.files)
@@ -76,6 +78,28 @@ class RowReader:
             if not self.checked[number]:
                 self.check(number, mfcc[place], frames[place])
         return mfcc, frames, self.rows.label[numbers]
+
+    def relate(
+        self, numbers: NDArray[np.int64], mfcc: NDArray[np.float32], frames: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Relate tensors of some rows to their people at rest, where the table knows them.
+
+        Parameters
+        ----------
+        numbers
+            See :meth:`read`.
+        mfcc, frames
+            What it returned, or what has become of that.
+
+        Returns
+        -------
+        tuple of ndarray
+            See :func:`train.rest.relate`; what was given, where nobody is known.
+        """
+        if self.rest is None:
+            return mfcc, frames
+        rest_mfcc, rest_frames, _ = self.rest.read(numbers)
+        return rest.relate(mfcc, frames, rest_mfcc, rest_frames)
 
     def read_tensor(self, number: int, tensor: int, target: NDArray) -> None:
         """Read the MFCC (0) or the frames (1) of a row into an array."""
@@ -166,7 +190,9 @@ def mfcc_statistics(rows: Rows) -> MfccStatistics:
     actors = np.unique(rows.actor)
     sums = np.zeros((len(actors), 2, rows.spec.mfcc_count))
     for number, actor in enumerate(np.searchsorted(actors, rows.actor)):
-        image = reader.read(np.array([number]))[0][0].astype(np.float64)[..., 0]
+        chosen = np.array([number])
+        mfcc, _ = reader.relate(chosen, *reader.read(chosen)[:2])
+        image = mfcc[0, ..., 0].astype(np.float64)
         sums[actor] += image.mean(axis=1), np.square(image).mean(axis=1)
     mean, square = sums.sum(axis=0) / len(rows)
     counts = np.array([(rows.actor == actor).sum() for actor in actors])

@@ -1,113 +1,112 @@
-"""Knowing the speaker: answers are read against how the person looks and sounds at rest.
+"""Knowing the speaker: every clip is read against one of the person at rest.
 
 A second setting, reported apart: it knows something of the people it is tested on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Collection
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import InputError
+from pipeline.index import Index
 from pipeline.spec import EMOTIONS
-from train.confidence import SMALLEST_PROBABILITY, scale
+from train import protocol, table
 from train.table import Rows
-
-SHARE = 0.25
-"""Part of a person's deviation at rest that is taken away. Chosen on six validation actors, with
-references of two and of five others: more helps only where the reference is of many."""
 
 STAMP = "knows each speaker at rest: not actor-independent"
 
 
-def levels(
-    probabilities: Mapping[str, NDArray[np.float32]], weights: NDArray[np.float64] | None = None
-) -> dict[str, NDArray[np.float64]]:
-    """Mean logarithm of each head's probabilities, shape (clips, 8), over clips: shape (8,)."""
-    return {
-        head: np.average(
-            np.log(np.maximum(values.astype(np.float64), SMALLEST_PROBABILITY)),
-            axis=0,
-            weights=weights,
-        )
-        for head, values in probabilities.items()
-    }
+def stamp(of_split: str | None, calibrated: bool) -> str | None:
+    """Say all that keeps a result from being compared with others, None where nothing does."""
+    return "; ".join(filter(None, (STAMP if calibrated else None, of_split))) or None
 
 
-def actor_levels(
-    rows: Rows, probabilities: Mapping[str, NDArray[np.float32]]
-) -> dict[int, dict[str, NDArray[np.float64]]]:
-    """Levels of each actor's neutral clips; an actor without any is left out."""
-    neutral = rows.label == EMOTIONS.index("neutral")
-    return {
-        int(actor): levels({head: values[chosen] for head, values in probabilities.items()})
-        for actor in np.unique(rows.actor[neutral])
-        for chosen in [neutral & (rows.actor == actor)]
-    }
+def beside(rows: Rows, index: Index, left_out: Collection[str] = ()) -> Rows:
+    """Set a neutral clip of the same person beside each row: the person at rest.
 
-
-def reference(
-    rows: Rows, probabilities: Mapping[str, NDArray[np.float32]]
-) -> dict[str, list[float]]:
-    """Levels of people at rest in general: the mean over actors, empty without neutral clips.
+    Never the row's own clip. A person's rows take its neutral clips in turn, so that one recording
+    is all that an answer needs and no single one decides what is measured.
 
     Parameters
     ----------
     rows
-        Clips of the validation actors: what the network says of people it has learned from is
-        surer than what it says of new ones.
-    probabilities
-        The network's own, without temperatures, of each head, shape (rows, 8).
-    """
-    of_actors = list(actor_levels(rows, probabilities).values())
-    return {
-        head: np.mean([of_actor[head] for of_actor in of_actors], axis=0).tolist()
-        for head in (probabilities if of_actors else ())
-    }
-
-
-def relate(
-    probabilities: Mapping[str, NDArray[np.float32]],
-    person: Mapping[str, NDArray[np.float64]],
-    general: Mapping[str, list[float]],
-) -> dict[str, NDArray[np.float32]]:
-    """Take away what a person's answers at rest have beyond those of people in general.
-
-    Parameters
-    ----------
-    probabilities
-        The network's own, of each head, shape (rows, 8), of one person.
-    person, general
-        Levels at rest, see :func:`levels` and :func:`reference`. A head that lacks either stays
-        as it is.
-    """
-    related = dict(probabilities)
-    for head in probabilities.keys() & person.keys() & general.keys():
-        deviation = person[head] - np.asarray(general[head])
-        values = probabilities[head] * np.exp(-SHARE * deviation)
-        related[head] = scale(values, 1.0).astype(np.float32)
-    return related
-
-
-def relate_actors(
-    rows: Rows, probabilities: Mapping[str, NDArray[np.float32]], general: Mapping[str, list[float]]
-) -> tuple[NDArray[np.bool_], dict[str, NDArray[np.float32]]]:
-    """Relate every actor's clips to the actor's own neutral ones.
+        The table.
+    index
+        The cache they lie in.
+    left_out
+        Ids of clips that nobody is read against.
 
     Returns
     -------
-    scored : ndarray of bool, shape (rows,)
-        False where a clip was calibrated with, or its actor has no neutral clip.
-    probabilities : dict of str to ndarray
-        Of each head, shape (rows, 8).
+    Rows
+        With ``rest``. A row whose clip is its person's only neutral one is left out.
+
+    Raises
+    ------
+    InputError
+        If a person has no neutral clip.
     """
-    related = {head: values.copy() for head, values in probabilities.items()}
-    scored = np.zeros(len(rows), bool)
-    for actor, person in actor_levels(rows, probabilities).items():
-        chosen = rows.actor == actor
-        own = relate({head: values[chosen] for head, values in related.items()}, person, general)
-        for head, values in own.items():
-            related[head][chosen] = values
-        scored |= chosen & (rows.label != EMOTIONS.index("neutral"))
-    return scored, related
+    actors = np.unique(rows.actor).tolist()
+    clean = table.select_rows(index, actors, left_out=left_out)
+    neutral = clean.where(clean.label == EMOTIONS.index("neutral"))
+    if missing := sorted(set(actors) - set(neutral.actor.tolist())):
+        raise InputError(
+            f"expected a neutral clip of each actor, got none of actors "
+            f"{protocol.format_actors(missing)}; train and test without --calibrated"
+        )
+    chosen = np.full(len(rows), -1)
+    for actor in actors:
+        at_rest = np.flatnonzero(neutral.actor == actor)
+        for turn, number in enumerate(np.flatnonzero(rows.actor == actor)):
+            others = at_rest[neutral.clip[at_rest] != rows.clip[number]]
+            if len(others):
+                chosen[number] = others[turn % len(others)]
+    having = chosen >= 0
+    return dataclasses.replace(rows.where(having), rest=neutral.take(chosen[having]))
+
+
+def relate(
+    mfcc: NDArray[np.float32],
+    frames: NDArray[np.uint8],
+    rest_mfcc: NDArray[np.float32],
+    rest_frames: NDArray[np.uint8],
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Turn rows into what a calibrated network reads; the shapes stay.
+
+    Parameters
+    ----------
+    mfcc, frames
+        Rows, of shapes (rows, mfcc_count, mfcc_columns, 1) and
+        (rows, frame_count, size, size, 3).
+    rest_mfcc, rest_frames
+        As many rows of the same people at rest.
+
+    Returns
+    -------
+    mfcc : ndarray of float32
+        Without the person's mean over time at rest. Columns without sound stay zero.
+    frames : ndarray of uint8
+        Grey instead of colours: the picture's, the one's at rest, and zero. Black pictures, which
+        are missing ones, stay black.
+    """
+    sounding = rest_mfcc.any(axis=1, keepdims=True)
+    count = np.maximum(sounding.sum(axis=2, keepdims=True), 1)
+    level = rest_mfcc.sum(axis=2, keepdims=True) / count
+    related = np.where(mfcc.any(axis=1, keepdims=True), mfcc - level, np.float32(0))
+    shown = frames.any(axis=(2, 3, 4), keepdims=True)[..., 0]
+    greys = np.zeros_like(frames)
+    greys[..., 0] = grey(frames)
+    greys[..., 1] = grey(rest_frames) * shown
+    return related.astype(np.float32, copy=False), greys
+
+
+def grey(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Grey of pictures, shape (rows, frame_count, size, size)."""
+    rows, count, height, width, _ = frames.shape
+    flat = cv2.cvtColor(frames.reshape(-1, width, 3), cv2.COLOR_RGB2GRAY)
+    return flat.reshape(rows, count, height, width)

@@ -167,9 +167,10 @@ def measure(model: keras.Model, rows: Rows) -> dict:
     spoils, reader = conditions(), RowReader(rows)
     answers: dict = {name: {head: [] for head in HEADS} for name in spoils}
     for first in range(0, len(chosen), EVALUATION_BATCH_SIZE):
-        mfcc, frames, _ = reader.read(chosen[first : first + EVALUATION_BATCH_SIZE])
+        numbers = chosen[first : first + EVALUATION_BATCH_SIZE]
+        mfcc, frames, _ = reader.read(numbers)
         for name, spoil in spoils.items():
-            heard, seen = spoil(mfcc, frames, rows.spec, random)
+            heard, seen = reader.relate(numbers, *spoil(mfcc, frames, rows.spec, random))
             outputs = model.predict_on_batch({"mfcc": heard, "frames": seen})
             for head in HEADS:
                 answers[name][head].append(np.asarray(outputs[head]).argmax(axis=1))

@@ -35,6 +35,8 @@ class Settings:
         Part of the embeddings dropped.
     variants
         Whether the augmented rows are trained on beside the clean ones.
+    calibrated
+        Whether every clip is read against one of its person at rest, see :mod:`train.rest`.
     seed
         Of weights, order and augmentation.
     """
@@ -51,6 +53,7 @@ class Settings:
     plateau_patience: int = 6
     dropout: float = 0.4
     variants: bool = True
+    calibrated: bool = False
     seed: int = 0
 
     @property

@@ -39,6 +39,9 @@ class Rows:
         Whether its window shows a face.
     identity, checksum
         CRC-32 of what each row is, and of the whole row, see :func:`pipeline.checksums.of_row`.
+    rest
+        As many rows, of the same people at rest, to read these against; see
+        :func:`train.rest.beside`. None knows nothing of the people.
     """
 
     spec: FeatureSpec
@@ -53,18 +56,24 @@ class Rows:
     face_found: NDArray[np.bool_]
     identity: NDArray[np.int64]
     checksum: NDArray[np.int64]
+    rest: Rows | None = None
 
     def __len__(self) -> int:
         return len(self.row)
 
     def where(self, chosen: NDArray[np.bool_]) -> Rows:
         """Return the rows where ``chosen``, shape (rows,), is true."""
+        return self.take(np.flatnonzero(chosen))
+
+    def take(self, numbers: NDArray[np.int64]) -> Rows:
+        """Return the rows of some numbers, in their order; one may come several times."""
         columns = (
             column.name
             for column in dataclasses.fields(self)
-            if column.name not in ("spec", "shards", "offsets")
+            if column.name not in ("spec", "shards", "offsets", "rest")
         )
-        return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in columns})
+        taken = {name: getattr(self, name)[numbers] for name in columns}
+        return dataclasses.replace(self, **taken, rest=self.rest and self.rest.take(numbers))
 
 
 def select_rows(

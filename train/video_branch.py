@@ -29,7 +29,7 @@ CHANGE_GAIN = 2.0
 """Edges differ from their own mean about this many times less than from each other."""
 
 
-def embed(frames: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
+def embed(frames: keras.KerasTensor, dropout: float, calibrated: bool = False) -> keras.KerasTensor:
     """Turn frame tensors into embeddings.
 
     Parameters
@@ -38,6 +38,8 @@ def embed(frames: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
         uint8, shape (batch, frame_count, size, size, 3).
     dropout
         Part of the embedding dropped in training.
+    calibrated
+        Whether frames hold the person at rest beside the picture, see :func:`train.rest.relate`.
 
     Returns
     -------
@@ -52,13 +54,12 @@ def embed(frames: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
     # Pooled before anything else is done: what follows has a twelfth of the numbers to do.
     x = keras.ops.cast(frames, keras.config.floatx())
     x = keras.layers.AveragePooling3D((1, 2, 2), name="frames_pool")(x)
-    # Grey and standardised a clip: skin, hair and light tell who it is, not what is felt.
-    x = keras.ops.mean(x, axis=-1, keepdims=True) / 255
-    x = nearest_shown(x)
-    x = x - keras.ops.mean(x, axis=(1, 2, 3, 4), keepdims=True)
-    variance = keras.ops.mean(keras.ops.square(x), axis=(1, 2, 3, 4), keepdims=True)
-    x = x / keras.ops.sqrt(variance + STANDARDIZATION_EPSILON)
-    x = level_and_change(keras.ops.log1p(edge_cells(x) / FAINT))
+    if calibrated:
+        x = nearest_shown(x[..., :2] / 255)
+        x = level_and_change(edges(x[..., :1], "video"), edges(x[..., 1:], "rest"))
+    else:
+        x = nearest_shown(keras.ops.mean(x, axis=-1, keepdims=True) / 255)
+        x = level_and_change(edges(x, "video"))
     for stage, filters in enumerate(FILTERS):
         if stage:
             x = keras.layers.MaxPooling3D(2, name="video_pool")(x)
@@ -95,13 +96,26 @@ def nearest_shown(x: keras.KerasTensor) -> keras.KerasTensor:
     return keras.ops.reshape(keras.ops.matmul(chosen, pictures), (-1, *x.shape[1:]))
 
 
-def edge_cells(x: keras.KerasTensor) -> keras.KerasTensor:
+def edges(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """Describe grey pictures of [0, 1] by the logarithm of their edges, see :func:`edge_cells`.
+
+    Standardised a clip: skin, hair and light tell who it is, not what is felt.
+    """
+    x = x - keras.ops.mean(x, axis=(1, 2, 3, 4), keepdims=True)
+    variance = keras.ops.mean(keras.ops.square(x), axis=(1, 2, 3, 4), keepdims=True)
+    x = x / keras.ops.sqrt(variance + STANDARDIZATION_EPSILON)
+    return keras.ops.log1p(edge_cells(x, name) / FAINT)
+
+
+def edge_cells(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """Measure how strong edges of each direction are, in each cell of each picture.
 
     Parameters
     ----------
     x
         Grey pictures, shape (batch, time, size, size, 1).
+    name
+        What the layers' names begin with.
 
     Returns
     -------
@@ -120,11 +134,11 @@ def edge_cells(x: keras.KerasTensor) -> keras.KerasTensor:
         use_bias=False,
         kernel_initializer=keras.initializers.Constant(directions().tolist()),
         trainable=False,
-        name="video_slopes",
+        name=f"{name}_slopes",
     )(x)
-    slopes = keras.ops.abs(keras.layers.ZeroPadding3D((0, 1, 1), name="video_rim")(slopes))
-    edges = keras.ops.relu(slopes - keras.ops.roll(slopes, 2, axis=-1))
-    return keras.layers.AveragePooling3D((1, CELL_PX, CELL_PX), name="video_cells")(edges)
+    slopes = keras.ops.abs(keras.layers.ZeroPadding3D((0, 1, 1), name=f"{name}_rim")(slopes))
+    steeper = keras.ops.relu(slopes - keras.ops.roll(slopes, 2, axis=-1))
+    return keras.layers.AveragePooling3D((1, CELL_PX, CELL_PX), name=f"{name}_cells")(steeper)
 
 
 def directions() -> NDArray[np.float64]:
@@ -139,13 +153,18 @@ def directions() -> NDArray[np.float64]:
     return np.stack(kernels, axis=-1)[np.newaxis, :, :, np.newaxis]
 
 
-def level_and_change(x: keras.KerasTensor) -> keras.KerasTensor:
+def level_and_change(
+    x: keras.KerasTensor, rest: keras.KerasTensor | None = None
+) -> keras.KerasTensor:
     """Stand what is seen at each instant beside how it departs from its mean over time.
 
     Parameters
     ----------
     x
         Shape (batch, time, height, width, features).
+    rest
+        What is seen of the person at rest, of the same shape. Then the level is the departure from
+        its mean.
 
     Returns
     -------
@@ -153,4 +172,6 @@ def level_and_change(x: keras.KerasTensor) -> keras.KerasTensor:
         Shape (batch, time, height, width, 2 * features).
     """
     change = (x - keras.ops.mean(x, axis=1, keepdims=True)) * CHANGE_GAIN
+    if rest is not None:
+        x = (x - keras.ops.mean(rest, axis=1, keepdims=True)) * CHANGE_GAIN
     return keras.layers.Concatenate(name="video_input")([x, change])
