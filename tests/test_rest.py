@@ -32,24 +32,45 @@ def tensors(count, seed=0):
     return mfcc, random.integers(1, 256, (count, 20, 112, 112, 3), np.uint8)
 
 
-def test_every_row_stands_beside_another_neutral_clip_of_its_person(two_neutral):
+def test_every_row_stands_beside_other_neutral_clips_of_its_person(two_neutral):
     rows = rest.beside(table.select_rows(two_neutral, (2, 4), variants=True), two_neutral)
-    assert len(rows) == len(rows.rest) == 16
-    assert np.array_equal(rows.actor, rows.rest.actor)
-    assert not (rows.clip == rows.rest.clip).any()
-    assert not rows.rest.label.any() and set(rows.rest.variant) == {"clean"}
-    # Those who have a choice take their person's neutral clips in turn.
-    others = rows.where((rows.actor == 4) & (rows.label != 0))
-    assert [list(others.rest.clip).count(clip) for clip in set(others.rest.clip)] == [2, 2]
+    neutral, serving = rows.rest.rows, rows.rest.numbers
+    assert len(rows) == 16 and serving.shape == (16, rest.CHOICES)
+    assert not neutral.label.any() and set(neutral.variant) == {"clean"}
+    assert (neutral.actor[serving] == rows.actor[:, np.newaxis]).all()
+    assert not (neutral.clip[serving] == rows.clip[:, np.newaxis]).any()
+    # Where there is a choice, each serves as often, and rows begin with another one in turn.
+    free = rows.where((rows.actor == 4) & (rows.label != 0)).rest.numbers
+    for row in free:
+        assert np.bincount(row)[np.unique(row)].tolist() == [rest.CHOICES / 2] * 2
+    assert np.bincount(free[:, 0])[np.unique(free)].tolist() == [2, 2]
+
+
+def test_training_draws_whom_a_row_is_read_against_and_judging_does_not(two_neutral):
+    rows = rest.beside(table.select_rows(two_neutral, (2, 4)), two_neutral)
+    everyone, reader = np.arange(len(rows)), reading.RowReader(rows)
+    own = reader.read(everyone)[:2]
+    neutral = reading.RowReader(rows.rest.rows)
+
+    def related(choice):
+        chosen = rows.rest.numbers[everyone, choice]
+        return rest.relate(*own, *neutral.read(chosen)[:2])[0]
+
+    assert np.array_equal(reader.relate(everyone, *own)[0], related(0))
+    drawn = [reader.relate(everyone, *own, np.array([3, step]))[0] for step in (1, 1, 2)]
+    assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
+    for found in drawn:
+        for row in everyone:
+            assert any(np.array_equal(found[row], related(choice)[row]) for choice in range(12))
 
 
 def test_a_persons_only_neutral_clip_is_left_out(cache):
     found = index.find_cache(cache)
     rows = rest.beside(table.select_rows(found, (2, 3)), found)
     assert len(rows) == 6 and rows.label.all()
-    shown = {(actor, clip) for actor, clip in zip(rows.actor, rows.rest.clip, strict=True)}
-    assert len(shown) == 2
-    left_out = [clip for actor, clip in shown if actor == 3]
+    neutral = rows.rest.rows
+    left_out = list(neutral.clip[neutral.actor == 3])
+    assert len(left_out) == 1
     with pytest.raises(InputError, match="got none of actors 3; train and test without"):
         rest.beside(table.select_rows(found, (2, 3)), found, left_out)
 
@@ -93,7 +114,8 @@ def test_training_judging_and_robustness_read_rows_against_the_person(two_neutra
     rows = rest.beside(table.select_rows(two_neutral, (2, 4)), two_neutral)
     everyone = np.arange(len(rows))
     own = reading.RowReader(rows).read(everyone)[:2]
-    expected = rest.relate(*own, *reading.RowReader(rows.rest).read(everyone)[:2])
+    neutral = reading.RowReader(rows.rest.rows).read(rows.rest.numbers[:, 0])
+    expected = rest.relate(*own, *neutral[:2])
     given = next(iter(dataset.in_order(rows, len(rows)).as_numpy_iterator()))[0]
     assert np.array_equal(given["mfcc"], expected[0])
     assert np.array_equal(given["frames"], expected[1])

@@ -85,7 +85,7 @@ def shuffled(
     tracts = cepstrum.tract_maps(rows.spec)
 
     def load(numbers: tf.Tensor, step_seed: tf.Tensor) -> tuple[dict, dict]:
-        inputs, targets = read(numbers)
+        inputs, targets = read(numbers, step_seed)
         if known is None:
             return inputs, targets
         mean, _, deviation = (value.reshape(1, -1, 1, 1) for value in known)
@@ -169,17 +169,24 @@ def steps_per_epoch(rows: Rows, batch_size: int) -> int:
     return -(-len(rows) // batch_size)
 
 
-def tensor_reader(rows: Rows) -> Callable[[tf.Tensor], tuple[dict, dict]]:
-    """Return the function that turns a batch of row numbers into inputs and targets."""
+def tensor_reader(rows: Rows) -> Callable[..., tuple[dict, dict]]:
+    """Return the function that turns a batch of row numbers into inputs and targets.
+
+    With a seed, people at rest are drawn by it, see :meth:`train.reading.RowReader.relate`.
+    """
     reader, memory, spec = RowReader(rows), BatchMemory(), rows.spec
 
-    def tensors(numbers: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray]:
+    def tensors(
+        numbers: NDArray[np.int64], *seed: NDArray[np.int64]
+    ) -> tuple[NDArray, NDArray, NDArray]:
         mfcc, frames, label = reader.read(numbers, memory.empty)
-        return *reader.relate(numbers, mfcc, frames), label
+        return *reader.relate(numbers, mfcc, frames, *seed), label
 
-    def read(numbers: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    def read(
+        numbers: tf.Tensor, *seed: tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         mfcc, frames, label = tf.numpy_function(
-            tensors, [numbers], [tf.float32, tf.uint8, tf.int64]
+            tensors, [numbers, *seed], [tf.float32, tf.uint8, tf.int64]
         )
         mfcc.set_shape((None, *spec.mfcc_shape))
         frames.set_shape((None, *spec.frames_shape))

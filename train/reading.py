@@ -19,6 +19,9 @@ from pipeline.errors import InputError
 from train import rest
 from train.table import Rows
 
+REST_STREAM = 7
+"""Sets what is drawn here apart from what else a step draws by its seed."""
+
 ALIGNMENT_BYTES = 64
 """What Eigen asks of a tensor's address on processors with AVX-512, and enough for all others."""
 
@@ -37,7 +40,7 @@ class RowReader:
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
-        self.rest = RowReader(rows.rest) if rows.rest is not None else None
+        self.rest = RowReader(rows.rest.rows) if rows.rest is not None else None
         self.files: list[int] = []
         self.checked = np.zeros(len(rows), bool)
         weakref.finalize(self, close_all, self.files)
@@ -80,7 +83,11 @@ class RowReader:
         return mfcc, frames, self.rows.label[numbers]
 
     def relate(
-        self, numbers: NDArray[np.int64], mfcc: NDArray[np.float32], frames: NDArray[np.uint8]
+        self,
+        numbers: NDArray[np.int64],
+        mfcc: NDArray[np.float32],
+        frames: NDArray[np.uint8],
+        seed: NDArray[np.int64] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Relate tensors of some rows to their people at rest, where the table knows them.
 
@@ -90,6 +97,8 @@ class RowReader:
             See :meth:`read`.
         mfcc, frames
             What it returned, or what has become of that.
+        seed
+            Numbers that fix which neutral clip each row is read against; None takes the first.
 
         Returns
         -------
@@ -98,7 +107,12 @@ class RowReader:
         """
         if self.rest is None:
             return mfcc, frames
-        rest_mfcc, rest_frames, _ = self.rest.read(numbers)
+        serving = self.rows.rest.numbers[numbers]
+        choice = np.zeros(len(numbers), int)
+        if seed is not None:
+            random = np.random.default_rng((*seed, REST_STREAM))
+            choice = random.integers(serving.shape[1], size=len(numbers))
+        rest_mfcc, rest_frames, _ = self.rest.read(serving[np.arange(len(numbers)), choice])
         return rest.relate(mfcc, frames, rest_mfcc, rest_frames)
 
     def read_tensor(self, number: int, tensor: int, target: NDArray) -> None:

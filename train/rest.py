@@ -16,7 +16,11 @@ from pipeline.errors import InputError
 from pipeline.index import Index
 from pipeline.spec import EMOTIONS
 from train import protocol, table
-from train.table import Rows
+from train.table import AtRest, Rows
+
+CHOICES = 12
+"""Neutral clips a row may be read against, the same ones over again where there are fewer. A
+multiple of what RAVDESS' speech has for a neutral clip and for another: each is as likely."""
 
 STAMP = "knows each speaker at rest: not actor-independent"
 
@@ -27,10 +31,11 @@ def stamp(of_split: str | None, calibrated: bool) -> str | None:
 
 
 def beside(rows: Rows, index: Index, left_out: Collection[str] = ()) -> Rows:
-    """Set a neutral clip of the same person beside each row: the person at rest.
+    """Set neutral clips of the same person beside each row: the person at rest.
 
-    Never the row's own clip. A person's rows take its neutral clips in turn, so that one recording
-    is all that an answer needs and no single one decides what is measured.
+    Never the row's own clip. One is what an answer needs: training draws it anew each time, and
+    judging takes the first, which is another for each row of a person, so that no single recording
+    decides what is measured.
 
     Parameters
     ----------
@@ -59,15 +64,15 @@ def beside(rows: Rows, index: Index, left_out: Collection[str] = ()) -> Rows:
             f"expected a neutral clip of each actor, got none of actors "
             f"{protocol.format_actors(missing)}; train and test without --calibrated"
         )
-    chosen = np.full(len(rows), -1)
+    serving = np.full((len(rows), CHOICES), -1)
     for actor in actors:
         at_rest = np.flatnonzero(neutral.actor == actor)
         for turn, number in enumerate(np.flatnonzero(rows.actor == actor)):
             others = at_rest[neutral.clip[at_rest] != rows.clip[number]]
             if len(others):
-                chosen[number] = others[turn % len(others)]
-    having = chosen >= 0
-    return dataclasses.replace(rows.where(having), rest=neutral.take(chosen[having]))
+                serving[number] = np.resize(np.roll(others, -turn), CHOICES)
+    having = serving[:, 0] >= 0
+    return dataclasses.replace(rows.where(having), rest=AtRest(neutral, serving[having]))
 
 
 def relate(

@@ -40,8 +40,7 @@ class Rows:
     identity, checksum
         CRC-32 of what each row is, and of the whole row, see :func:`pipeline.checksums.of_row`.
     rest
-        As many rows, of the same people at rest, to read these against; see
-        :func:`train.rest.beside`. None knows nothing of the people.
+        The same people at rest, to read these rows against; None knows nothing of them.
     """
 
     spec: FeatureSpec
@@ -56,7 +55,7 @@ class Rows:
     face_found: NDArray[np.bool_]
     identity: NDArray[np.int64]
     checksum: NDArray[np.int64]
-    rest: Rows | None = None
+    rest: AtRest | None = None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -74,6 +73,26 @@ class Rows:
         )
         taken = {name: getattr(self, name)[numbers] for name in columns}
         return dataclasses.replace(self, **taken, rest=self.rest and self.rest.take(numbers))
+
+
+@dataclass(frozen=True)
+class AtRest:
+    """Which neutral clips each row of a table may be read against, see :func:`train.rest.beside`.
+
+    Parameters
+    ----------
+    rows
+        Neutral clips.
+    numbers
+        For each row of the table the numbers of those that serve it, shape (table rows, choices).
+    """
+
+    rows: Rows
+    numbers: NDArray[np.int64]
+
+    def take(self, numbers: NDArray[np.int64]) -> AtRest:
+        """Return what serves the rows of some numbers, in their order."""
+        return dataclasses.replace(self, numbers=self.numbers[numbers])
 
 
 def select_rows(
