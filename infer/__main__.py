@@ -101,7 +101,7 @@ def infer(arguments: argparse.Namespace) -> int:
     prediction = predict.predict(opened, trained, arguments.min_confidence, person)
     arguments.out.mkdir(parents=True, exist_ok=True)
     annotate.render(opened, prediction, target, trained.spec.face_detector)
-    written = [target, *results.write_predictions(prediction, opened, stem)]
+    written = [target, *results.write_predictions(prediction, opened, stem, neutral)]
 
     likeliest = answers.named(prediction.probabilities)
     said = f"{likeliest} {100 * prediction.probabilities.max():.0f} %"

@@ -16,8 +16,19 @@ from pipeline import storage
 from pipeline.spec import EMOTIONS
 
 
-def write_predictions(prediction: Prediction, recording: Recording, stem: Path) -> list[Path]:
+def write_predictions(
+    prediction: Prediction, recording: Recording, stem: Path, neutral: Path | None = None
+) -> list[Path]:
     """Write the prediction as ``<stem>.json`` and ``<stem>.csv``.
+
+    Parameters
+    ----------
+    prediction, recording
+        What was said of what.
+    stem
+        Path of both files without the suffix.
+    neutral
+        The person at rest, whom the recording was read against; None for a model that knows nobody.
 
     Returns
     -------
@@ -29,6 +40,7 @@ def write_predictions(prediction: Prediction, recording: Recording, stem: Path) 
         "file": recording.path.name,
         "duration_seconds": round(recording.duration_seconds, 3),
         "min_confidence": least,
+        "read_against": neutral and neutral.name,
         **answered(prediction.probabilities, least),
         "basis": prediction.basis,
         "voice": answered(prediction.mean("voice"), least),

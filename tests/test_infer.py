@@ -278,10 +278,11 @@ def test_predictions_are_written_as_json_and_csv(tmp_path, spec, trained):
     path = write_video(tmp_path / "a.b.mp4", 2.6, sound=tone(2.6))
     take = opened(path, spec)
     said = predict.predict(take, trained)
-    files = results.write_predictions(said, take, tmp_path / "a.b")
+    files = results.write_predictions(said, take, tmp_path / "a.b", tmp_path / "neutral.mp4")
     assert [file.name for file in files] == ["a.b.json", "a.b.csv"]
     content = json.loads(files[0].read_text())
     assert content["file"] == "a.b.mp4" and content["emotion"] == said.emotion
+    assert content["read_against"] == "neutral.mp4"
     assert sum(content["probabilities"].values()) == pytest.approx(1, abs=1e-3)
     assert content["windows"][0]["start_seconds"] == 0
     assert content["windows"][-1]["end_seconds"] == content["duration_seconds"]
