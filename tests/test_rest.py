@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -184,3 +185,27 @@ def test_inference_reads_a_recording_against_the_person_at_rest(tmp_path, spec):
 def test_what_a_report_says_of_its_setting():
     assert rest.stamp(None, False) is None and rest.stamp("leaks", False) == "leaks"
     assert rest.stamp("leaks", True) == f"{rest.STAMP}; leaks"
+
+
+def test_the_person_at_rest_is_heard_through_the_same_noise(two_neutral):
+    """A made-up network keeps what it is given of each condition."""
+    rows = rest.beside(table.select_rows(two_neutral, (2, 4)), two_neutral)
+    given = []
+
+    def predict(inputs):
+        given.append(inputs["mfcc"])
+        return dict.fromkeys(("fused", "audio", "video"), np.eye(8)[rows.label])
+
+    robustness.measure(SimpleNamespace(predict_on_batch=predict), rows)
+    heard = dict(zip(robustness.conditions(), given, strict=True))
+    reader = reading.RowReader(rows)
+    everyone = np.arange(len(rows))
+    mfcc, frames, _ = reader.read(everyone)
+    assert np.array_equal(heard["untouched"], reader.relate(everyone, mfcc, frames)[0])
+    noisy = robustness.add_noise(mfcc, 0, rows.spec, np.random.default_rng(1))
+    in_silence = rest.relate(noisy, frames, *reader.at_rest(everyone))[0]
+    # The noise lifts a clip's level by itself, and by nothing against a person in the same noise.
+    shift = [
+        np.abs(change[:, 0].mean(axis=1)).mean() for change in (heard["noise at 0 dB"], in_silence)
+    ]
+    assert shift[0] < shift[1] / 4

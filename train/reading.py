@@ -105,15 +105,33 @@ class RowReader:
         tuple of ndarray
             See :func:`train.rest.relate`; what was given, where nobody is known.
         """
+        at_rest = self.at_rest(numbers, seed)
+        return (mfcc, frames) if at_rest is None else rest.relate(mfcc, frames, *at_rest)
+
+    def at_rest(
+        self, numbers: NDArray[np.int64], seed: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]] | None:
+        """Read a neutral clip of the person of each row, None where the table knows nobody.
+
+        Parameters
+        ----------
+        numbers, seed
+            See :meth:`relate`.
+
+        Returns
+        -------
+        tuple of ndarray or None
+            MFCCs and frames as of :meth:`read`.
+        """
         if self.rest is None:
-            return mfcc, frames
+            return None
         serving = self.rows.rest.numbers[numbers]
         choice = np.zeros(len(numbers), int)
         if seed is not None:
             random = np.random.default_rng((*seed, REST_STREAM))
             choice = random.integers(serving.shape[1], size=len(numbers))
-        rest_mfcc, rest_frames, _ = self.rest.read(serving[np.arange(len(numbers)), choice])
-        return rest.relate(mfcc, frames, rest_mfcc, rest_frames)
+        mfcc, frames, _ = self.rest.read(serving[np.arange(len(numbers)), choice])
+        return mfcc, frames
 
     def read_tensor(self, number: int, tensor: int, target: NDArray) -> None:
         """Read the MFCC (0) or the frames (1) of a row into an array."""

@@ -15,7 +15,7 @@ from scipy import fft
 
 from pipeline import storage
 from pipeline.spec import FeatureSpec
-from train import evaluate
+from train import evaluate, rest
 from train.cepstrum import MEL_BANDS, band_edges_hz
 from train.dataset import EVALUATION_BATCH_SIZE
 from train.heads import HEADS
@@ -155,7 +155,8 @@ def measure(model: keras.Model, rows: Rows) -> dict:
     model
         See :func:`train.model.build_fusion_cnn`.
     rows
-        Clean rows of test actors; at most ``MOST_CLIPS`` of them are taken.
+        Clean rows of test actors; at most ``MOST_CLIPS`` of them are taken. Where they are read
+        against a person at rest, that recording has the same noise.
 
     Returns
     -------
@@ -169,8 +170,13 @@ def measure(model: keras.Model, rows: Rows) -> dict:
     for first in range(0, len(chosen), EVALUATION_BATCH_SIZE):
         numbers = chosen[first : first + EVALUATION_BATCH_SIZE]
         mfcc, frames, _ = reader.read(numbers)
+        at_rest = reader.at_rest(numbers)
         for name, spoil in spoils.items():
-            heard, seen = reader.relate(numbers, *spoil(mfcc, frames, rows.spec, random))
+            heard, seen = spoil(mfcc, frames, rows.spec, random)
+            if at_rest is not None:
+                # Recorded in the same room: with its noise, but with pictures of its own.
+                same_room, _ = spoil(*at_rest, rows.spec, random)
+                heard, seen = rest.relate(heard, seen, same_room, at_rest[1])
             outputs = model.predict_on_batch({"mfcc": heard, "frames": seen})
             for head in HEADS:
                 answers[name][head].append(np.asarray(outputs[head]).argmax(axis=1))
