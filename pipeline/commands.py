@@ -56,10 +56,11 @@ def run_features(arguments: argparse.Namespace) -> int:
     )
     index = done.index
     cached = sum(not entry.reason for entry in index.clips)
+    # Whole pictures are taken without a look for faces.
+    faceless = f", {done.faceless} without a face" if spec.crop == "face" else ""
     print(
         f"{index.folder}: {cached} clips, {index.rows} rows, {index.bytes / 2**30:.2f} GiB, "
-        f"{done.seconds:.1f} s; {done.extracted} clips extracted now, "
-        f"{done.faceless} without a face"
+        f"{done.seconds:.1f} s; {done.extracted} clips extracted now{faceless}"
     )
     print_aside(found)
     for entry in done.failed:

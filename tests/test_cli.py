@@ -139,6 +139,7 @@ def test_what_trains_several_times(raw, tmp_path):
             *("--recipe", recipe),
         )
         assert answer.returncode == 0, answer.stderr
+        assert ("without a face" in answer.stdout) == (recipe == "default")
     places = ("--cache", cache, "--model", model, "--epochs", 1)
     leak = command("train", "leak", "--folds", 1, *places)
     assert leak.returncode == 0, leak.stderr
