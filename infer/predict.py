@@ -16,7 +16,7 @@ from infer.answers import (
     Prediction,
     WindowPrediction,
 )
-from infer.recording import Recording, plan_windows
+from infer.recording import Recording, plan_rest, plan_windows
 from pipeline import audio, features
 from pipeline.errors import InputError
 from pipeline.faces import Box
@@ -76,8 +76,8 @@ def at_rest(recording: Recording | None, artefact: Artefact) -> Features | None:
     Returns
     -------
     Features or None
-        Of the window that training would cut from the recording; None for a model that knows
-        nobody.
+        What the recording's windows with voice and face have in common, see
+        :func:`train.rest.deal`; None for a model that knows nobody.
 
     Raises
     ------
@@ -98,16 +98,19 @@ def at_rest(recording: Recording | None, artefact: Artefact) -> Features | None:
             "that knows nobody; train one ('make train CALIBRATED=1') or leave --calibrate away"
         )
     spec = artefact.spec
-    sound = np.zeros(0, np.float32) if recording.waveform is None else recording.waveform
-    span = features.clip_span(sound, spec)
-    window = next(features.read_windows(recording.waveform, recording.video, [span], spec))
-    box = features.find_face(window, spec)
-    if (basis := basis_of(window, box, spec)) != VOICE_AND_FACE:
+    spans = plan_rest(recording, spec, rest.CHOICES)
+    rows = []
+    for window in features.read_windows(recording.waveform, recording.video, spans, spec):
+        box = features.find_face(window, spec)
+        basis = basis_of(window, box, spec)
+        if basis == VOICE_AND_FACE:
+            rows.append(features.featurize(window, box, spec))
+    if not rows:
         raise InputError(
             f"expected the voice and the face of the person in {recording.path}, got {basis} "
             "alone; give another recording"
         )
-    return features.featurize(window, box, spec)
+    return Features(*rest.deal(*(np.stack(tensors) for tensors in zip(*rows, strict=True))))
 
 
 def predict_windows(

@@ -103,6 +103,29 @@ def plan_windows(recording: Recording, spec: FeatureSpec) -> list[tuple[Span, fl
     return [(Span(start, spec.window_samples), voice_part(start, voiced, spec)) for start in starts]
 
 
+def plan_rest(recording: Recording, spec: FeatureSpec, most: int) -> list[Span]:
+    """Choose the windows that tell how a person is at rest.
+
+    Returns
+    -------
+    list of Span
+        The one that training would cut from the recording, and those end to end with it that hold
+        at least half as much voice. Of more than ``most``, some that are spread evenly.
+    """
+    sound = np.zeros(0, np.float32) if recording.waveform is None else recording.waveform
+    first = features.clip_span(sound, spec)
+    planned = plan_windows(recording, spec)
+    least = dict(planned).get(first, 1.0) / 2
+    others = [
+        span
+        for span, part in planned
+        if (span.start - first.start) % spec.window_samples == 0 and part >= least
+    ]
+    spans = sorted({first, *others})
+    spread = np.linspace(0, len(spans) - 1, min(len(spans), most)).round().astype(int)
+    return [spans[number] for number in spread]
+
+
 def voice_part(start: int, voiced: NDArray[np.int64] | None, spec: FeatureSpec) -> float:
     """Part of a window that lies in the voiced stretches of a recording."""
     if voiced is None:

@@ -7,7 +7,7 @@ import pytest
 from conftest import tone, write_take, write_video, write_wav
 
 from infer import predict, recording
-from pipeline import build, catalog, index
+from pipeline import build, catalog, features, index
 from pipeline.errors import InputError
 from train import artefact, dataset, evaluate, model, reading, rest, robustness, table
 from train.protocol import Split
@@ -40,29 +40,37 @@ def test_every_row_stands_beside_other_neutral_clips_of_its_person(two_neutral):
     assert not neutral.label.any() and set(neutral.variant) == {"clean"}
     assert (neutral.actor[serving] == rows.actor[:, np.newaxis]).all()
     assert not (neutral.clip[serving] == rows.clip[:, np.newaxis]).any()
-    # Where there is a choice, each serves as often, and rows begin with another one in turn.
+    # Where there is a choice, each serves as often.
     free = rows.where((rows.actor == 4) & (rows.label != 0)).rest.numbers
     for row in free:
         assert np.bincount(row)[np.unique(row)].tolist() == [rest.CHOICES / 2] * 2
-    assert np.bincount(free[:, 0])[np.unique(free)].tolist() == [2, 2]
 
 
-def test_training_draws_whom_a_row_is_read_against_and_judging_does_not(two_neutral):
+def test_columns_and_pictures_of_a_person_are_dealt_in_turn():
+    mfcc, frames = tensors(3)
+    heard, seen = rest.deal(mfcc, frames)
+    for column in range(44):
+        assert np.array_equal(heard[:, column], mfcc[column % 3, :, column])
+    for instant in range(20):
+        assert np.array_equal(seen[instant], frames[instant % 3, instant])
+    alone = rest.deal(mfcc[:1], frames[:1])
+    assert np.array_equal(alone[0], mfcc[0]) and np.array_equal(alone[1], frames[0])
+
+
+def test_training_draws_one_neutral_clip_and_judging_takes_all(two_neutral):
     rows = rest.beside(table.select_rows(two_neutral, (2, 4)), two_neutral)
     everyone, reader = np.arange(len(rows)), reading.RowReader(rows)
-    own = reader.read(everyone)[:2]
     neutral = reading.RowReader(rows.rest.rows)
-
-    def related(choice):
-        chosen = rows.rest.numbers[everyone, choice]
-        return rest.relate(*own, *neutral.read(chosen)[:2])[0]
-
-    assert np.array_equal(reader.relate(everyone, *own)[0], related(0))
-    drawn = [reader.relate(everyone, *own, np.array([3, step]))[0] for step in (1, 1, 2)]
+    taken = reader.at_rest(everyone)
+    for number, choices in enumerate(rows.rest.numbers):
+        dealt = rest.deal(*neutral.read(np.unique(choices))[:2])
+        assert np.array_equal(taken[0][number], dealt[0])
+        assert np.array_equal(taken[1][number], dealt[1])
+    drawn = [reader.at_rest(everyone, np.array([3, step]))[0] for step in (1, 1, 2)]
     assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
     for found in drawn:
-        for row in everyone:
-            assert any(np.array_equal(found[row], related(choice)[row]) for choice in range(12))
+        for row, choices in zip(found, rows.rest.numbers, strict=True):
+            assert any(np.array_equal(row, one) for one in neutral.read(np.unique(choices))[0])
 
 
 def test_a_persons_only_neutral_clip_is_left_out(cache):
@@ -114,9 +122,8 @@ def test_pictures_hold_what_is_shown_and_the_person_at_rest():
 def test_training_judging_and_robustness_read_rows_against_the_person(two_neutral, spec):
     rows = rest.beside(table.select_rows(two_neutral, (2, 4)), two_neutral)
     everyone = np.arange(len(rows))
-    own = reading.RowReader(rows).read(everyone)[:2]
-    neutral = reading.RowReader(rows.rest.rows).read(rows.rest.numbers[:, 0])
-    expected = rest.relate(*own, *neutral[:2])
+    reader = reading.RowReader(rows)
+    expected = rest.relate(*reader.read(everyone)[:2], *reader.at_rest(everyone))
     given = next(iter(dataset.in_order(rows, len(rows)).as_numpy_iterator()))[0]
     assert np.array_equal(given["mfcc"], expected[0])
     assert np.array_equal(given["frames"], expected[1])
@@ -156,8 +163,8 @@ def test_inference_reads_a_recording_against_the_person_at_rest(tmp_path, spec):
     knowing = artefact.Artefact(network, spec, Split((1,), (2,), (3,)), {"calibrated": True})
     knowing_nobody = dataclasses.replace(knowing, settings={})
 
-    def opened(name, hertz):
-        path = write_video(tmp_path / name, sound=tone(1.6, hertz))
+    def opened(name, hertz, seconds=1.6):
+        path = write_video(tmp_path / name, seconds, sound=tone(seconds, hertz))
         return recording.open_recording(path, None, spec)
 
     take, neutral = opened("a.mp4", 440.0), opened("b.mp4", 220.0)
@@ -178,6 +185,19 @@ def test_inference_reads_a_recording_against_the_person_at_rest(tmp_path, spec):
     # The window that training would cut is one of those that inference reads.
     distances = [np.abs(window.probabilities - expected["fused"][0]).max() for window in said]
     assert min(distances) < 1e-5
+    # A longer recording says more: what its windows have in common.
+    longer = opened("d.mp4", 220.0, seconds=3.2)
+    spans = recording.plan_rest(longer, spec, 12)
+    assert np.diff([span.start for span in spans]).tolist() == [spec.window_samples] * 2
+    assert len(recording.plan_rest(longer, spec, 2)) == 2
+    each = [
+        features.featurize(window, None, spec)
+        for window in features.read_windows(longer.waveform, longer.video, spans, spec)
+    ]
+    common = rest.deal(*(np.stack(tensors) for tensors in zip(*each, strict=True)))
+    read = predict.at_rest(longer, knowing)
+    assert np.array_equal(read.mfcc, common[0]) and np.array_equal(read.frames, common[1])
+
     known_as_itself = predict.predict(take, knowing, person=own).windows
     assert np.abs(known_as_itself[0].probabilities - said[0].probabilities).max() > 1e-4
 

@@ -98,7 +98,7 @@ class RowReader:
         mfcc, frames
             What it returned, or what has become of that.
         seed
-            Numbers that fix which neutral clip each row is read against; None takes the first.
+            Numbers that fix which neutral clip each row is read against; None takes all of them.
 
         Returns
         -------
@@ -111,7 +111,7 @@ class RowReader:
     def at_rest(
         self, numbers: NDArray[np.int64], seed: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]] | None:
-        """Read a neutral clip of the person of each row, None where the table knows nobody.
+        """Read the person of each row at rest, None where the table knows nobody.
 
         Parameters
         ----------
@@ -126,12 +126,14 @@ class RowReader:
         if self.rest is None:
             return None
         serving = self.rows.rest.numbers[numbers]
-        choice = np.zeros(len(numbers), int)
         if seed is not None:
             random = np.random.default_rng((*seed, REST_STREAM))
             choice = random.integers(serving.shape[1], size=len(numbers))
-        mfcc, frames, _ = self.rest.read(serving[np.arange(len(numbers)), choice])
-        return mfcc, frames
+            mfcc, frames, _ = self.rest.read(serving[np.arange(len(numbers)), choice])
+            return mfcc, frames
+        dealt = [rest.deal(*self.rest.read(np.unique(choices))[:2]) for choices in serving]
+        mfccs, frames = zip(*dealt, strict=True)
+        return np.stack(mfccs), np.stack(frames)
 
     def read_tensor(self, number: int, tensor: int, target: NDArray) -> None:
         """Read the MFCC (0) or the frames (1) of a row into an array."""

@@ -1,4 +1,4 @@
-"""Knowing the speaker: every clip is read against one of the person at rest.
+"""Knowing the speaker: every clip is read against the person at rest.
 
 A second setting, reported apart: it knows something of the people it is tested on.
 """
@@ -19,8 +19,8 @@ from train import protocol, table
 from train.table import AtRest, Rows
 
 CHOICES = 12
-"""Neutral clips a row may be read against, the same ones over again where there are fewer. A
-multiple of what RAVDESS' speech has for a neutral clip and for another: each is as likely."""
+"""Neutral clips beside a row, the same ones over again where there are fewer. A multiple of what
+RAVDESS' speech has for a neutral clip and for another: each is as likely to be drawn."""
 
 STAMP = "knows each speaker at rest: not actor-independent"
 
@@ -33,9 +33,8 @@ def stamp(of_split: str | None, calibrated: bool) -> str | None:
 def beside(rows: Rows, index: Index, left_out: Collection[str] = ()) -> Rows:
     """Set neutral clips of the same person beside each row: the person at rest.
 
-    Never the row's own clip. One is what an answer needs: training draws it anew each time, and
-    judging takes the first, which is another for each row of a person, so that no single recording
-    decides what is measured.
+    Never the row's own clip. Training draws one anew each time, because one is what an answer
+    needs; judging takes what they have in common, see :func:`deal`.
 
     Parameters
     ----------
@@ -67,12 +66,35 @@ def beside(rows: Rows, index: Index, left_out: Collection[str] = ()) -> Rows:
     serving = np.full((len(rows), CHOICES), -1)
     for actor in actors:
         at_rest = np.flatnonzero(neutral.actor == actor)
-        for turn, number in enumerate(np.flatnonzero(rows.actor == actor)):
+        for number in np.flatnonzero(rows.actor == actor):
             others = at_rest[neutral.clip[at_rest] != rows.clip[number]]
             if len(others):
-                serving[number] = np.resize(np.roll(others, -turn), CHOICES)
+                serving[number] = np.resize(others, CHOICES)
     having = serving[:, 0] >= 0
     return dataclasses.replace(rows.where(having), rest=AtRest(neutral, serving[having]))
+
+
+def deal(
+    mfcc: NDArray[np.float32], frames: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Make one row of several of a person at rest: columns and pictures of each of them in turn.
+
+    Only means over time are taken of it, and those of several recordings lie nearer to the person.
+
+    Parameters
+    ----------
+    mfcc, frames
+        Rows, see :func:`relate`.
+
+    Returns
+    -------
+    mfcc : ndarray of float32, shape (mfcc_count, mfcc_columns, 1)
+    frames : ndarray of uint8, shape (frame_count, size, size, 3)
+    """
+    columns, instants = np.arange(mfcc.shape[2]), np.arange(frames.shape[1])
+    turn = len(mfcc)
+    heard = np.moveaxis(mfcc, 2, 1)[columns % turn, columns]
+    return np.ascontiguousarray(heard.swapaxes(0, 1)), frames[instants % turn, instants]
 
 
 def relate(
