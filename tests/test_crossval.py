@@ -124,6 +124,13 @@ def test_folds_are_judged_together(folded, tmp_path):
     assert "37.5 ± 35.4" in judging.table(judged)
 
 
+def test_a_single_fold_has_no_deviation(folded):
+    folders, splits = folded
+    judged = judging.judge(folders[:1], splits[:1])
+    assert judged["fused"]["uar"]["sd"] is None
+    assert judging.table(judged).splitlines()[1].split()[:3] == ["fused", "12.5", "12.5"]
+
+
 def test_people_are_drawn_only_where_the_clips_are_real(folded, tmp_path, monkeypatch):
     from matplotlib.axes import Axes
 

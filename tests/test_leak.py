@@ -174,6 +174,8 @@ def test_ablation_finds_both_recipes_and_trains_each_on_as_many_rows(found, tmp_
     assert measured["rows"][0]["validation"]["fused"] == [0.25, 0.25]
     assert measured["rows"][0]["test"]["fused"] == [0, 0]
     assert "25.0 ± 0.0" in ablation.table(measured)
+    one_seed = ablation.measure(ablation.plan_rows(caches, tmp_path, settings, [0]), tmp_path)
+    assert "25.0" in ablation.table(one_seed) and "±" not in ablation.table(one_seed)
 
 
 def test_both_recipes_are_told_apart_by_their_specs(tmp_path, found):

@@ -13,7 +13,7 @@ from pipeline import index, storage
 from pipeline.errors import InputError
 from pipeline.index import Index
 from pipeline.spec import FeatureSpec
-from train import crossval, protocol
+from train import crossval, judging, protocol
 from train.heads import HEADS
 
 RECIPES = {"published": FeatureSpec.as_published(variants=()), "default": FeatureSpec(variants=())}
@@ -145,7 +145,7 @@ def table(measured: dict) -> str:
     for row in measured["rows"]:
         title = f"{row['recipe']}, {'with' if row['variants'] else 'without'} variants"
         cells = [
-            f"{100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=len(values) > 1):.1f}"
+            judging.spread(100 * np.array(values))
             for side in SIDES
             for values in (row[side][head] for head in heads)
         ]

@@ -20,7 +20,7 @@ from pipeline import storage
 from pipeline.errors import InputError
 from pipeline.index import Index
 from pipeline.progress import bar as progress_bar
-from train import duplicates, protocol, runtime
+from train import duplicates, judging, protocol, runtime
 from train.heads import CHANGES
 from train.protocol import Split
 from train.settings import Settings
@@ -203,8 +203,8 @@ def table(measured: dict) -> str:
         left = 100 * np.array(values)
         shown = "nothing" if name == WHOLE else name
         lines.append(
-            f"{shown:28}{spread(left):>14}"
-            + ("" if name == WHOLE else f"{spread(whole - left, '+'):>18}")
+            f"{shown:28}{judging.spread(left):>14}"
+            + ("" if name == WHOLE else f"{judging.spread(whole - left, '+'):>18}")
         )
     seeds = ", ".join(map(str, measured["seeds"]))
     lines.append(
@@ -212,8 +212,3 @@ def table(measured: dict) -> str:
         f"{protocol.format_actors(measured['actors'])}"
     )
     return "\n".join(lines)
-
-
-def spread(values: np.ndarray, sign: str = "") -> str:
-    """Mean and standard deviation, such as ``47.3 ± 1.2``."""
-    return f"{values.mean():{sign}.1f} ± {values.std(ddof=len(values) > 1):.1f}"

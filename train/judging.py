@@ -167,7 +167,7 @@ def judge(
         judged[head] = {
             name: {
                 "mean": float(values.mean()),
-                "sd": float(values.std(ddof=len(values) > 1)),
+                "sd": float(values.std(ddof=1)) if len(values) > 1 else None,
                 "pooled": float(pooled),
                 "interval": intervals[name],
                 "folds": values.tolist(),
@@ -192,14 +192,17 @@ def judge(
     return judged
 
 
+def spread(values: NDArray[np.float64], sign: str = "") -> str:
+    """Mean and standard deviation, such as ``47.3 ± 1.2``; of a single value there is no other."""
+    deviation = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{values.mean():{sign}.1f}{deviation}"
+
+
 def table(judged: dict) -> str:
     """Table of the heads' averages, in percent: mean ± deviation over folds, interval."""
     lines = [f"{'':8}{'WAR':>14}{'UAR':>14}{'UAR, 95 % over actors':>25}"]
     for head in HEADS:
-        cells = [
-            f"{100 * judged[head][name]['mean']:.1f} ± {100 * judged[head][name]['sd']:.1f}"
-            for name in ("war", "uar")
-        ]
+        cells = [spread(100 * np.array(judged[head][name]["folds"])) for name in ("war", "uar")]
         low, high = (100 * edge for edge in judged[head]["uar"]["interval"])
         lines.append(f"{head:8}{cells[0]:>14}{cells[1]:>14}{f'{low:.1f} to {high:.1f}':>25}")
     error = judged["calibration"]["expected_calibration_error"]
