@@ -47,6 +47,15 @@ def test_each_recipe_leaves_out_one_thing_and_learns_from_as_many_rows():
     assert "variants" not in choices.recipes("video", 6, 0)
 
 
+def test_half_of_the_people_give_as_many_rows(found):
+    for trial in choices.plan(found, "video", Settings(epochs=3), [0]):
+        others = [actor for actor in (1, 2, 3) if actor not in trial.split.validation]
+        halved = trial.left_out == choices.HALF_THE_PEOPLE
+        assert list(trial.split.train) == (others[:1] if halved else others)
+        if halved:
+            assert trial.recipe == choices.Recipe("video", 6)
+
+
 def test_worth_is_the_difference_of_the_same_seed(found, tmp_path, monkeypatch, capsys):
     done = []
 
@@ -58,7 +67,7 @@ def test_worth_is_the_difference_of_the_same_seed(found, tmp_path, monkeypatch, 
     monkeypatch.setattr(choices, "train_alone", pretend)
     trials = choices.plan(found, "audio", Settings(epochs=2), [0, 1])
     measured = choices.measure(found, tmp_path, trials)
-    assert len(done) == len(trials) == 2 * 3 * 8
+    assert len(done) == len(trials) == 2 * 3 * 9
     np.testing.assert_allclose(measured["uar"][choices.WHOLE], [0.42, 0.52])
     np.testing.assert_allclose(measured["uar"]["tempo"], [0.42, 0.50])
     assert json.loads((tmp_path / choices.NAME).read_text()) == measured
@@ -70,11 +79,11 @@ def test_worth_is_the_difference_of_the_same_seed(found, tmp_path, monkeypatch, 
     # What is finished is not trained again, unless it was something else.
     assert choices.measure(found, tmp_path, trials) == measured and len(done) == len(trials)
     choices.measure(found, tmp_path, choices.plan(found, "audio", Settings(epochs=4), [0]))
-    assert len(done) == len(trials) + 24
+    assert len(done) == len(trials) + 27
     other = dataclasses.replace(Settings(), learning_rate=1e-3)
     monkeypatch.setattr(choices, "settings_of", lambda trial: other)
     choices.measure(found, tmp_path, trials)
-    assert len(done) == 2 * len(trials) + 24
+    assert len(done) == 2 * len(trials) + 27
 
 
 def test_a_branch_alone_is_trained_without_what_is_left_out(found, tmp_path, monkeypatch):

@@ -29,6 +29,7 @@ from train.table import select_rows
 NAME = "choices.json"
 GROUPS = 3
 WHOLE = "the recipe"
+HALF_THE_PEOPLE = "half of the people"
 
 
 @dataclass(frozen=True)
@@ -104,16 +105,20 @@ def plan(
 ) -> list[Trial]:
     """List every training of the first folds, those of one seed and fold beside each other.
 
-    The voice has the epochs of its warm start too.
+    The voice has the epochs of its warm start too. Half of the people are the first of them, men
+    and women as they come, with twice the epochs: what they are worth is no choice, but the measure
+    of what other choices can still give.
     """
     epochs = settings.epochs + (settings.warm_start_epochs if head == "audio" else 0)
     listed = recipes(head, epochs, len(index.spec.variants))
-    return [
-        Trial(name, recipe, split, seed)
-        for seed in seeds
-        for split in inner_folds(index.actors)[:folds]
-        for name, recipe in listed.items()
-    ]
+    longer = dataclasses.replace(listed[WHOLE], epochs=2 * epochs)
+    trials = []
+    for seed in seeds:
+        for split in inner_folds(index.actors)[:folds]:
+            trials += [Trial(name, recipe, split, seed) for name, recipe in listed.items()]
+            half = dataclasses.replace(split, train=split.train[: (len(split.train) + 1) // 2])
+            trials.append(Trial(HALF_THE_PEOPLE, longer, half, seed))
+    return trials
 
 
 def measure(index: Index, folder: Path, trials: Sequence[Trial], jobs: int = 1) -> dict:
