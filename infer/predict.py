@@ -76,8 +76,8 @@ def at_rest(recording: Recording | None, artefact: Artefact) -> Features | None:
     Returns
     -------
     Features or None
-        What the recording's windows with voice and face have in common, see
-        :func:`train.rest.deal`; None for a model that knows nobody.
+        Dealt from the recording's windows with voice and face, see :func:`train.rest.deal`; None
+        for a model that knows nobody.
 
     Raises
     ------

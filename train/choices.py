@@ -106,8 +106,7 @@ def plan(
     """List every training of the first folds, those of one seed and fold beside each other.
 
     The voice has the epochs of its warm start too. Half of the people are the first of them, men
-    and women as they come, with twice the epochs: what they are worth is no choice, but the measure
-    of what other choices can still give.
+    and women as they come, with twice the epochs; what they are worth is a scale for the choices.
     """
     epochs = settings.epochs + (settings.warm_start_epochs if head == "audio" else 0)
     listed = recipes(head, epochs, len(index.spec.variants))

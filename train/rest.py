@@ -34,7 +34,7 @@ def beside(rows: Rows, index: Index, left_out: Collection[str] = ()) -> Rows:
     """Set neutral clips of the same person beside each row: the person at rest.
 
     Never the row's own clip. Training draws one anew each time, because one is what an answer
-    needs; judging takes what they have in common, see :func:`deal`.
+    needs; judging takes the means over all of them, see :func:`deal`.
 
     Parameters
     ----------
