@@ -13,6 +13,9 @@ from pipeline import build, catalog, encode
 from pipeline.spec import FeatureSpec
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# TensorFlow takes a number of threads only before its first operation, and a test that starts a
+# training is seldom the first to use it.
+os.environ.pop("OMP_NUM_THREADS", None)
 
 RATE = 22_050
 FRAME_RATE = 10
