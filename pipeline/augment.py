@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.faces import Box
-from pipeline.spec import CLEAN, FeatureSpec
+from pipeline.spec import CLEAN, NOISE, FeatureSpec
 
 PITCH_SEMITONES = (0.5, 2.5)
 """Size of a pitch shift, up or down: audible, and within one speaker's range."""
@@ -92,7 +92,7 @@ def draw_change(variant: str, random: np.random.Generator) -> Change:
         sound["pitch_semitones"] = random.choice([-1, 1]) * random.uniform(*PITCH_SEMITONES)
     elif kind == "stretch":
         sound["stretch_rate"] = random.uniform(*STRETCH_RATES)
-    elif kind == "noise":
+    elif kind == NOISE:
         sound["noise_snr_db"] = random.uniform(*NOISE_SNR_DB)
     else:
         raise ValueError(f"expected a variant of kind pitch, stretch or noise, got {variant!r}")

@@ -14,7 +14,8 @@ EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "s
 CLEAN = "clean"
 """Name of the unaugmented variant, the only one that validation, test and inference see."""
 
-VARIANT_KINDS = ("pitch", "stretch", "noise")
+NOISE = "noise"
+VARIANT_KINDS = ("pitch", "stretch", NOISE)
 
 LARGEST_NUMBER = 1e9
 """No setting read from a file may reach this: a damaged one would ask for absurd memory."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.index import Index
-from pipeline.spec import EMOTIONS
+from pipeline.spec import CLEAN, EMOTIONS, NOISE
 from train import protocol, table
 from train.table import AtRest, Rows
 
@@ -34,7 +34,9 @@ def beside(rows: Rows, index: Index, left_out: Collection[str] = ()) -> Rows:
     """Set neutral clips of the same person beside each row: the person at rest.
 
     Never the row's own clip. Training draws one anew each time, because one is what an answer
-    needs; judging takes the means over all of them, see :func:`deal`.
+    needs; judging takes the means over all of them, see :func:`deal`. A row with noise stands
+    beside rows with noise: it belongs to the room, where the person at rest is heard as well. A
+    change of pitch or tempo belongs to the speech, and stands beside clean rows.
 
     Parameters
     ----------
@@ -56,17 +58,20 @@ def beside(rows: Rows, index: Index, left_out: Collection[str] = ()) -> Rows:
         If a person has no neutral clip.
     """
     actors = np.unique(rows.actor).tolist()
-    clean = table.select_rows(index, actors, left_out=left_out)
-    neutral = clean.where(clean.label == EMOTIONS.index("neutral"))
+    noisy = np.char.startswith(rows.variant, NOISE)
+    room = np.where(noisy, rows.variant, CLEAN)
+    known = table.select_rows(index, actors, bool(noisy.any()), left_out)
+    is_neutral = known.label == EMOTIONS.index("neutral")
+    neutral = known.where(is_neutral & np.isin(known.variant, room))
     if missing := sorted(set(actors) - set(neutral.actor.tolist())):
         raise InputError(
             f"expected a neutral clip of each actor, got none of actors "
             f"{protocol.format_actors(missing)}; train and test without --calibrated"
         )
     serving = np.full((len(rows), CHOICES), -1)
-    for actor in actors:
-        at_rest = np.flatnonzero(neutral.actor == actor)
-        for number in np.flatnonzero(rows.actor == actor):
+    for actor, variant in sorted(set(zip(rows.actor.tolist(), room.tolist(), strict=True))):
+        at_rest = np.flatnonzero((neutral.actor == actor) & (neutral.variant == variant))
+        for number in np.flatnonzero((rows.actor == actor) & (room == variant)):
             others = at_rest[neutral.clip[at_rest] != rows.clip[number]]
             if len(others):
                 serving[number] = np.resize(others, CHOICES)
