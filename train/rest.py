@@ -34,9 +34,9 @@ def beside(rows: Rows, index: Index, left_out: Collection[str] = ()) -> Rows:
     """Set neutral clips of the same person beside each row: the person at rest.
 
     Never the row's own clip. Training draws one anew each time, because one is what an answer
-    needs; judging takes the means over all of them, see :func:`deal`. A row with noise stands
-    beside rows with noise: it belongs to the room, where the person at rest is heard as well. A
-    change of pitch or tempo belongs to the speech, and stands beside clean rows.
+    needs; judging takes the means over all of them, see :func:`deal`. A noisy row stands
+    beside noisy ones, because noise belongs to the room, where the person at rest is heard as
+    well. A change of pitch or tempo belongs to the speech: such a row stands beside clean ones.
 
     Parameters
     ----------
