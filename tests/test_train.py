@@ -163,6 +163,41 @@ def test_views_stay_within_their_bounds():
     assert np.abs(moved).max() <= views.SHIFT * 112 + 1e-6
 
 
+def test_some_clips_show_half_a_face_of_someone_else_as_light_as_their_own():
+    random = np.random.default_rng(0)
+    frames = random.integers(100, 140, (200, 3, 112, 112, 3)).astype(np.uint8)
+    others = random.integers(20, 60, frames.shape).astype(np.uint8)
+    mixed = views.exchange_halves(frames, others, SEED)
+    assert np.array_equal(mixed, views.exchange_halves(frames, others, SEED))
+    assert np.abs(mixed.mean(axis=(1, 2, 3, 4)) - 120).max() < 1
+    own = (mixed == frames).all(axis=(1, 3, 4))
+    whole, upper, lower = own.all(axis=1), own[:, 0], own[:, -1]
+    assert 70 < whole.sum() < 130  # half of two hundred, four deviations either way
+    assert (upper | lower).all() and 30 < (upper & ~whole).sum() < 70
+    first, last = 0.57 - 0.05, 0.69 + 0.05
+    for keeps in (own[upper & ~whole], ~own[lower & ~whole]):
+        kept = keeps.argmin(axis=1) / 112
+        assert first - 0.01 < kept.min() < kept.max() < last
+    # A batch of what is the same on both sides stays what it is.
+    same = views.exchange_halves(frames, frames, SEED)
+    assert np.array_equal(same, frames)
+
+
+def test_whose_face_is_exchanged_belongs_to_another_person_with_the_same_emotion(found):
+    rows = table.select_rows(found, (1, 2, 3), variants=True)
+    random = np.random.default_rng(0)
+    numbers = np.arange(len(rows))
+    alike = np.array([table.draw_alike(rows, numbers, random) for _ in range(40)])
+    assert (rows.label[alike] == rows.label).all() and (rows.actor[alike] != rows.actor).all()
+    reachable = [
+        np.flatnonzero((rows.label == rows.label[n]) & (rows.actor != rows.actor[n]))
+        for n in numbers
+    ]
+    assert all(set(alike[:, n]) == set(reachable[n]) for n in numbers)
+    alone = rows.where(rows.actor == 1)
+    assert np.array_equal(table.draw_alike(alone, np.array([3, 0]), random), [3, 0])
+
+
 def test_masks_and_shifts_of_the_mfcc():
     mfcc = np.ones((32, 40, 44, 1), np.float32)
     masked = voices.mask_mfcc(mfcc, np.full((1, 40, 1, 1), 7, np.float32), SEED).numpy()[..., 0]

@@ -13,7 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from train import cepstrum, views, voices
+from train import cepstrum, table, views, voices
 from train.heads import CHANGES, INPUTS, LESSONS
 from train.reading import BatchMemory, MfccStatistics, RowReader
 from train.table import Rows
@@ -27,6 +27,9 @@ and memory would depend on how many of them a corpus fills."""
 
 EVALUATION_BATCH_SIZE = 16
 """Rows of a batch outside of training: no more than there, so that judging needs no more memory."""
+
+ALIKE_STREAM = 9
+"""Sets whose face is drawn apart from what else a step draws by its seed."""
 
 MAX_EPOCHS = 1 << 20
 MAX_STEPS = 1 << 40
@@ -81,6 +84,9 @@ def shuffled(
         steps = permutation.batch(batch_size).enumerate()
         return steps.map(lambda step, numbers: (numbers, [seed, epoch * MAX_STEPS + step]))
 
+    def draw_alike(numbers: NDArray[np.int64], seed: NDArray[np.int64]) -> NDArray[np.int64]:
+        return table.draw_alike(rows, numbers, np.random.default_rng((*seed, ALIKE_STREAM)))
+
     read, memory = tensor_reader(rows), BatchMemory()
     tracts = cepstrum.tract_maps(rows.spec)
 
@@ -100,13 +106,20 @@ def shuffled(
             mfcc = voices.shift_mfcc(mfcc, step_seed)
         if "masks" not in without:
             mfcc = voices.mask_mfcc(mfcc, tf.constant(mean), step_seed)
+        if "halves" not in without:
+            others = tf.numpy_function(draw_alike, [numbers, step_seed], tf.int64)
+            frames = tf.numpy_function(
+                lambda *values: views.exchange_halves(*values, memory.empty),
+                [frames, read(others, step_seed)[0]["frames"], step_seed],
+                tf.uint8,
+            )
         if "views" not in without:
             frames = tf.numpy_function(
                 lambda frames, seed: views.change_view(frames, seed, memory.empty),
                 [frames, step_seed],
                 tf.uint8,
             )
-            frames.set_shape(inputs["frames"].shape)
+        frames.set_shape(inputs["frames"].shape)
         return {"mfcc": mfcc, "frames": frames}, targets
 
     # Numbers are shuffled, tensors read last: what waits in the queue is eight bytes a row.

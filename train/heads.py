@@ -16,5 +16,5 @@ LESSONS = {
 }
 """Of each head, the outputs that have the emotion for a target in training."""
 
-CHANGES = {"audio": ("tract", "voices", "tempo", "shift", "masks"), "video": ("views",)}
+CHANGES = {"audio": ("tract", "voices", "tempo", "shift", "masks"), "video": ("halves", "views")}
 """What is done to training rows on the fly, by the branch that learns from it."""

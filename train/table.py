@@ -171,6 +171,34 @@ def select_rows(
     )
 
 
+def draw_alike(
+    rows: Rows, numbers: NDArray[np.int64], random: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw for each row one of another person with the same emotion.
+
+    Parameters
+    ----------
+    rows
+        The table.
+    numbers
+        Positions in it, shape (batch,).
+    random
+        Source of every choice.
+
+    Returns
+    -------
+    ndarray of int64, shape (batch,)
+        Positions in the table; the row's own where nobody else has its emotion.
+    """
+    alike = np.array(numbers, np.int64)
+    for place, number in enumerate(numbers):
+        same = rows.label == rows.label[number]
+        others = np.flatnonzero(same & (rows.actor != rows.actor[number]))
+        if len(others):
+            alike[place] = random.choice(others)
+    return alike
+
+
 def refuse_other_size(path: Path, size: int) -> None:
     """Raise unless a shard is there and as long as it was written."""
     got = f"{path.stat().st_size} bytes" if path.is_file() else "nothing"
