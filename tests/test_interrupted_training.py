@@ -70,11 +70,8 @@ def tensors(path):
 def end_of(folder):
     """What a finished training leaves: of each stage history, weights with optimizer, memory."""
     work = folder / fit.TRAINING_FOLDER
-    stages = [
-        end_of_stage(place)
-        for begins in (work, work / fit.REFIT_FOLDER)
-        for place in (begins, begins / fit.WARM_START_FOLDER)
-    ]
+    places = (work, work / fit.WARM_START_FOLDER, work / fit.REFIT_FOLDER)
+    stages = [end_of_stage(place) for place in places]
     return stages, (folder / "report" / "metrics.json").read_text()
 
 
@@ -228,8 +225,7 @@ STEPS = {
     "first weights": (weights, "save", 1),
     "weights of the warm start": (weights, "save", 2),
     "weights": (weights, "save", 6),
-    "weights of the voice's refit": (weights, "save", 9),
-    "weights of the refit": (weights, "save", 11),
+    "weights of the refit": (weights, "save", 9),
     "state": (storage, "sync", 21),
     "report": (evaluate, "write_report", 1),
     "curves": (figures, "draw_curves", 1),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.index import Index
@@ -31,7 +31,6 @@ from train.settings import Settings
 TRAINING_FOLDER = "training"
 WARM_START_FOLDER = "warm-start"
 REFIT_FOLDER = "refit"
-VOICE = ("audio",)
 
 
 def fit(
@@ -44,9 +43,9 @@ def fit(
 ) -> dict:
     """Train on a cache and leave a tested model in a folder.
 
-    The voice begins alone, then face and fusion learn too. Validation actors choose the epoch, the
-    votes and the temperatures; then the chosen network learns from everybody but the test actors in
-    the same order, because every person counts where there are few.
+    The voice begins alone: it learns longer than the face, and an epoch of it is cheap. Validation
+    actors choose the epoch, the votes and the temperatures; then the chosen network learns from
+    them too, because every person counts where there are few.
 
     Parameters
     ----------
@@ -92,8 +91,8 @@ def fit(
 
     work = folder / TRAINING_FOLDER
     started_with = {
-        **dataclasses.asdict(settings),
-        **json.loads(json.dumps(dataclasses.asdict(split))),
+        **asdict(settings),
+        **json.loads(json.dumps(asdict(split))),
         "cache": index.fingerprint,
     }
     if not go_on:
@@ -103,18 +102,18 @@ def fit(
     network = model.build_fusion_cnn(
         index.spec, known.mean, known.variance, settings.dropout, calibrated=settings.calibrated
     )
-    voice, whole = (stage.compiled(network, settings, heads) for heads in (VOICE, HEADS))
-
-    def learn(*stages: stage.Stage) -> None:
-        for part in stages:
-            lessons = voice if part.heads == VOICE else whole
-            schedule.renew(lessons.optimizer, settings)
-            stage.learn(lessons, part, known, settings, started_with, go_on, progress)
-
-    apart = stage.Stage("train", HEADS, work, work, training, validation, settings.epochs)
-    learn(*voice_first(apart, "voice", settings.warm_start_epochs))
+    before = settings.warm_start_epochs
+    if before:
+        warm_start = stage.Stage(
+            "voice", ("audio",), work, work / WARM_START_FOLDER, training, None, before
+        )
+        voice = stage.compiled(network, settings, warm_start.heads)
+        stage.learn(voice, warm_start, known, settings, started_with, go_on, progress)
+    lessons = stage.compiled(network, settings)
+    first = stage.Stage("train", HEADS, work, work, training, validation, settings.epochs, before)
+    stage.learn(lessons, first, known, settings, started_with, go_on, progress)
     last = evaluate.predict(network, validation)
-    resume.load_best(whole, work, resume.read_state(work, started_with))
+    resume.load_best(lessons, first.folder, resume.read_state(first.folder, started_with))
     best = evaluate.predict(network, validation)
     votes = confidence.fit_votes(best, validation.label)
     frequencies = confidence.frequencies(training.label)
@@ -122,7 +121,7 @@ def fit(
 
     measured_by = chosen_by
     if settings.refit_epochs:
-        together = stage.Stage(
+        second = stage.Stage(
             "refit",
             HEADS,
             work,
@@ -130,9 +129,10 @@ def fit(
             all_but_test,
             None,
             settings.refit_epochs,
-            settings.warm_start_epochs + settings.epochs,
+            before + settings.epochs,
         )
-        learn(*voice_first(together, "voice refit", settings.refit_warm_start_epochs))
+        schedule.renew(lessons.optimizer, settings)
+        stage.learn(lessons, second, known, settings, started_with, go_on, progress)
         # Answers grow surer with every epoch. How sure they are when the refit ends, nobody is left
         # to tell; the last epoch of the first stage had as long to learn.
         measured_by = confidence.balance(confidence.vote(last, votes), frequencies)
@@ -164,7 +164,7 @@ def fit(
             voting,
             index.spec,
             split,
-            dataclasses.asdict(settings),
+            asdict(settings),
             judged,
             tuple(sorted(table.source_hashes(index, split))),
             index.fingerprint,
@@ -173,20 +173,3 @@ def fit(
         folder,
     )
     return judged
-
-
-def voice_first(both: stage.Stage, name: str, epochs: int) -> list[stage.Stage]:
-    """Put a stage of some epochs, in which the voice learns alone from the same rows, before one.
-
-    It learns longer than the face, and an epoch of it is cheap.
-    """
-    alone = dataclasses.replace(
-        both,
-        name=name,
-        heads=VOICE,
-        folder=both.folder / WARM_START_FOLDER,
-        validation=None,
-        epochs=epochs,
-    )
-    then = dataclasses.replace(both, epochs_before=both.epochs_before + epochs)
-    return [alone, then] if epochs else [then]

@@ -65,8 +65,3 @@ class Settings:
     def refit_epochs(self) -> int:
         """Epochs with the validation actors learned from too."""
         return round(self.refit * self.epochs)
-
-    @property
-    def refit_warm_start_epochs(self) -> int:
-        """Epochs before these in which the voice learns alone, from the validation actors too."""
-        return round(self.warm_start * self.refit_epochs)
