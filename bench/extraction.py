@@ -1,4 +1,4 @@
-"""Raw clips to features, against the usual script and against the decoder alone."""
+"""Raw clips to extract, against the usual script and against the decoder alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ import numpy as np
 
 from bench import media, memory
 from bench.timing import medians, seconds
-from pipeline import build, catalog, decode_pictures, decode_sound, features
+from pipeline.cache import build
+from pipeline.corpora import catalogue
+from pipeline.features import extract
+from pipeline.media import audio, video
 from pipeline.spec import FeatureSpec
 
 ROUNDS = 3
@@ -24,7 +27,7 @@ CLIP_TIMEOUT_SECONDS = 120.0
 CLEAN = FeatureSpec(variants=())
 
 
-def usual_script(found: catalog.Catalog, out: Path) -> None:
+def usual_script(found: catalogue.Catalog, out: Path) -> None:
     """One process that reads and resizes every frame, as most published code does."""
     out.mkdir(parents=True, exist_ok=True)
     for clip in found.clips:
@@ -48,25 +51,25 @@ def decode_every_frame(path: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
-def decode_limit(found: catalog.Catalog, jobs: int = JOBS) -> None:
+def decode_limit(found: catalogue.Catalog, jobs: int = JOBS) -> None:
     """Decode every frame of every clip, in as many processes as the pipeline uses."""
     joblib.Parallel(jobs)(joblib.delayed(decode_every_frame)(clip.video) for clip in found.clips)
 
 
-def last_picture_time(clip: catalog.Clip) -> float:
+def last_picture_time(clip: catalogue.Clip) -> float:
     """Second of a clip after which the pipeline needs no picture."""
-    waveform = decode_sound.read_waveform(clip.sound, CLEAN.sample_rate_hz)
-    return features.picture_times(features.clip_span(waveform, CLEAN), CLEAN)[-1]
+    waveform = audio.read_waveform(clip.sound, CLEAN.sample_rate_hz)
+    return extract.picture_times(extract.clip_span(waveform, CLEAN), CLEAN)[-1]
 
 
 def decode_reference_frames(path: Path, until_seconds: float) -> None:
     """Decode what the pipeline's shortcuts leave of a video, on one thread; convert nothing."""
-    for shown in decode_pictures.timed_frames(path, 0.0, threads=1, reference_only=True):
+    for shown in video.timed_frames(path, 0.0, threads=1, reference_only=True):
         if shown.start_seconds >= until_seconds:
             return
 
 
-def decode_floor(found: catalog.Catalog, ends: list[float], jobs: int = JOBS) -> None:
+def decode_floor(found: catalogue.Catalog, ends: list[float], jobs: int = JOBS) -> None:
     """Decode the reference frames of every clip up to its last picture and do nothing else."""
     joblib.Parallel(jobs)(
         joblib.delayed(decode_reference_frames)(clip.video, end)
@@ -74,36 +77,35 @@ def decode_floor(found: catalog.Catalog, ends: list[float], jobs: int = JOBS) ->
     )
 
 
-def extract(found: catalog.Catalog, cache: Path, spec: FeatureSpec, jobs: int = JOBS) -> None:
+def run_pipeline(
+    found: catalogue.Catalog, cache: Path, spec: FeatureSpec, jobs: int = JOBS
+) -> None:
     """Run the pipeline on an empty cache."""
     shutil.rmtree(cache, ignore_errors=True)
     build.build(found, cache, spec, jobs, progress=False, clip_timeout_seconds=CLIP_TIMEOUT_SECONDS)
 
 
-def reference_decoding_error(found: catalog.Catalog) -> float:
+def reference_decoding_error(found: catalogue.Catalog) -> float:
     """Mean absolute difference, in grey levels of 255, that the decoding shortcut makes."""
     full = FeatureSpec(variants=(), decode="full")
     differences = []
     for clip in found.clips[:6]:
-        waveform = decode_sound.read_waveform(clip.sound, CLEAN.sample_rate_hz)
-        span = features.clip_span(waveform, CLEAN)
+        waveform = audio.read_waveform(clip.sound, CLEAN.sample_rate_hz)
+        span = extract.clip_span(waveform, CLEAN)
         windows = [
-            next(features.read_windows(waveform, clip.video, [span], spec))
-            for spec in (CLEAN, full)
+            next(extract.read_windows(waveform, clip.video, [span], spec)) for spec in (CLEAN, full)
         ]
-        box = features.find_face(windows[1], full)
-        pictures = [
-            features.featurize(window, box, full).frames.astype(float) for window in windows
-        ]
+        box = extract.find_face(windows[1], full)
+        pictures = [extract.featurize(window, box, full).frames.astype(float) for window in windows]
         differences.append(np.abs(pictures[0] - pictures[1]).mean())
     return float(np.mean(differences))
 
 
 def measure(folder: Path) -> Iterator[dict]:
     """Yield one result a claim."""
-    found = catalog.scan(media.high_definition_clips(folder))
+    found = catalogue.scan(media.high_definition_clips(folder))
     clips, cache = len(found.clips), folder / "cache-extraction"
-    extract(found, cache, FeatureSpec())  # workers start and import here, not in a measurement
+    run_pipeline(found, cache, FeatureSpec())  # workers start and import here, not in a measurement
     decode_limit(found)
     took = medians(
         ROUNDS,
@@ -188,10 +190,10 @@ def measure(folder: Path) -> Iterator[dict]:
     }
     big = media.linked_corpus(folder, 1440)
     cache = folder / "cache-1440"
-    build.build(catalog.scan(big), cache, CLEAN, jobs=-1)
-    again = seconds(lambda: build.build(catalog.scan(big), cache, CLEAN, jobs=-1))
+    build.build(catalogue.scan(big), cache, CLEAN, jobs=-1)
+    again = seconds(lambda: build.build(catalogue.scan(big), cache, CLEAN, jobs=-1))
     yield {
-        "what": "make features, nothing changed, 1,440 clips: s",
+        "what": "make extract, nothing changed, 1,440 clips: s",
         "ours": again,
         "against": "",
         "theirs": None,

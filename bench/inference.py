@@ -14,7 +14,7 @@ import av
 from bench import media
 from bench.timing import medians
 from infer import annotate, predict, recording, results
-from pipeline import catalog
+from pipeline.corpora import catalogue
 from train import artefact
 
 ROUNDS = 3
@@ -64,7 +64,7 @@ def start(code: str, *arguments: Path) -> None:
 
 def measure(folder: Path, model: Path) -> Iterator[dict]:
     """Yield one result a claim; needs a trained model."""
-    found = catalog.scan(media.high_definition_clips(folder))
+    found = catalogue.scan(media.high_definition_clips(folder))
     video = found.clips[0].video
     minute, sound = media.long_recording(folder)
     length = len(found.clips) * media.FRAMES / media.FRAME_RATE

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from bench import media
 from bench.timing import medians
-from pipeline import index
+from pipeline.cache import index
 from train import dataset, model, reading, stage, table
 from train.settings import Settings
 from train.table import Rows

@@ -6,8 +6,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from pipeline import extraction, workers
-from pipeline.catalog import Catalog, Clip
+from pipeline import workers
+from pipeline.cache import extraction
+from pipeline.corpora.catalogue import Catalog, Clip
 from pipeline.spec import FeatureSpec
 
 

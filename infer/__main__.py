@@ -12,8 +12,8 @@ from pathlib import Path
 # both bring X libraries of their own (PyAV issue 1050).
 import cv2
 
-from pipeline import container, decode_pictures
 from pipeline.errors import InputError, run
+from pipeline.media import container, video
 from train import runtime
 
 
@@ -134,7 +134,7 @@ def refuse_without_display() -> None:
 def play(path: Path) -> None:
     """Show a video in a window at its own pace, until its end or a key press."""
     started = time.monotonic()
-    for seconds, picture in decode_pictures.every_picture(path, 1280):
+    for seconds, picture in video.every_picture(path, 1280):
         cv2.imshow(path.name, picture[..., ::-1])
         left = started + seconds - time.monotonic()
         if cv2.waitKey(max(1, round(1000 * left))) >= 0:

@@ -14,10 +14,11 @@ from infer.ahead import ahead
 from infer.answers import UNSURE, Prediction, named
 from infer.canvas import Canvas
 from infer.recording import Recording
-from pipeline import decode_pictures, decode_sound, encode, faces
-from pipeline.decode_pictures import Frame
-from pipeline.faces import Box
-from pipeline.progress import bar as progress_bar
+from pipeline.console import bar as progress_bar
+from pipeline.features import faces
+from pipeline.features.faces import Box
+from pipeline.media import audio, encode, video
+from pipeline.media.video import Frame
 from pipeline.spec import EMOTIONS
 
 COLOURS = {
@@ -199,11 +200,11 @@ def render(
     if recording.video is None:
         shown: Iterable[tuple[float, Frame, Box | None]] = waveform_frames(recording)
     else:
-        frames = decode_pictures.every_frame(recording.video, SMALLEST_HEIGHT_PX, LARGEST_SIDE_PX)
+        frames = video.every_frame(recording.video, SMALLEST_HEIGHT_PX, LARGEST_SIDE_PX)
         shown = with_boxes(ahead(frames, FRAMES_AHEAD), detector)
     sound, rate = None, 0
     if recording.sound is not None:
-        sound, rate = encode.playable(*decode_sound.read_sound(recording.sound))
+        sound, rate = encode.playable(*audio.read_sound(recording.sound))
     total = round(recording.duration_seconds * (recording.frame_rate or BLANK_FRAME_RATE))
     with progress_bar(shown, desc="render", unit="frame", total=total, disable=not progress) as bar:
         drawn = annotated(bar, prediction)
@@ -233,7 +234,7 @@ def with_boxes(
         near = last[1] if last is not None and time < searched + WHOLE_SEARCH_SECONDS else None
         if near is None:
             searched = time
-        found = faces.detect(decode_pictures.planes(frame)[0], detector, near)
+        found = faces.detect(video.planes(frame)[0], detector, near)
         box = found[0] if found else None
         for earlier, shown in waiting:
             yield earlier, shown, between(last, (time, box), earlier)

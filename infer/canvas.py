@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decode_pictures import PLANES_SMALLER, Frame, planes
+from pipeline.media.video import PLANES_SMALLER, Frame, planes
 
 
 class Canvas:

@@ -17,10 +17,10 @@ from infer.answers import (
     WindowPrediction,
 )
 from infer.recording import Recording, plan_rest, plan_windows
-from pipeline import audio, features
 from pipeline.errors import InputError
-from pipeline.faces import Box
-from pipeline.features import Features, Span, Window
+from pipeline.features import extract, mfcc
+from pipeline.features.extract import Features, Span, Window
+from pipeline.features.faces import Box
 from pipeline.spec import FeatureSpec
 from train import confidence, rest
 from train.artefact import Artefact
@@ -100,11 +100,11 @@ def at_rest(recording: Recording | None, artefact: Artefact) -> Features | None:
     spec = artefact.spec
     spans = plan_rest(recording, spec, rest.CHOICES)
     rows = []
-    for window in features.read_windows(recording.waveform, recording.video, spans, spec):
-        box = features.find_face(window, spec)
+    for window in extract.read_windows(recording.waveform, recording.video, spans, spec):
+        box = extract.find_face(window, spec)
         basis = basis_of(window, box, spec)
         if basis == VOICE_AND_FACE:
-            rows.append(features.featurize(window, box, spec))
+            rows.append(extract.featurize(window, box, spec))
     if not rows:
         raise InputError(
             f"expected the voice and the face of the person in {recording.path}, got {basis} "
@@ -120,7 +120,7 @@ def predict_windows(
     planned = plan_windows(recording, artefact.spec)
     spans = [span for span, _ in planned]
     # One decoding thread: the other cores decode, draw and encode what has been predicted.
-    read = features.read_windows(recording.waveform, recording.video, spans, artefact.spec)
+    read = extract.read_windows(recording.waveform, recording.video, spans, artefact.spec)
     coming = zip(planned, read, strict=True)
     while group := list(islice(coming, WINDOWS_AT_ONCE)):
         yield from predict_group(recording, artefact, group, person)
@@ -134,9 +134,9 @@ def predict_group(
 ) -> Iterator[WindowPrediction]:
     """Predict some windows in one batch."""
     spec = artefact.spec
-    boxes = [features.find_face(window, spec) for _, window in group]
+    boxes = [extract.find_face(window, spec) for _, window in group]
     rows = [
-        features.featurize(window, box, spec) for (_, window), box in zip(group, boxes, strict=True)
+        extract.featurize(window, box, spec) for (_, window), box in zip(group, boxes, strict=True)
     ]
     mfcc, frames = np.stack([row.mfcc for row in rows]), np.stack([row.frames for row in rows])
     if person is not None:
@@ -168,7 +168,7 @@ def source_box(box: Box, window: Window, recording: Recording) -> Box:
 
 def basis_of(window: Window, box: Box | None, spec: FeatureSpec) -> str:
     """Say what there is to go by in a window."""
-    heard = window.sound is not None and not audio.is_silent(window.sound)
+    heard = window.sound is not None and not mfcc.is_silent(window.sound)
     shown = window.pictures is not None and any(picture is not None for picture in window.pictures)
     seen = shown and (box is not None or spec.crop == "whole")
     if heard:

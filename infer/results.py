@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from infer.answers import Prediction, named, notes
 from infer.recording import Recording
-from pipeline import storage
+from pipeline import atomic
 from pipeline.spec import EMOTIONS
 
 
@@ -61,7 +61,7 @@ def write_predictions(
         ],
     }
     json_path, csv_path = stem.with_name(f"{stem.name}.json"), stem.with_name(f"{stem.name}.csv")
-    storage.write_durably(json_path, json.dumps(content, indent=1).encode())
+    atomic.write_durably(json_path, json.dumps(content, indent=1).encode())
     stream = io.StringIO(newline="")
     writer = csv.writer(stream)
     writer.writerow(
@@ -81,7 +81,7 @@ def write_predictions(
                 window.basis,
             ]
         )
-    storage.write_durably(csv_path, stream.getvalue().encode())
+    atomic.write_durably(csv_path, stream.getvalue().encode())
     return [json_path, csv_path]
 
 

@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline import catalog, commands
+from pipeline import commands
+from pipeline.corpora import catalogue
 from pipeline.errors import run
 from pipeline.spec import FeatureSpec
 
@@ -142,7 +143,7 @@ def add_raw(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--channel",
-        choices=tuple(catalog.CHANNELS),
+        choices=tuple(catalogue.CHANNELS),
         default=argparse.SUPPRESS,
         help="only speech or only song (default: both)",
     )

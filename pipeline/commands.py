@@ -9,14 +9,15 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from pipeline import build, catalog, prune, repair, verify
+from pipeline.cache import build, prune, repair, verify
+from pipeline.corpora import catalogue
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec, variant_names
 
 
-def scan(arguments: argparse.Namespace) -> catalog.Catalog:
+def scan(arguments: argparse.Namespace) -> catalogue.Catalog:
     """Scan the raw folder that the arguments name."""
-    return catalog.scan(arguments.raw, getattr(arguments, "channel", None))
+    return catalogue.scan(arguments.raw, getattr(arguments, "channel", None))
 
 
 def spec_of(arguments: argparse.Namespace) -> FeatureSpec:
@@ -91,7 +92,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
     return 1 if damaged else 0
 
 
-def run_repair(report: verify.Report, found: catalog.Catalog, jobs: int) -> int:
+def run_repair(report: verify.Report, found: catalogue.Catalog, jobs: int) -> int:
     """Make the damaged parts of one cache again and read it once more."""
     wanted = repair.to_repair(report, found)
     done = build.build(wanted, report.folder.parent, report.spec, jobs, distrusted=report.files)
@@ -130,7 +131,7 @@ def run_prune(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def print_aside(found: catalog.Catalog) -> None:
+def print_aside(found: catalogue.Catalog) -> None:
     """Say which files of the raw folder are not clips of the cache, and why."""
     for path, reason in found.misplaced:
         print(f"refused: {path}: {reason}", file=sys.stderr)
@@ -173,12 +174,12 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 def run_audit(arguments: argparse.Namespace) -> int:
     """Measure every clip, print what is odd, and write it all down."""
-    from pipeline import audit, survey
+    from pipeline.corpora import audit, measure
 
     if arguments.jobs == 0:
         raise InputError("expected a number of jobs other than 0, got 0; -1 uses every core")
     found = scan(arguments)
-    facts = survey.measure_all(found, FeatureSpec(), arguments.jobs)
+    facts = measure.measure_all(found, FeatureSpec(), arguments.jobs)
     findings = audit.judge(found, facts)
     if findings:
         print(audit.table(findings))

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline import build, catalog, encode
+from pipeline.cache import build
+from pipeline.corpora import catalogue
+from pipeline.media import encode
 from pipeline.spec import FeatureSpec
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -106,7 +108,7 @@ def spec() -> FeatureSpec:
 def cache(raw, spec, tmp_path_factory) -> Path:
     """The cache of ``raw``; tests only read it."""
     folder = tmp_path_factory.mktemp("cache")
-    build.build(catalog.scan(raw), folder, spec, jobs=1, progress=False)
+    build.build(catalogue.scan(raw), folder, spec, jobs=1, progress=False)
     return folder
 
 

@@ -109,20 +109,21 @@ def damage(data, random):
 def read_everything(path):
     """Read a file in every way the project does; errors other than the documented ones escape."""
     from infer import recording
-    from pipeline import container, decode_pictures, features
-    from pipeline.catalog import Clip
+    from pipeline.corpora.catalogue import Clip
     from pipeline.errors import InputError
+    from pipeline.features import extract
+    from pipeline.media import container, video
     from pipeline.spec import FeatureSpec
 
     spec = FeatureSpec(window_seconds=0.4, variants=(), crop="whole")
     readers = (
         lambda: container.probe(path),
         lambda: recording.plan_windows(recording.open_recording(path, None, spec), spec),
-        lambda: decode_pictures.picture_times(path),
-        lambda: decode_pictures.read_pictures(path, [0.02, 0.3, 0.55]),
-        lambda: decode_pictures.read_consecutive_pictures(path, 0.1, 3),
-        lambda: sum(1 for _ in decode_pictures.every_frame(path, 16, 64)),
-        lambda: features.extract_clip(Clip("a", 1, "happy", path), spec),
+        lambda: video.picture_times(path),
+        lambda: video.read_pictures(path, [0.02, 0.3, 0.55]),
+        lambda: video.read_consecutive_pictures(path, 0.1, 3),
+        lambda: sum(1 for _ in video.every_frame(path, 16, 64)),
+        lambda: extract.extract_clip(Clip("a", 1, "happy", path), spec),
     )
     read = 0
     for reader in readers:

@@ -4,7 +4,7 @@ import pytest
 import threadpoolctl
 from conftest import RATE, tone
 
-from pipeline import audio
+from pipeline.features import mfcc
 from pipeline.spec import FeatureSpec
 
 SPEC = FeatureSpec()
@@ -25,7 +25,7 @@ def direct_mfcc(sound, spec):
 def test_mfcc_is_librosas(spec):
     sound = np.random.default_rng(0).normal(0, 0.1, spec.window_samples).astype(np.float32)
     expected = direct_mfcc(sound, spec)
-    image = audio.mfcc(sound, spec)
+    image = mfcc.mfcc(sound, spec)
     assert image.shape == (40, 44, 1) and image.dtype == np.float32
     assert np.array_equal(image[..., 0], expected[:, :44])
 
@@ -35,26 +35,26 @@ def test_the_voice_is_what_librosa_trims_to(quiet_seconds):
     quiet = np.random.default_rng(0).normal(0, 1e-3, round(quiet_seconds * RATE))
     sound = np.concatenate([quiet, tone(1.234), quiet]).astype(np.float32)
     _, expected = librosa.effects.trim(sound, top_db=SPEC.voice_threshold_db)
-    assert audio.voice_span(sound, SPEC) == tuple(expected)
+    assert mfcc.voice_span(sound, SPEC) == tuple(expected)
 
 
 @pytest.mark.parametrize("frames", [0, 1, 4094, 4095, 4096, 4097, 8191, 8192, 9000])
 def test_loudness_is_librosas(frames):
     samples = 512 * frames + 77
     sound = np.random.default_rng(frames).normal(0, 0.1, samples).astype(np.float32)
-    assert np.array_equal(audio.loudness(sound), librosa.feature.rms(y=sound)[0])
+    assert np.array_equal(mfcc.loudness(sound), librosa.feature.rms(y=sound)[0])
 
 
 def test_long_sound_is_truncated():
     sound = np.random.default_rng(0).normal(0, 0.1, 3 * SPEC.window_samples).astype(np.float32)
     expected = direct_mfcc(sound, SPEC)
-    assert np.array_equal(audio.mfcc(sound, SPEC)[..., 0], expected[:, :44])
+    assert np.array_equal(mfcc.mfcc(sound, SPEC)[..., 0], expected[:, :44])
 
 
 def test_short_sound_is_padded_with_zeros():
     sound = tone(1.0)
     heard = 1 + len(sound) // SPEC.hop_samples
-    image = audio.mfcc(sound, SPEC)
+    image = mfcc.mfcc(sound, SPEC)
     expected = direct_mfcc(sound, SPEC)
     assert expected.shape[1] == heard < 44
     assert np.array_equal(image[:, :heard, 0], expected)
@@ -63,7 +63,7 @@ def test_short_sound_is_padded_with_zeros():
 
 @pytest.mark.parametrize("samples", [0, 1, 500])
 def test_almost_no_sound(samples, recwarn):
-    image = audio.mfcc(np.ones(samples, np.float32), SPEC)
+    image = mfcc.mfcc(np.ones(samples, np.float32), SPEC)
     assert np.isfinite(image).all()
     assert image[:, :1].any() == (samples > 0)
     assert not image[:, 1:].any() and not recwarn.list
@@ -72,27 +72,27 @@ def test_almost_no_sound(samples, recwarn):
 def test_short_voice_lies_in_the_middle_of_the_window():
     voice = tone(1.0)
     sound = np.concatenate([np.zeros(RATE), voice, np.zeros(2 * RATE)]).astype(np.float32)
-    start = audio.window_start(sound, SPEC)
+    start = mfcc.window_start(sound, SPEC)
     middle = (start + SPEC.window_samples / 2) / RATE
     assert middle == pytest.approx(1.5, abs=0.06)
 
 
 def test_long_voice_is_heard_from_its_onset():
     sound = np.concatenate([np.zeros(RATE), tone(4.0), np.zeros(RATE)]).astype(np.float32)
-    assert audio.window_start(sound, SPEC) / RATE == pytest.approx(1.0, abs=0.06)
+    assert mfcc.window_start(sound, SPEC) / RATE == pytest.approx(1.0, abs=0.06)
 
 
 def test_window_stays_inside_the_clip():
     early = np.concatenate([tone(0.5), np.zeros(3 * RATE)]).astype(np.float32)
     late = early[::-1].copy()
-    assert audio.window_start(early, SPEC) == 0
-    assert audio.window_start(late, SPEC) == len(late) - SPEC.window_samples
+    assert mfcc.window_start(early, SPEC) == 0
+    assert mfcc.window_start(late, SPEC) == len(late) - SPEC.window_samples
     for other in (tone(0.5), np.zeros(RATE, np.float32)):
-        assert audio.window_start(other, SPEC) == 0
-    assert audio.window_start(late, FeatureSpec.as_published()) == 0
+        assert mfcc.window_start(other, SPEC) == 0
+    assert mfcc.window_start(late, FeatureSpec.as_published()) == 0
 
 
 def test_silence_is_told_from_a_whisper():
-    assert audio.is_silent(np.zeros(100, np.float32))
-    assert audio.is_silent(np.zeros(0, np.float32))
-    assert not audio.is_silent(tone(0.1, level=0.001))
+    assert mfcc.is_silent(np.zeros(100, np.float32))
+    assert mfcc.is_silent(np.zeros(0, np.float32))
+    assert not mfcc.is_silent(tone(0.1, level=0.001))

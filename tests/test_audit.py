@@ -10,11 +10,12 @@ import soundfile
 from conftest import FRAME_RATE, RATE, tone, write_take, write_video, write_wav
 
 from pipeline import __main__ as cli
-from pipeline import audit, catalog, encode, survey
-from pipeline.catalog import Catalog
+from pipeline.corpora import audit, catalogue, measure
+from pipeline.corpora.catalogue import Catalog
+from pipeline.media import encode
 from pipeline.spec import FeatureSpec
 
-FINE = survey.Facts(
+FINE = measure.Facts(
     "anna/1.mp4", 1, {"anna/1.mp4": "a"}, (), 2.0, 2.1, "digest", 0.5, 0.0, 30.0, 0, True
 )
 
@@ -56,11 +57,11 @@ def faulty(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def facts(faulty):
-    return survey.measure_all(catalog.scan(faulty), FeatureSpec(), jobs=2, progress=False)
+    return measure.measure_all(catalogue.scan(faulty), FeatureSpec(), jobs=2, progress=False)
 
 
 def test_every_planted_fault_is_found_once(faulty, facts):
-    found = catalog.scan(faulty)
+    found = catalogue.scan(faulty)
     assert [fact.clip for fact in facts] == [clip.id for clip in found.clips]
     findings = audit.judge(found, facts)
     names = {}
@@ -91,7 +92,7 @@ def test_every_planted_fault_is_found_once(faulty, facts):
 def test_the_command_prints_a_table_and_writes_everything(
     faulty, facts, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(survey, "measure_all", lambda catalog, spec, jobs: facts)
+    monkeypatch.setattr(measure, "measure_all", lambda catalogue, spec, jobs: facts)
     out = tmp_path / "new" / "audit.json"
     words = ["audit", "--raw", str(faulty), "--out", str(out), "--jobs", "1"]
     codes = []
@@ -137,7 +138,7 @@ def test_one_fact_decides_one_finding(tmp_path, changes, kind):
 
 def every_ravdess_clip(channel):
     (finding,) = audit.missing(
-        [survey.Facts(f"{catalog.CHANNELS[channel]}-01-01-01-01-25", 25, {})]
+        [measure.Facts(f"{catalogue.CHANNELS[channel]}-01-01-01-01-25", 25, {})]
     )
     return finding.names
 
@@ -146,7 +147,7 @@ def every_ravdess_clip(channel):
 def test_ravdess_has_as_many_clips_as_published(channel, total):
     names = every_ravdess_clip(channel)
     assert len(set(names)) == len(names) == total
-    whole = [survey.Facts(name, int(name[-2:]), {}) for name in names]
+    whole = [measure.Facts(name, int(name[-2:]), {}) for name in names]
     assert audit.missing(whole) == []
     (finding,) = audit.missing(whole[1:])
     assert finding.names == names[:1]

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from conftest import RATE, tone
 
-from pipeline import augment
-from pipeline.augment import Change
-from pipeline.faces import Box
+from pipeline.features import augment
+from pipeline.features.augment import Change
+from pipeline.features.faces import Box
 from pipeline.spec import CLEAN, FeatureSpec
 
 SPEC = FeatureSpec()

@@ -10,25 +10,17 @@ import numpy as np
 import pytest
 from conftest import tally, write_take, write_video, write_wav
 
-from pipeline import (
-    build,
-    catalog,
-    contents,
-    decode_pictures,
-    decode_sound,
-    features,
-    index,
-    plan,
-    shards,
-    verify,
-    workers,
-)
+from pipeline import workers
+from pipeline.cache import build, contents, index, plan, shards, verify
+from pipeline.corpora import catalogue
 from pipeline.errors import InputError
+from pipeline.features import extract
+from pipeline.media import audio, video
 from pipeline.spec import EMOTIONS, FeatureSpec
 
 
 def make(raw, cache, spec, jobs=1):
-    return build.build(catalog.scan(raw), cache, spec, jobs=jobs, progress=False)
+    return build.build(catalogue.scan(raw), cache, spec, jobs=jobs, progress=False)
 
 
 def hashes(folder):
@@ -86,11 +78,11 @@ def test_the_index_matches_the_shards(cache, spec):
 
 def test_rows_are_what_inference_computes(cache, raw, spec):
     """A cached clean row equals, byte for byte, the features of the raw file."""
-    clip = catalog.scan(raw).clips[5]
-    waveform = decode_sound.read_waveform(clip.sound, spec.sample_rate_hz)
-    span = features.clip_span(waveform, spec)
-    (window,) = features.read_windows(waveform, clip.video, [span], spec, threads=0)
-    fresh = features.featurize(window, features.find_face(window, spec), spec)
+    clip = catalogue.scan(raw).clips[5]
+    waveform = audio.read_waveform(clip.sound, spec.sample_rate_hz)
+    span = extract.clip_span(waveform, spec)
+    (window,) = extract.read_windows(waveform, clip.video, [span], spec, threads=0)
+    fresh = extract.featurize(window, extract.find_face(window, spec), spec)
     with h5py.File(cache / spec.digest / f"actor-{clip.actor:02d}.h5") as file:
         row = np.flatnonzero(
             (file["clip"].asstr()[:] == clip.id) & (file["variant"].asstr()[:] == "clean")
@@ -111,13 +103,13 @@ def test_sound_and_pictures_of_a_stretched_variant_cover_the_same_stretch(tmp_pa
         for n in range(150)
     )
     path = tmp_path / "01-01-03-01-01-01-01.mp4"
-    from pipeline import encode
+    from pipeline.media import encode
 
     encode.write_mp4(path, frames, sound.astype(np.float32), rate)
     spec = FeatureSpec(
         variants=("stretch", "stretch-2", "stretch-3"), voice_threshold_db=60.0, frame_count=60
     )
-    rows = features.extract_clip(catalog.Clip("a", 1, "happy", path), spec)
+    rows = extract.extract_clip(catalogue.Clip("a", 1, "happy", path), spec)
     middles = []
     for row in rows:
         loud = row.features.mfcc[0, :, 0]
@@ -143,14 +135,14 @@ def test_neither_backend_nor_order_of_the_folder_changes_a_byte(
     cache, raw, spec, tmp_path, monkeypatch
 ):
     """Threads instead of processes, and a file system that lists everything backwards."""
-    walk = catalog.os.walk
+    walk = catalogue.os.walk
 
     def backwards(root, **options):
         for folder, subfolders, names in walk(root, **options):
             subfolders.reverse()
             yield folder, subfolders, names[::-1]
 
-    monkeypatch.setattr(catalog.os, "walk", backwards)
+    monkeypatch.setattr(catalogue.os, "walk", backwards)
     with joblib.parallel_config(backend="threading"):
         make(raw, tmp_path, spec, jobs=2)
     assert hashes(tmp_path / spec.digest) == hashes(cache / spec.digest)
@@ -163,7 +155,7 @@ def test_nothing_changed_opens_no_media(made, own_raw, spec, monkeypatch):
     def opened(path):
         raise AssertionError(f"{path} was opened")
 
-    for reader in (decode_pictures, decode_sound):
+    for reader in (video, audio):
         monkeypatch.setattr(reader, "opened", opened)
     before = (made / spec.digest / "index.json").stat().st_mtime_ns
     done = make(own_raw, made, spec)
@@ -260,7 +252,7 @@ def test_no_row_outlives_a_change_of_the_spec(cache, raw, spec, tmp_path, field)
     """Neither in the folder of the changed spec, nor if the old files are moved there."""
     other = {int: 7, float: 1.5, str: "other", tuple: ("noise",)}[type(field.default)]
     changed = dataclasses.replace(spec, **{field.name: other})
-    found = catalog.scan(raw)
+    found = catalogue.scan(raw)
     assert changed.digest != spec.digest
     shutil.copytree(cache / spec.digest, tmp_path / changed.digest, copy_function=os.link)
     known = contents.survey(tmp_path / changed.digest, changed)
@@ -336,7 +328,7 @@ def test_a_clip_that_took_its_worker_along_is_listed_and_tried_again(
 
     monkeypatch.setattr(workers, "in_order", lose_one)
     done = build.build(
-        catalog.scan(raw), tmp_path, spec, jobs=1, progress=False, clip_timeout_seconds=60.0
+        catalogue.scan(raw), tmp_path, spec, jobs=1, progress=False, clip_timeout_seconds=60.0
     )
     assert [(entry.clip, entry.reason) for entry in done.failed] == [(lost, "expected an end")]
     assert done.index.rows == 30

@@ -1,7 +1,7 @@
 import pytest
 from conftest import write_wav
 
-from pipeline import catalog
+from pipeline.corpora import catalogue
 from pipeline.errors import InputError
 
 
@@ -26,14 +26,14 @@ def test_actors_whose_names_end_like_the_suffix(tmp_path, actor):
         f"videos/Actor_{actor}/01-01-03-02-01-02-{actor}.mp4",
         f"audios/Actor_{actor}/03-01-03-02-01-02-{actor}.wav",
     )
-    (clip,) = catalog.scan(tmp_path).clips
+    (clip,) = catalogue.scan(tmp_path).clips
     assert (clip.id, clip.actor, clip.emotion) == (f"01-03-02-01-02-{actor}", int(actor), "happy")
     assert clip.audio.suffix == ".wav"
 
 
 def test_labels_are_the_third_field(tmp_path):
     touch(tmp_path, *(f"01-01-{emotion:02d}-01-01-01-09.mp4" for emotion in range(1, 9)))
-    found = catalog.scan(tmp_path)
+    found = catalogue.scan(tmp_path)
     assert {int(clip.id[3:5]) - 1: clip.label for clip in found.clips} == {n: n for n in range(8)}
 
 
@@ -43,7 +43,7 @@ def test_both_halves_may_carry_the_same_modality(tmp_path):
         "videos/Actor_01/03-02-05-01-01-01-01.mp4",
         "audios/Actor_01/03-02-05-01-01-01-01.wav",
     )
-    assert ids(catalog.scan(tmp_path)) == [
+    assert ids(catalogue.scan(tmp_path)) == [
         (1, "angry", "03-02-05-01-01-01-01.mp4", "03-02-05-01-01-01-01.wav")
     ]
 
@@ -55,7 +55,7 @@ def test_ravdess_as_it_unzips_counts_a_take_once(tmp_path):
         "Video_Speech_Actor_05/Actor_05/02-01-04-01-01-01-05.mp4",
         "Audio_Speech/Actor_05/03-01-04-01-01-01-05.wav",
     )
-    found = catalog.scan(tmp_path)
+    found = catalogue.scan(tmp_path)
     assert ids(found) == [(5, "sad", "01-01-04-01-01-01-05.mp4", "03-01-04-01-01-01-05.wav")]
     assert not found.duplicates
 
@@ -68,7 +68,7 @@ def test_video_only_files_need_a_wav(tmp_path):
         "02-01-06-01-01-01-05.mp4",
         "03-01-07-01-01-01-05.wav",
     )
-    found = catalog.scan(tmp_path)
+    found = catalogue.scan(tmp_path)
     assert ids(found) == [(5, "sad", "02-01-04-01-01-01-05.mp4", "03-01-04-01-01-01-05.wav")]
     assert [path.name for path, _ in found.unpaired] == [
         "02-01-06-01-01-01-05.mp4",
@@ -78,8 +78,8 @@ def test_video_only_files_need_a_wav(tmp_path):
 
 def test_channel_narrows(tmp_path):
     touch(tmp_path, "01-01-04-01-01-01-05.mp4", "01-02-04-01-01-01-05.mp4")
-    assert len(catalog.scan(tmp_path).clips) == 2
-    assert [clip.id[:2] for clip in catalog.scan(tmp_path, "song").clips] == ["02"]
+    assert len(catalogue.scan(tmp_path).clips) == 2
+    assert [clip.id[:2] for clip in catalogue.scan(tmp_path, "song").clips] == ["02"]
 
 
 def test_misplaced_and_unreadable_names_are_set_aside(tmp_path):
@@ -92,7 +92,7 @@ def test_misplaced_and_unreadable_names_are_set_aside(tmp_path):
         "Actor_01/notes.txt",
         "Actor_01/._01-01-04-01-01-01-01.mp4",
     )
-    found = catalog.scan(tmp_path)
+    found = catalogue.scan(tmp_path)
     assert [clip.actor for clip in found.clips] == [1]
     assert [path.name for path, _ in found.misplaced] == ["01-01-04-01-01-01-02.mp4"]
     assert [(path.name, reason) for path, reason in found.unreadable] == [
@@ -103,7 +103,7 @@ def test_misplaced_and_unreadable_names_are_set_aside(tmp_path):
 
 def test_a_second_copy_of_a_take_is_a_duplicate(tmp_path):
     touch(tmp_path, "a/01-01-04-01-01-01-05.mp4", "b/01-01-04-01-01-01-05.mp4")
-    found = catalog.scan(tmp_path)
+    found = catalogue.scan(tmp_path)
     assert [clip.video.parent.name for clip in found.clips] == ["a"]
     assert [path.parent.name for path, _ in found.duplicates] == ["b"]
 
@@ -114,18 +114,18 @@ def test_symbolic_links_are_followed_and_loops_end(tmp_path):
     root.mkdir()
     (root / "videos").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "loop").symlink_to(root)
-    assert len(catalog.scan(root).clips) == 1
+    assert len(catalogue.scan(root).clips) == 1
 
 
 def table(root, *lines):
-    (root / catalog.CSV_NAME).write_text("\n".join(["video,audio,emotion,actor", *lines]))
+    (root / catalogue.CSV_NAME).write_text("\n".join(["video,audio,emotion,actor", *lines]))
 
 
 def test_clips_csv_replaces_the_naming(tmp_path):
     touch(tmp_path, "anna/laugh one.mp4", "anna/ugh.mp4")
     write_wav(tmp_path / "anna/ugh.wav", [0.0])
     table(tmp_path, "anna/ugh.mp4,anna/ugh.wav,Disgust,2", "anna/laugh one.mp4,,happy,1")
-    assert ids(catalog.scan(tmp_path)) == [
+    assert ids(catalogue.scan(tmp_path)) == [
         (1, "happy", "laugh one.mp4", None),
         (2, "disgust", "ugh.mp4", "ugh.wav"),
     ]
@@ -148,16 +148,16 @@ def test_clips_csv_errors_name_the_line(tmp_path, line, said):
     touch(root, "a.mp4", "../out.mp4")
     table(root, line)
     with pytest.raises(InputError, match=rf"clips\.csv line \d.*{said}"):
-        catalog.scan(root)
+        catalogue.scan(root)
 
 
 def test_clips_csv_without_its_columns(tmp_path):
-    (tmp_path / catalog.CSV_NAME).write_text("file;label\na.mp4;happy\n")
+    (tmp_path / catalogue.CSV_NAME).write_text("file;label\na.mp4;happy\n")
     with pytest.raises(InputError, match="expected the columns video,audio,emotion,actor"):
-        catalog.scan(tmp_path)
+        catalogue.scan(tmp_path)
 
 
 def test_no_clips_says_where_to_put_them(tmp_path):
     for root in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(InputError, match="make demo"):
-            catalog.scan(root)
+            catalogue.scan(root)

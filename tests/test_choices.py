@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from pipeline import index
+from pipeline.cache import index
 from pipeline.errors import InputError
 from train import choices, protocol, views, voices
 from train.settings import Settings

@@ -13,7 +13,7 @@ import av
 import pytest
 from conftest import tone, write_video, write_wav
 
-from pipeline import progress
+from pipeline import console
 from train.heads import HEADS
 
 ROOT = Path(__file__).parents[1]
@@ -303,7 +303,7 @@ def test_a_sound_file_without_sound_is_refused(tmp_path):
 
 def test_a_full_disk_is_one_line(raw, tmp_path):
     script = (
-        "import sys; from pipeline import shards, __main__ as cli\n"
+        "import sys; from pipeline.cache import shards; from pipeline import __main__ as cli\n"
         "def full(*_): raise OSError(28, 'No space left on device', 'x.h5')\n"
         "shards.ShardWriter.append = full; sys.exit(cli.main())"
     )
@@ -363,18 +363,14 @@ def imports_of(path):
             "train",
             (
                 "infer",
-                "pipeline.audio",
-                "pipeline.video",
-                "pipeline.decode_pictures",
-                "pipeline.decode_sound",
-                "pipeline.build",
-                "pipeline.augment",
                 "pipeline.features",
+                "pipeline.media",
+                "pipeline.cache.build",
                 "librosa",
                 "av",
             ),
         ),
-        ("infer", ("pipeline.augment", "pipeline.build", "pipeline.shards")),
+        ("infer", ("pipeline.features.augment", "pipeline.cache")),
     ],
 )
 def test_import_direction_is_data_direction(room, forbidden):
@@ -394,8 +390,8 @@ def test_only_one_place_opens_media():
         for path in (ROOT / room).rglob("*.py")
         if "av" in set(imports_of(path))
     }
-    rooms = ("container", "decode_pictures", "decode_sound", "encode")
-    assert openers == {f"pipeline/{room}.py" for room in rooms}
+    rooms = ("audio", "container", "encode", "video")
+    assert openers == {f"pipeline/media/{room}.py" for room in rooms}
 
 
 def test_the_makefile_documents_its_targets():
@@ -410,12 +406,12 @@ def test_the_makefile_documents_its_targets():
     assert {"help", "demo", "test", "features", "train", "evaluate", "infer"} <= targets
 
 
-@pytest.mark.parametrize(("watched", "seconds"), [(True, 0.1), (False, progress.LOG_SECONDS)])
+@pytest.mark.parametrize(("watched", "seconds"), [(True, 0.1), (False, console.LOG_SECONDS)])
 def test_a_bar_in_a_log_file_is_printed_rarely(monkeypatch, watched, seconds):
     screen = io.StringIO()
     screen.isatty = lambda: watched
     monkeypatch.setattr("sys.stderr", screen)
-    with progress.bar(range(3)) as bar:
+    with console.bar(range(3)) as bar:
         assert bar.mininterval == seconds
         assert list(bar) == [0, 1, 2]
     assert "3/3" in screen.getvalue()

@@ -4,7 +4,7 @@ import joblib
 import numpy as np
 import pytest
 
-from pipeline import index
+from pipeline.cache import index
 from pipeline.errors import InputError
 from train import confidence, crossval, evaluate, figures, judging, protocol, runtime, table
 from train.heads import HEADS

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from conftest import RATE, tone, write_video, write_wav
 
-from pipeline import container, decode_pictures, decode_sound, encode, features
 from pipeline.errors import MediaError
-from pipeline.features import Span
+from pipeline.features import extract
+from pipeline.features.extract import Span
+from pipeline.media import audio, container, encode, video
 from pipeline.spec import FeatureSpec
 
 
@@ -27,15 +28,15 @@ def test_wav_is_what_librosa_loads(tmp_path, rate, channels):
     noise = np.random.default_rng(0).normal(0, 0.1, (rate, channels))
     path = write_wav(tmp_path / "a.wav", noise, rate)
     expected, _ = librosa.load(path, sr=RATE)
-    assert np.array_equal(decode_sound.read_waveform(path, RATE), expected)
+    assert np.array_equal(audio.read_waveform(path, RATE), expected)
 
 
 def test_sound_may_not_be_held_without_bounds(tmp_path, monkeypatch):
     path = write_wav(tmp_path / "a.wav", tone(1.0)[:, np.newaxis].repeat(2, 1))
-    assert decode_sound.read_sound(path)[0].shape == (RATE, 2)
-    monkeypatch.setattr(decode_sound, "MAX_HELD_SAMPLES", 2 * RATE - 1)
+    assert audio.read_sound(path)[0].shape == (RATE, 2)
+    monkeypatch.setattr(audio, "MAX_HELD_SAMPLES", 2 * RATE - 1)
     with pytest.raises(MediaError, match=r"billion samples of sound in .*, got more; export it"):
-        decode_sound.read_sound(path)
+        audio.read_sound(path)
 
 
 PEAK_OF_READING = """
@@ -43,13 +44,14 @@ import sys
 from pathlib import Path
 sys.path.insert(0, "tests")
 from fuzz_media import peak_mb
-from pipeline import audio, decode_pictures, decode_sound
+from pipeline.features import mfcc
+from pipeline.media import video, audio
 from pipeline.spec import FeatureSpec
 peaks = []
 for path in sys.argv[1:]:
-    waveform = decode_sound.read_waveform(Path(path), 22_050)
-    start = audio.window_start(waveform, FeatureSpec())
-    audio.mfcc(audio.cut(waveform, start, FeatureSpec().window_samples), FeatureSpec())
+    waveform = audio.read_waveform(Path(path), 22_050)
+    start = mfcc.window_start(waveform, FeatureSpec())
+    mfcc.mfcc(mfcc.cut(waveform, start, FeatureSpec().window_samples), FeatureSpec())
     peaks.append(peak_mb())
 print(len(waveform), peaks[1] - peaks[0])
 """
@@ -83,7 +85,7 @@ def test_memory_does_not_follow_rate_and_channels(tmp_path):
 def test_sound_of_an_mp4_lies_where_that_of_the_wav_does(tmp_path):
     sound = np.concatenate([np.zeros(RATE // 2), tone(1.0), np.zeros(RATE // 2)])
     sound = (sound + np.random.default_rng(0).normal(0, 0.01, len(sound))).astype(np.float32)
-    heard = decode_sound.read_waveform(write_video(tmp_path / "a.mp4", 2.0, sound=sound), RATE)
+    heard = audio.read_waveform(write_video(tmp_path / "a.mp4", 2.0, sound=sound), RATE)
     length = min(len(heard), len(sound))
     lag = np.correlate(heard[:length], sound[:length][1000:-1000], "valid").argmax() - 1000
     assert abs(lag) <= 1
@@ -93,7 +95,7 @@ def test_sound_of_an_mp4_lies_where_that_of_the_wav_does(tmp_path):
 def test_pictures_are_those_on_screen(tmp_path):
     path = write_video(tmp_path / "a.mp4", 2.0)
     times = [1.95, 0.0, 0.05, 0.149, 0.151 + 0.1, -0.1, 2.5]
-    found = [level(picture) for picture in decode_pictures.read_pictures(path, times)]
+    found = [level(picture) for picture in video.read_pictures(path, times)]
     assert found == [19, 0, 0, 1, 2, None, None]
 
 
@@ -101,7 +103,7 @@ def test_pictures_reach_beyond_the_window_and_are_held_at_the_ends(tmp_path):
     path = write_video(tmp_path / "a.mp4", 2.0)
     spec = FeatureSpec(frame_count=5, window_seconds=1.0, frames_margin=2.0, decode="full")
     spans = [Span(round(start * RATE), round(RATE)) for start in (0.05, 0.55, 1.05, 4.0)]
-    windows = features.read_windows(None, path, spans, spec)
+    windows = extract.read_windows(None, path, spans, spec)
     assert [[level(picture) for picture in window.pictures] for window in windows] == [
         [1, 1, 5, 9, 13],
         [2, 6, 10, 14, 18],
@@ -117,13 +119,13 @@ def test_uneven_frame_times_are_kept(tmp_path):
         for number, time in enumerate(times)
     )
     encode.write_mp4(tmp_path / "a.mp4", frames, None, RATE)
-    found = decode_pictures.read_pictures(tmp_path / "a.mp4", [0.49, 0.55, 1.0, 1.49, 1.51])
+    found = video.read_pictures(tmp_path / "a.mp4", [0.49, 0.55, 1.0, 1.49, 1.51])
     assert [level(picture) for picture in found] == [0, 10, 20, 20, 30]
 
 
 def test_a_late_time_is_found_behind_the_first_key_frame(tmp_path):
     path = write_video(tmp_path / "a.mp4", 30.0)
-    (picture,) = decode_pictures.read_pictures(path, [25.05])
+    (picture,) = video.read_pictures(path, [25.05])
     assert level(picture) == level(np.full((1, 1, 3), 20 + 6 * 250 % 230))
 
 
@@ -140,15 +142,15 @@ def test_reference_frames_alone_stay_close_to_the_full_decode(tmp_path):
         kinds = {frame.pict_type for frame in container.decode(video=0)}
     assert av.video.frame.PictureType.B in kinds
     times = [0.1 * number for number in range(20)]
-    full = np.array(decode_pictures.read_pictures(path, times), float)
-    fast = np.array(decode_pictures.read_pictures(path, times, reference_only=True), float)
+    full = np.array(video.read_pictures(path, times), float)
+    fast = np.array(video.read_pictures(path, times, reference_only=True), float)
     assert 0 < np.abs(full - fast).mean() <= 1.5
 
 
 def test_consecutive_pictures(tmp_path):
     path = write_video(tmp_path / "a.mp4", 1.0)
-    assert [level(p) for p in decode_pictures.read_consecutive_pictures(path, 0.0, 3)] == [0, 1, 2]
-    assert [level(p) for p in decode_pictures.read_consecutive_pictures(path, 0.75, 4)] == [
+    assert [level(p) for p in video.read_consecutive_pictures(path, 0.0, 3)] == [0, 1, 2]
+    assert [level(p) for p in video.read_consecutive_pictures(path, 0.75, 4)] == [
         7,
         8,
         9,
@@ -170,10 +172,10 @@ def test_rotation_metadata_is_honoured(tmp_path):
     place = data.index(identity, data.index(b"tkhd"))
     data[place : place + 20] = none + one + none + minus + none
     turned.write_bytes(data)
-    (shown,) = decode_pictures.read_pictures(turned, [0.2])
+    (shown,) = video.read_pictures(turned, [0.2])
     assert shown.shape == (96, 64, 3)
     assert shown[:, 36:].mean() > 180 and shown[:, :28].mean() < 20
-    ((_, frame), *_) = decode_pictures.every_frame(turned, 32, 1920)
+    ((_, frame), *_) = video.every_frame(turned, 32, 1920)
     assert (frame.format.name, frame.width, frame.height) == ("yuv420p", 64, 96)
     np.testing.assert_allclose(
         frame.to_ndarray(format="rgb24").mean(axis=(0, 2)), shown.mean((0, 2)), atol=2
@@ -192,7 +194,7 @@ def test_frames_of_a_recorded_screen_are_given_a_matrix(tmp_path):
         stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
         made.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         made.mux(stream.encode(None))
-    frames = list(decode_pictures.every_frame(path, 16, 1920))
+    frames = list(video.every_frame(path, 16, 1920))
     encode.write_mp4(tmp_path / "a.mp4", frames, None, 0, crf=10)
     with av.open(str(tmp_path / "a.mp4")) as written:
         frame = next(written.decode(video=0))
@@ -213,10 +215,10 @@ def test_frames_of_a_recorded_screen_are_given_a_matrix(tmp_path):
 def test_frames_to_be_shown_are_of_a_useful_size(tmp_path, size, smallest, largest, expected):
     path = tmp_path / "a.mp4"
     encode.write_mp4(path, [(0.0, np.full((*size, 3), 90, np.uint8))], None, RATE)
-    ((_, frame),) = decode_pictures.every_frame(path, smallest, largest)
+    ((_, frame),) = video.every_frame(path, smallest, largest)
     assert (frame.height, frame.width) == expected
-    assert [plane.shape for plane in decode_pictures.planes(frame)] == [
-        (expected[0] // part, expected[1] // part) for part in decode_pictures.PLANES_SMALLER
+    assert [plane.shape for plane in video.planes(frame)] == [
+        (expected[0] // part, expected[1] // part) for part in video.PLANES_SMALLER
     ]
     assert np.abs(frame.to_ndarray(format="rgb24").astype(int) - 90).max() <= 2
 
@@ -224,8 +226,8 @@ def test_frames_to_be_shown_are_of_a_useful_size(tmp_path, size, smallest, large
 def test_large_pictures_are_bounded(tmp_path):
     frames = [(0.0, np.full((32, 2560, 3), 100, np.uint8))]
     encode.write_mp4(tmp_path / "a.mp4", frames, None, RATE)
-    (picture,) = decode_pictures.read_pictures(tmp_path / "a.mp4", [0.0])
-    assert picture.shape == (8, decode_pictures.MAX_PICTURE_SIDE_PX, 3)
+    (picture,) = video.read_pictures(tmp_path / "a.mp4", [0.0])
+    assert picture.shape == (8, video.MAX_PICTURE_SIDE_PX, 3)
 
 
 def test_probe(tmp_path):
@@ -252,8 +254,8 @@ def test_what_is_not_media_is_refused(tmp_path, content):
         path.write_bytes(content)
         for read in (
             container.probe,
-            lambda path: decode_sound.read_waveform(path, RATE),
-            lambda path: decode_pictures.read_pictures(path, [0.1]),
+            lambda path: audio.read_waveform(path, RATE),
+            lambda path: video.read_pictures(path, [0.1]),
         ):
             with pytest.raises(MediaError, match=rf"expected .*{name}.*, got"):
                 read(path)
@@ -269,9 +271,9 @@ def test_missing_files_and_folders_are_refused(tmp_path):
 def test_missing_streams_are_refused(tmp_path):
     silent = write_video(tmp_path / "a.mp4", 1.0)
     with pytest.raises(MediaError, match="no audio stream"):
-        decode_sound.read_waveform(silent, RATE)
+        audio.read_waveform(silent, RATE)
     with pytest.raises(MediaError, match="no video stream"):
-        decode_pictures.read_pictures(write_wav(tmp_path / "a.wav", tone(1.0)), [0.1])
+        video.read_pictures(write_wav(tmp_path / "a.wav", tone(1.0)), [0.1])
 
 
 @pytest.mark.parametrize("part", [0.2, 0.5, 0.9])
@@ -282,8 +284,8 @@ def test_a_truncated_mp4_is_refused_or_whole_where_it_is_read(tmp_path, part):
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(data[: int(len(data) * part)])
     with pytest.raises(MediaError):
-        decode_sound.read_waveform(cut, RATE)
-        decode_pictures.read_pictures(cut, [3.9])
+        audio.read_waveform(cut, RATE)
+        video.read_pictures(cut, [3.9])
 
 
 def test_a_wav_of_not_a_number_is_refused(tmp_path):
@@ -295,4 +297,4 @@ def test_a_wav_of_not_a_number_is_refused(tmp_path):
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     with pytest.raises(MediaError, match="finite"):
-        decode_sound.read_waveform(path, RATE)
+        audio.read_waveform(path, RATE)

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from conftest import tally
 
-from pipeline import build, catalog, index, shards, storage
+from pipeline import atomic
+from pipeline.cache import build, index, shards
+from pipeline.corpora import catalogue
 from pipeline.errors import STORAGE_ERRNOS
 
 pytestmark = pytest.mark.torture
@@ -21,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def make(raw, cache, spec):
-    return build.build(catalog.scan(raw), cache, spec, jobs=1, progress=False)
+    return build.build(catalogue.scan(raw), cache, spec, jobs=1, progress=False)
 
 
 def contents(folder):
@@ -138,7 +140,7 @@ def test_a_refusal_at_every_step(raw, half, cache, spec, monkeypatch, step, numb
     def refuse(*_, **__):
         raise OSError(number, os.strerror(number), str(half / "file"))
 
-    remembering, calls = storage.PatientFile.remembering, []
+    remembering, calls = atomic.PatientFile.remembering, []
 
     def remember(file):
         calls.append(file)
@@ -148,7 +150,7 @@ def test_a_refusal_at_every_step(raw, half, cache, spec, monkeypatch, step, numb
 
     describe = shards.describe_shard
     if step == "create":
-        monkeypatch.setattr(storage.PatientFile, "__init__", refuse)
+        monkeypatch.setattr(atomic.PatientFile, "__init__", refuse)
     elif step == "read back":
         monkeypatch.setattr(
             shards,
@@ -160,7 +162,7 @@ def test_a_refusal_at_every_step(raw, half, cache, spec, monkeypatch, step, numb
     elif step == "index":
         monkeypatch.setattr(index.json, "dump", refuse)
     else:
-        monkeypatch.setattr(storage.PatientFile, "remembering", remember)
+        monkeypatch.setattr(atomic.PatientFile, "remembering", remember)
     assert_refused_then_finished(
         raw,
         half,
@@ -195,7 +197,7 @@ def test_signals_wait_while_hdf5_calls_python():
     # A shell's background job starts with Ctrl-C ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt), storage.signals_held():
+        with pytest.raises(KeyboardInterrupt), atomic.signals_held():
             signal.raise_signal(signal.SIGINT)
             order.append("went on")
     finally:

@@ -7,7 +7,8 @@ import pytest
 import soundfile
 from conftest import RATE, write_take, write_wav
 
-from pipeline import build, catalog, index
+from pipeline.cache import build, index
+from pipeline.corpora import catalogue
 from pipeline.errors import InputError
 from train import duplicates, reading, table
 
@@ -45,7 +46,7 @@ def copied(tmp_path_factory, spec):
     for actor in (1, 2):
         write_wav(sound(5, actor) if actor == 1 else sound(1, 2), np.zeros(RATE + actor), RATE)
     cache = tmp_path_factory.mktemp("cache")
-    build.build(catalog.scan(root), cache, spec, jobs=1, progress=False)
+    build.build(catalogue.scan(root), cache, spec, jobs=1, progress=False)
     return index.find_cache(cache)
 
 

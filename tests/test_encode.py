@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from pipeline import encode
+from pipeline.media import encode
 
 RATE_HZ = 48_000
 

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_verify import SMALL, write_small_cache
 
-from pipeline import catalog, index
+from pipeline.cache import index
+from pipeline.corpora import catalogue
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
 from train import artefact, reading, table
@@ -182,7 +183,7 @@ class Table:
 
     def read(self):
         try:
-            found = catalog.scan(self.root)
+            found = catalogue.scan(self.root)
         except InputError as error:
             assert "\n" not in str(error)
             return
@@ -224,7 +225,7 @@ class Names:
 
     def parse(self, stem):
         try:
-            fields = catalog.parse_name(stem)
+            fields = catalogue.parse_name(stem)
         except ValueError:
             return
         assert "-".join(fields.values()) == stem and stem.isascii()
@@ -240,7 +241,7 @@ class Names:
             except (OSError, UnicodeEncodeError):
                 continue  # not a name this file system takes
         try:
-            found = catalog.scan(self.root)
+            found = catalogue.scan(self.root)
         except InputError:
             return
         assert all(clip.emotion in EMOTIONS and 1 <= clip.actor <= 24 for clip in found.clips)
@@ -333,5 +334,5 @@ def test_paths_of_clips_csv_stay_inside(tmp_path, kind):
     video = {"long name": "x" * 300 + ".mp4", "folder": "in", "link out": "out/../secret.mp4"}[kind]
     files.path.write_text(f"video,audio,emotion,actor\n{video},,happy,1\n")
     with pytest.raises(InputError, match="expected a file inside"):
-        catalog.scan(files.root)
+        catalogue.scan(files.root)
     assert os.path.exists(Path(files.root, "out/../secret.mp4"))

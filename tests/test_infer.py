@@ -10,9 +10,11 @@ from conftest import RATE, tone, write_video, write_wav
 
 from infer import annotate, answers, canvas, predict, recording, results
 from infer.ahead import ahead
-from pipeline import catalog, container, decode_pictures, decode_sound, encode, features
+from pipeline.corpora import catalogue
 from pipeline.errors import InputError
-from pipeline.faces import Box
+from pipeline.features import extract
+from pipeline.features.faces import Box
+from pipeline.media import audio, container, encode, video
 from pipeline.spec import EMOTIONS
 from train import artefact, model
 from train.protocol import Split
@@ -31,10 +33,10 @@ def opened(path, spec, sound=None):
 
 
 def test_one_window_is_the_cached_one(raw, spec, trained):
-    clip = catalog.scan(raw).clips[0]
+    clip = catalogue.scan(raw).clips[0]
     take = opened(clip.video, spec, clip.audio)
     spans = [span for span, _ in recording.plan_windows(take, spec)]
-    assert features.clip_span(take.waveform, spec) in spans
+    assert extract.clip_span(take.waveform, spec) in spans
 
 
 def test_windows_cover_a_long_recording_and_overlap_by_half(tmp_path, spec):
@@ -154,9 +156,9 @@ def test_draw_marks_the_face_and_leaves_the_rest_alone():
 def test_what_is_drawn_is_no_reference_of_the_next_frame(tmp_path):
     """A decoder builds frames from those that it gave out before."""
     path = write_video(tmp_path / "a.mp4")
-    clean = [frame.to_ndarray() for _, frame in decode_pictures.every_frame(path, 16, 1920)]
+    clean = [frame.to_ndarray() for _, frame in video.every_frame(path, 16, 1920)]
     assert len(clean) > 5
-    frames = decode_pictures.every_frame(path, 16, 1920, threads=1)
+    frames = video.every_frame(path, 16, 1920, threads=1)
     for (_, frame), expected in zip(frames, clean, strict=True):
         np.testing.assert_array_equal(frame.to_ndarray(), expected)
         annotate.draw(frame, Box(5, 5, 30, 30), np.full(8, 0.125, np.float32))
@@ -253,7 +255,7 @@ def test_rendered_video_has_every_frame_and_the_sound(tmp_path, spec, trained):
         assert made.streams.audio[0].codec_context.name == "aac"
         times = [float(frame.time) for frame in made.decode(video=0)]
     assert times == pytest.approx([n / 10 for n in range(16)])
-    heard = decode_sound.read_waveform(tmp_path / "out.mp4", RATE)[: len(sound)]
+    heard = audio.read_waveform(tmp_path / "out.mp4", RATE)[: len(sound)]
     assert np.corrcoef(heard[2000:-2000], sound[2000:-2000])[0, 1] > 0.99
     assert container.probe(tmp_path / "out.mp4").height_px == annotate.SMALLEST_HEIGHT_PX
 
@@ -270,7 +272,7 @@ def test_a_sound_file_of_its_own_replaces_the_track(tmp_path, spec, trained):
     video = write_video(tmp_path / "a.mp4", 1.6, sound=tone(1.6, 300))
     wav = write_wav(tmp_path / "b.wav", tone(1.6, 900))
     render(video, spec, trained, tmp_path / "out.mp4", wav)
-    heard = decode_sound.read_waveform(tmp_path / "out.mp4", RATE)
+    heard = audio.read_waveform(tmp_path / "out.mp4", RATE)
     assert np.abs(np.fft.rfft(heard)).argmax() * RATE / len(heard) == pytest.approx(900, abs=2)
 
 

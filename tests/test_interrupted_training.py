@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 from conftest import tally
 
-from pipeline import build, catalog, index, storage
+from pipeline import atomic
+from pipeline.cache import build, index
+from pipeline.corpora import catalogue
 from pipeline.errors import STORAGE_ERRNOS, InputError
 from pipeline.spec import FeatureSpec
 from train import artefact, evaluate, figures, fit, resume, robustness, stage, weights
@@ -37,7 +39,7 @@ def found(raw, tmp_path_factory):
     """A cache of small pictures."""
     folder = tmp_path_factory.mktemp("small")
     spec = FeatureSpec(window_seconds=1.0, variants=("pitch",), frame_count=8, frame_size_px=32)
-    build.build(catalog.scan(raw), folder, spec, jobs=1, progress=False)
+    build.build(catalogue.scan(raw), folder, spec, jobs=1, progress=False)
     return index.find_cache(folder)
 
 
@@ -120,7 +122,7 @@ from pathlib import Path
 from train import runtime
 runtime.start_tensorflow(3)
 import keras
-from pipeline import index
+from pipeline.cache import index
 from train import fit
 from train.protocol import Split
 from train.settings import Settings
@@ -185,7 +187,7 @@ def test_a_training_cut_short_while_it_saves(found, undisturbed, tmp_path, monke
         remove(place, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage.os, "replace", rename)
+        patch.setattr(atomic.os, "replace", rename)
         patch.setattr(resume, "remove_others", remove_others)
         with pytest.raises(Cut):
             train(found, folder)
@@ -226,7 +228,7 @@ STEPS = {
     "weights of the warm start": (weights, "save", 2),
     "weights": (weights, "save", 6),
     "weights of the refit": (weights, "save", 9),
-    "state": (storage, "sync", 21),
+    "state": (atomic, "sync", 21),
     "report": (evaluate, "write_report", 1),
     "curves": (figures, "draw_curves", 1),
     "robustness": (robustness, "write", 1),

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import tally, write_take
 
-from pipeline import build, catalog
+from pipeline.cache import build
+from pipeline.corpora import catalogue
 from pipeline.spec import FeatureSpec
 
 pytestmark = pytest.mark.torture
@@ -30,7 +31,7 @@ def small(tmp_path_factory):
         for emotion in (3, 5):
             name = f"01-01-{emotion:02d}-01-01-01-{actor:02d}"
             write_take(folder / "raw", name, seconds=1.2, hertz=100 * emotion + 7 * actor)
-    build.build(catalog.scan(folder / "raw"), folder / "cache", SPEC, jobs=1, progress=False)
+    build.build(catalogue.scan(folder / "raw"), folder / "cache", SPEC, jobs=1, progress=False)
     return folder
 
 

@@ -6,7 +6,7 @@ import joblib
 import numpy as np
 import pytest
 
-from pipeline import index
+from pipeline.cache import index
 from pipeline.errors import InputError
 from train import ablation, artefact, crossval, evaluate, figures, judging, leak, protocol, table
 from train.heads import HEADS

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from conftest import tally
 
-from pipeline import build, catalog, index, lock
+from pipeline.cache import build, index, lock
+from pipeline.corpora import catalogue
 from pipeline.errors import InputError
 
 ROOT = Path(__file__).parents[1]
-HOLD = "import sys, time; from pathlib import Path; from pipeline import lock\n"
+HOLD = "import sys, time; from pathlib import Path; from pipeline.cache import lock\n"
 HOLD += "with lock.held(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
 
 
@@ -85,7 +86,7 @@ def test_a_build_refuses_beside_another_and_touches_nothing(raw, spec, tmp_path)
     folder.mkdir()
     (folder / "actor-01.h5.partial").write_bytes(b"the other's")
     with lock.held(folder), pytest.raises(InputError, match="expected no other run"):
-        build.build(catalog.scan(raw), tmp_path, spec, jobs=1, progress=False)
+        build.build(catalogue.scan(raw), tmp_path, spec, jobs=1, progress=False)
     assert (folder / "actor-01.h5.partial").read_bytes() == b"the other's"
 
 
@@ -101,5 +102,5 @@ def test_nobody_reads_a_cache_that_is_being_filled(cache, raw, spec, tmp_path, m
         return write_shard(*given)
 
     monkeypatch.setattr(build, "write_shard", look)
-    build.build(catalog.scan(raw), tmp_path, spec, jobs=1, progress=False)
+    build.build(catalogue.scan(raw), tmp_path, spec, jobs=1, progress=False)
     assert len(refused) == 4 and index.find_cache(tmp_path).rows == 32

@@ -10,7 +10,8 @@ import h5py
 import pytest
 from test_verify import SMALL, write_small_cache
 
-from pipeline import commands, prune, seal
+from pipeline import commands
+from pipeline.cache import prune, seal
 from pipeline.errors import InputError
 from pipeline.spec import FeatureSpec, digest_of
 

@@ -7,8 +7,10 @@ import pytest
 from conftest import tone, write_take, write_video, write_wav
 
 from infer import predict, recording
-from pipeline import build, catalog, features, index
+from pipeline.cache import build, index
+from pipeline.corpora import catalogue
 from pipeline.errors import InputError
+from pipeline.features import extract
 from train import artefact, dataset, evaluate, model, reading, rest, robustness, table
 from train.protocol import Split
 
@@ -23,7 +25,7 @@ def two_neutral(spec, tmp_path_factory):
         for emotion, repetition in ((1, 1), (1, 2), (3, 1), (8, 1)):
             name = f"01-01-{emotion:02d}-01-01-{repetition:02d}-{actor:02d}"
             write_take(raw, name, hertz=150 * emotion + 40 * repetition + 9 * actor)
-    build.build(catalog.scan(raw), folder, spec, jobs=1, progress=False)
+    build.build(catalogue.scan(raw), folder, spec, jobs=1, progress=False)
     return index.find_cache(folder)
 
 
@@ -194,8 +196,8 @@ def test_inference_reads_a_recording_against_the_person_at_rest(tmp_path, spec):
     assert np.diff([span.start for span in spans]).tolist() == [spec.window_samples] * 2
     assert len(recording.plan_rest(longer, spec, 2)) == 2
     each = [
-        features.featurize(window, None, spec)
-        for window in features.read_windows(longer.waveform, longer.video, spans, spec)
+        extract.featurize(window, None, spec)
+        for window in extract.read_windows(longer.waveform, longer.video, spans, spec)
     ]
     common = rest.deal(*(np.stack(tensors) for tensors in zip(*each, strict=True)))
     read = predict.at_rest(longer, knowing)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from pipeline import audio, index
+from pipeline.cache import index
+from pipeline.features import mfcc
 from pipeline.spec import FeatureSpec
 from train import reading, robustness, table
 
@@ -55,12 +56,12 @@ def test_noise_added_to_the_mfcc_is_noise_added_to_the_waveform(snr_db):
 
     def heard():
         noise = level * random.standard_normal(len(voice))
-        return audio.mfcc((voice + noise).astype(np.float32), SPEC)[..., 0]
+        return mfcc.mfcc((voice + noise).astype(np.float32), SPEC)[..., 0]
 
     def distance(first, second):
         return np.sqrt(np.mean((first - second) ** 2))
 
-    clean, real = audio.mfcc(voice, SPEC), heard()
+    clean, real = mfcc.mfcc(voice, SPEC), heard()
     made = robustness.add_noise(clean[np.newaxis], snr_db, SPEC, random)[0, ..., 0]
     # Nearly as alike as two noises of the same level are; the clean image is far from both.
     assert distance(made, real) < 1.8 * distance(heard(), real)
@@ -72,7 +73,7 @@ def test_noise_added_to_the_mfcc_is_noise_added_to_the_waveform(snr_db):
 
 def test_columns_without_sound_get_no_noise():
     random = np.random.default_rng(0)
-    images = np.stack([audio.mfcc(vowels(), SPEC), np.zeros(SPEC.mfcc_shape, np.float32)])
+    images = np.stack([mfcc.mfcc(vowels(), SPEC), np.zeros(SPEC.mfcc_shape, np.float32)])
     images[0, :, 30:] = 0
     spoilt = robustness.add_noise(images, 10, SPEC, random)
     assert not spoilt[0, :, 30:].any() and not spoilt[1].any()

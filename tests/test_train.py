@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline import index
+from pipeline.cache import index
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
 from train import (

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from conftest import tally, write_take
 
-from pipeline import build, catalog, contents, index, repair, shards, verify
+from pipeline.cache import build, contents, index, repair, shards, verify
+from pipeline.cache.index import Index, Source
+from pipeline.corpora import catalogue
 from pipeline.errors import InputError
-from pipeline.features import Features, Row
-from pipeline.index import Index, Source
+from pipeline.features.extract import Features, Row
 from pipeline.spec import EMOTIONS, FeatureSpec
 from train import commands as train_commands
 from train import evaluate, fit, reading, table
@@ -58,7 +59,7 @@ def write_small_cache(folder):
     for actor in (1, 2):
         with shards.ShardWriter(folder / f"actor-{actor:02d}.h5", SMALL, actor, 8) as writer:
             for number, emotion in enumerate(EMOTIONS):
-                clip = catalog.Clip(f"01-{number + 1:02d}-01-{actor:02d}", actor, emotion, Path())
+                clip = catalogue.Clip(f"01-{number + 1:02d}-01-{actor:02d}", actor, emotion, Path())
                 source = Source(f"videos/Actor_{actor:02d}/é-{number}.mp4", 99, "ab" * 32, 7)
                 rows = [
                     Row(
@@ -221,7 +222,7 @@ def flip_row(folder, actor, row):
 
 def repaired(folder, raw, spec):
     report = verify.check_cache(folder, progress=False)
-    wanted = repair.to_repair(report, catalog.scan(raw))
+    wanted = repair.to_repair(report, catalogue.scan(raw))
     build.build(wanted, folder.parent, spec, 1, progress=False, distrusted=report.files)
     return report
 
@@ -282,13 +283,13 @@ def test_damage_is_never_copied_into_a_new_shard(made, raw, spec, tmp_path, extr
     shutil.copytree(raw, root)
     write_take(root, "01-01-06-01-01-01-02")
     flip_row(folder, 2, 3)
-    build.build(catalog.scan(root), made, spec, 1, progress=False)
+    build.build(catalogue.scan(root), made, spec, 1, progress=False)
     assert sorted(extracted) == ["01-03-01-01-01-02", "01-06-01-01-01-02"]
     assert not verify.check_cache(folder, progress=False).faults
     extracted.clear()
     flip_row(folder, 3, 0)
     (folder / "index.json").unlink()
-    build.build(catalog.scan(root), made, spec, 1, progress=False)
+    build.build(catalogue.scan(root), made, spec, 1, progress=False)
     assert extracted == ["01-01-01-01-01-03"]
     assert not verify.check_cache(folder, progress=False).faults
 

@@ -10,8 +10,12 @@ import zoo
 from conftest import RATE, tally
 
 from infer import recording
-from pipeline import audio, catalog, container, decode_pictures, decode_sound, features, video
+from pipeline.corpora import catalogue
 from pipeline.errors import InputError, MediaError
+from pipeline.features import extract
+from pipeline.features.frames import frame_times
+from pipeline.features.mfcc import window_start
+from pipeline.media import audio, container, video
 from pipeline.spec import FeatureSpec
 
 SPEC = FeatureSpec(window_seconds=1.0, variants=(), crop="whole", decode="full")
@@ -66,12 +70,12 @@ def check_pictures(path, take, end_known=True):
     places = range(0, len(take.times), max(1, len(take.times) // 60))
     times = [take.times[place] + gap / 2 for place in places]
     outside = [-0.1, take.times[-1] + 5] if end_known else [-0.1]
-    shown = decode_pictures.read_pictures(path, [*times, *outside])
+    shown = video.read_pictures(path, [*times, *outside])
     assert [zoo.number_in(picture) for picture in shown] == [*places, *(None for _ in outside)]
     height, width = take.size
     assert shown[0].shape[0] / shown[0].shape[1] == pytest.approx(height / width, rel=0.05)
     last = max(0, len(take.times) - 3)
-    late = decode_pictures.read_consecutive_pictures(path, take.times[last] + gap / 3, 4)
+    late = video.read_consecutive_pictures(path, take.times[last] + gap / 3, 4)
     count = len(take.times) - last
     assert [zoo.number_in(picture) for picture in late] == [
         *range(last, len(take.times)),
@@ -81,9 +85,9 @@ def check_pictures(path, take, end_known=True):
 
 def check_features(path, take):
     """The cached tensors are those of the tone and of the pictures shown with it."""
-    clip = catalog.Clip("a", 1, "happy", path)
-    ((_, (mfcc, frames), _),) = features.extract_clip(clip, SPEC)
-    start = audio.window_start(decode_sound.read_waveform(path, RATE), SPEC) / RATE
+    clip = catalogue.Clip("a", 1, "happy", path)
+    ((_, (mfcc, frames), _),) = extract.extract_clip(clip, SPEC)
+    start = window_start(audio.read_waveform(path, RATE), SPEC) / RATE
     assert mfcc.shape == (40, 44, 1) and np.isfinite(mfcc).all()
     if take.hertz:
         onset = take.sound_start + take.onset
@@ -94,7 +98,7 @@ def check_features(path, take):
     else:
         assert np.ptp(mfcc) == pytest.approx(abs(mfcc[0, 0, 0]))
     length, margin = SPEC.window_samples / RATE, SPEC.frames_margin
-    times = video.frame_times(start, length, SPEC.frame_count, margin)
+    times = frame_times(start, length, SPEC.frame_count, margin)
     near = [{take.number_at(time + step) for step in (-0.003, 0, 0.003)} for time in times]
     # How long the last picture stays, files state in different ways.
     last = len(take.times) - 1
@@ -122,18 +126,18 @@ def check_features(path, take):
 def test_the_zoo(case, tmp_path):
     path = made(case, tmp_path)
     take = case.take
-    heard = not refused(lambda: decode_sound.read_waveform(path, RATE), case.sound_error, path)
-    seen = not refused(lambda: decode_pictures.read_pictures(path, [0.1]), case.picture_error, path)
+    heard = not refused(lambda: audio.read_waveform(path, RATE), case.sound_error, path)
+    seen = not refused(lambda: video.read_pictures(path, [0.1]), case.picture_error, path)
     if heard:
-        check_sound(decode_sound.read_waveform(path, RATE), take, case.late_seconds)
+        check_sound(audio.read_waveform(path, RATE), take, case.late_seconds)
     if seen:
         check_pictures(path, take, case.end_known)
     if heard and seen and case.end_known:
         check_features(path, take)
     else:
         pattern = case.sound_error or case.picture_error or "the file is cut short"
-        clip = catalog.Clip("a", 1, "happy", path)
-        refused(lambda: features.extract_clip(clip, SPEC), pattern, path)
+        clip = catalogue.Clip("a", 1, "happy", path)
+        refused(lambda: extract.extract_clip(clip, SPEC), pattern, path)
     tally("odd media: the right tensor or refusal", 1, 1)
 
 
@@ -145,7 +149,7 @@ def test_a_file_cut_anywhere_is_refused_or_nearly_whole(case, tmp_path):
     places = range(0, len(take.times), 4)
     outcomes = set()
     try:
-        waveform = decode_sound.read_waveform(path, RATE)
+        waveform = audio.read_waveform(path, RATE)
     except MediaError as error:
         assert "\n" not in str(error)
         outcomes.add("refused")
@@ -156,7 +160,7 @@ def test_a_file_cut_anywhere_is_refused_or_nearly_whole(case, tmp_path):
         spectrum = np.abs(np.fft.rfft(on * np.hanning(len(on))))
         assert spectrum.argmax() * RATE / len(on) == pytest.approx(take.hertz, abs=2)
     try:
-        shown = decode_pictures.read_pictures(path, [take.times[place] + 0.02 for place in places])
+        shown = video.read_pictures(path, [take.times[place] + 0.02 for place in places])
     except MediaError as error:
         assert "\n" not in str(error)
         outcomes.add("refused")
@@ -195,9 +199,9 @@ def without_root(read):
 def test_a_file_without_permission_is_refused(tmp_path_factory):
     folder = tmp_path_factory.mktemp("open")
     path = zoo.write(folder / "a.mp4", zoo.H264)
-    decode_sound.read_waveform(path, RATE)
+    audio.read_waveform(path, RATE)
     path.chmod(0)
-    said = without_root(lambda: decode_sound.read_waveform(path, RATE))
+    said = without_root(lambda: audio.read_waveform(path, RATE))
     assert said.startswith("expected a readable media file at ") and "Permission denied" in said
     assert "\n" not in said
 
@@ -210,11 +214,11 @@ def test_links_that_lead_in_circles(tmp_path):
     (folder / "again").symlink_to(folder, target_is_directory=True)
     loop = folder / "01-01-04-01-01-01-01.mp4"
     loop.symlink_to(loop)
-    found = catalog.scan(tmp_path / "raw")
+    found = catalogue.scan(tmp_path / "raw")
     assert [clip.id for clip in found.clips] == ["01-03-01-01-01-01", "01-04-01-01-01-01"]
-    assert features.extract_clip(found.clips[0], SPEC)
+    assert extract.extract_clip(found.clips[0], SPEC)
     with pytest.raises(MediaError, match="symbolic links") as caught:
-        features.extract_clip(found.clips[1], SPEC)
+        extract.extract_clip(found.clips[1], SPEC)
     assert "\n" not in str(caught.value)
 
 
@@ -222,10 +226,10 @@ def test_video_only_names_take_their_sound_from_the_wav(tmp_path):
     silent = zoo.write(tmp_path / "02-01-03-01-01-01-01.mp4", zoo.SILENT_VIDEO)
     zoo.write(tmp_path / "02-01-04-01-01-01-01.mp4", zoo.SILENT_VIDEO)
     sound = zoo.plain_wav("PCM_16")(tmp_path / "03-01-03-01-01-01-01.wav", zoo.SOUND)
-    found = catalog.scan(tmp_path)
+    found = catalogue.scan(tmp_path)
     assert [(clip.video, clip.audio) for clip in found.clips] == [(silent, sound)]
     assert [path.name for path, _ in found.unpaired] == ["02-01-04-01-01-01-01.mp4"]
-    ((_, (mfcc, frames), _),) = features.extract_clip(found.clips[0], SPEC)
+    ((_, (mfcc, frames), _),) = extract.extract_clip(found.clips[0], SPEC)
     assert mfcc.any() and zoo.number_in(frames[0]) is not None
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import index, storage
+from pipeline import atomic
+from pipeline.cache import index
+from pipeline.cache.index import Index
 from pipeline.errors import InputError
-from pipeline.index import Index
 from pipeline.spec import FeatureSpec
 from train import crossval, judging, protocol
 from train.heads import HEADS
@@ -131,7 +132,7 @@ def measure(rows: Sequence[Row], folder: Path, jobs: int = 1) -> dict:
                 },
             }
         )
-    storage.write_durably(folder / NAME, json.dumps(measured, indent=1).encode())
+    atomic.write_durably(folder / NAME, json.dumps(measured, indent=1).encode())
     return measured
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import keras
 
-from pipeline import storage
+from pipeline import atomic
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
 from train.protocol import Split
@@ -98,17 +98,17 @@ def save(artefact: Artefact, folder: Path) -> None:
     # Keras takes a file for a model by its suffix.
     partial, text = folder / f"partial-{MODEL_NAME}", folder / f"partial-{DESCRIPTION_NAME}"
     try:
-        with storage.refusals_named(partial):
+        with atomic.refusals_named(partial):
             # A fresh wrapper around the same layers: without the optimizer it is a third as large.
             network = artefact.model
             keras.Model(network.input, network.output, name=network.name).save(partial)
-        with storage.refusals_named(text):
+        with atomic.refusals_named(text):
             text.write_text(json.dumps(description, indent=1), encoding="utf-8")
-        storage.sync(partial)
-        storage.sync(text)
+        atomic.sync(partial)
+        atomic.sync(text)
         (folder / DESCRIPTION_NAME).unlink(missing_ok=True)
-        storage.replace_durably(partial, folder / MODEL_NAME)
-        storage.replace_durably(text, folder / DESCRIPTION_NAME)
+        atomic.replace_durably(partial, folder / MODEL_NAME)
+        atomic.replace_durably(text, folder / DESCRIPTION_NAME)
     finally:
         partial.unlink(missing_ok=True)
         text.unlink(missing_ok=True)

@@ -16,10 +16,10 @@ from pathlib import Path
 import joblib
 import numpy as np
 
-from pipeline import storage
+from pipeline import atomic
+from pipeline.cache.index import Index
+from pipeline.console import bar as progress_bar
 from pipeline.errors import InputError
-from pipeline.index import Index
-from pipeline.progress import bar as progress_bar
 from train import duplicates, judging, protocol, runtime
 from train.heads import CHANGES
 from train.protocol import Split
@@ -147,7 +147,7 @@ def measure(index: Index, folder: Path, trials: Sequence[Trial], jobs: int = 1) 
         "seeds": seeds,
         "uar": {name: [float(np.mean(found[name, seed])) for seed in seeds] for name in names},
     }
-    storage.write_durably(folder / NAME, json.dumps(measured, indent=1).encode())
+    atomic.write_durably(folder / NAME, json.dumps(measured, indent=1).encode())
     return measured
 
 
@@ -170,7 +170,7 @@ def judged(index: Index, folder: Path, trial: Trial) -> float:
         return kept["uar"]
     uar = train_alone(index, folder, trial)
     path.parent.mkdir(parents=True, exist_ok=True)
-    storage.write_durably(path, json.dumps({"trial": description, "uar": uar}).encode())
+    atomic.write_durably(path, json.dumps({"trial": description, "uar": uar}).encode())
     return uar
 
 

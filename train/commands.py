@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from pipeline import index, repair, verify
+from pipeline.cache import index, repair, verify
 from pipeline.errors import InputError
 from train import duplicates, protocol, runtime
 from train.settings import Settings

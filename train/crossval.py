@@ -11,10 +11,10 @@ from pathlib import Path
 
 import joblib
 
-from pipeline import storage
+from pipeline import atomic
+from pipeline.cache.index import Index
+from pipeline.console import bar as progress_bar
 from pipeline.errors import InputError
-from pipeline.index import Index
-from pipeline.progress import bar as progress_bar
 from train import runtime
 from train.heads import HEADS
 from train.protocol import Split, format_actors
@@ -136,5 +136,5 @@ def train_task(task: Task) -> dict:
         resumed = False
         judged = fit.fit(task.index, task.folder, task.split, chosen, progress=False)
     minutes = None if resumed else round((time.monotonic() - started) / 60, 3)
-    storage.write_durably(clock, json.dumps(minutes).encode())
+    atomic.write_durably(clock, json.dumps(minutes).encode())
     return judged | {"minutes": minutes}

@@ -6,8 +6,8 @@ import hashlib
 
 import numpy as np
 
-from pipeline import checksums
-from pipeline.index import ClipEntry, Index
+from pipeline.cache import checksums
+from pipeline.cache.index import ClipEntry, Index
 
 
 def across_actors(index: Index) -> list[tuple[ClipEntry, ...]]:

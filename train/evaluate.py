@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
-from pipeline import storage
+from pipeline import atomic
 from pipeline.spec import EMOTIONS
 from train import confidence, figures
 from train.dataset import EVALUATION_BATCH_SIZE, in_order, input_errors
@@ -124,7 +124,7 @@ def write_report(
 ) -> None:
     """Write ``metrics.json``, ``predictions.csv`` and ``confusion.png`` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    storage.write_durably(folder / "metrics.json", json.dumps(judged, indent=1).encode())
+    atomic.write_durably(folder / "metrics.json", json.dumps(judged, indent=1).encode())
     stream = io.StringIO(newline="")
     writer = csv.writer(stream)
     writer.writerow(
@@ -142,5 +142,5 @@ def write_report(
                 *(f"{value:.4f}" for value in probabilities["fused"][number]),
             ]
         )
-    storage.write_durably(folder / "predictions.csv", stream.getvalue().encode())
+    atomic.write_durably(folder / "predictions.csv", stream.getvalue().encode())
     figures.draw_confusion(folder / "confusion.png", judged)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline import storage
+from pipeline import atomic
 from pipeline.spec import EMOTIONS
 from train.heads import HEADS
 
@@ -116,4 +116,4 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure in one step; an encoder that writes by itself does not say why it failed."""
     memory = io.BytesIO()
     figure.savefig(memory)
-    storage.write_durably(path, memory.getbuffer())
+    atomic.write_durably(path, memory.getbuffer())

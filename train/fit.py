@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.index import Index
+from pipeline.cache.index import Index
 from train import (
     artefact,
     confidence,

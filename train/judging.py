@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import storage
+from pipeline import atomic
 from pipeline.spec import EMOTIONS
 from train import confidence, figures
 from train.heads import HEADS
@@ -221,7 +221,7 @@ def table(judged: dict) -> str:
 def write_report(folder: Path, judged: dict) -> None:
     """Write ``crossval.json``, the pooled confusion matrix, bars and calibration curve."""
     folder.mkdir(parents=True, exist_ok=True)
-    storage.write_durably(folder / "crossval.json", json.dumps(judged, indent=1).encode())
+    atomic.write_durably(folder / "crossval.json", json.dumps(judged, indent=1).encode())
     pooled = {name: judged["fused"][name]["pooled"] for name in ("war", "uar")}
     figures.draw_confusion(
         folder / "confusion.png",

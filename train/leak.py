@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline import storage
-from pipeline.index import Index
+from pipeline import atomic
+from pipeline.cache.index import Index
 from train import crossval, judging, protocol
 from train.heads import HEADS
 
@@ -72,7 +72,7 @@ def measure(index: Index, folder: Path, settings: dict, folds: int, jobs: int = 
         for way in tasks
     }
     measured = {"stamp": protocol.LEAKING, "settings": settings, "folds": folds, **judged}
-    storage.write_durably(folder / NAME, json.dumps(measured, indent=1).encode())
+    atomic.write_durably(folder / NAME, json.dumps(measured, indent=1).encode())
     return measured
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from pipeline.progress import bar as progress_bar
+from pipeline.console import bar as progress_bar
 
 
 class Progress(keras.callbacks.Callback):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import checksums
+from pipeline.cache import checksums
 from pipeline.errors import InputError
 from train import rest
 from train.table import Rows

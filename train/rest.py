@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cache.index import Index
 from pipeline.errors import InputError
-from pipeline.index import Index
 from pipeline.spec import CLEAN, EMOTIONS, NOISE
 from train import protocol, table
 from train.table import AtRest, Rows

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import keras
 
-from pipeline import storage
+from pipeline import atomic
 from pipeline.errors import InputError
 from train import weights
 
@@ -219,9 +219,9 @@ class Resume(keras.callbacks.Callback):
             memory,
             random_states(self.model),
         )
-        storage.sync(self.log)
+        atomic.sync(self.log)
         text = json.dumps(asdict(state), indent=1)
-        storage.write_durably(self.folder / STATE_NAME, text.encode())
+        atomic.write_durably(self.folder / STATE_NAME, text.encode())
         self.state = state
         remove_others(self.folder, state)
 

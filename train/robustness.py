@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy import fft
 
-from pipeline import storage
+from pipeline import atomic
 from pipeline.spec import FeatureSpec
 from train import evaluate, rest
 from train.cepstrum import MEL_BANDS, band_edges_hz
@@ -210,5 +210,5 @@ def table(measured: dict) -> str:
 
 def write(folder: Path, measured: dict) -> None:
     """Write ``robustness.json`` and ``robustness.md`` into a report."""
-    storage.write_durably(folder / JSON_NAME, json.dumps(measured, indent=1).encode())
-    storage.write_durably(folder / TABLE_NAME, f"{table(measured)}\n".encode())
+    atomic.write_durably(folder / JSON_NAME, json.dumps(measured, indent=1).encode())
+    atomic.write_durably(folder / TABLE_NAME, f"{table(measured)}\n".encode())

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline import storage
+from pipeline import atomic
 from pipeline.errors import STORAGE_ERRNOS
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
@@ -95,7 +95,7 @@ def storage_errors(folder: Path) -> Iterator[None]:
     import tensorflow as tf
 
     try:
-        with storage.refusals_named(folder):
+        with atomic.refusals_named(folder):
             yield
     except tf.errors.OpError as error:
         for number in STORAGE_ERRNOS:

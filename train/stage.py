@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 
-from pipeline import storage
+from pipeline import atomic
 from pipeline.spec import EMOTIONS
 from train import dataset, model, reading, resume, runtime, schedule, table
 from train.heads import HEADS
@@ -184,4 +184,4 @@ def callbacks(
 def keep_epochs(log: Path, epochs: int) -> None:
     """Drop what an interrupted training logged after its last saved state."""
     lines = log.read_bytes().splitlines(keepends=True)
-    storage.write_durably(log, b"".join(lines[: 1 + epochs]))
+    atomic.write_durably(log, b"".join(lines[: 1 + epochs]))

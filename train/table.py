@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import checksums
+from pipeline.cache import checksums
+from pipeline.cache.index import Index
 from pipeline.errors import InputError
-from pipeline.index import Index
 from pipeline.spec import EMOTIONS, FeatureSpec
 from train import protocol
 
@@ -38,7 +38,8 @@ class Rows:
     face_found
         Whether its window shows a face.
     identity, checksum
-        CRC-32 of what each row is, and of the whole row, see :func:`pipeline.checksums.of_row`.
+        CRC-32 of what each row is, and of the whole row, see
+        :func:`pipeline.cache.checksums.of_row`.
     rest
         The same people at rest, to read these rows against; None knows nothing of them.
     """

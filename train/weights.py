@@ -14,7 +14,7 @@ import h5py
 import keras
 import numpy as np
 
-from pipeline import storage
+from pipeline import atomic
 from pipeline.errors import InputError
 
 SUFFIX = ".weights.h5"
@@ -56,7 +56,7 @@ def save(model: keras.Model, path: Path) -> str:
     with h5py.File(memory, "w") as file:
         for name, variable in variables(model).items():
             file[name] = np.asarray(variable)
-    storage.write_durably(path, memory.getbuffer())
+    atomic.write_durably(path, memory.getbuffer())
     return hashlib.sha256(memory.getbuffer()).hexdigest()
 
 

@@ -13,9 +13,10 @@ import joblib
 import numpy as np
 import soundfile
 
-from pipeline import encode, storage
+from pipeline import atomic
+from pipeline.console import bar as progress_bar
 from pipeline.errors import leave_interrupts_to_parent
-from pipeline.progress import bar as progress_bar
+from pipeline.media import encode
 from pipeline.sample import acting, expression, face, head, phones, voice
 from pipeline.spec import EMOTIONS
 
@@ -142,7 +143,7 @@ def _write_wav(path: Path, waveform: np.ndarray) -> None:
     samples = np.round(waveform * 32767).astype(np.int16)
     try:
         soundfile.write(temporary, samples, voice.SAMPLE_RATE_HZ, "PCM_16", format="WAV")
-        storage.replace_durably(temporary, path)
+        atomic.replace_durably(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

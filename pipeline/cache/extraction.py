@@ -10,11 +10,12 @@ from pathlib import Path
 
 import cv2
 
-from pipeline import features, rawfiles
-from pipeline.catalog import Clip
-from pipeline.entries import Source
+from pipeline.cache.entries import Source
+from pipeline.corpora import sources
+from pipeline.corpora.catalogue import Clip
 from pipeline.errors import MediaError
-from pipeline.features import Row
+from pipeline.features import extract as features
+from pipeline.features.extract import Row
 from pipeline.spec import FeatureSpec
 
 
@@ -32,11 +33,11 @@ def extract(clip: Clip, root: Path, spec: FeatureSpec) -> Extraction:
     """Extract one clip in a worker; a file that cannot be read is a result, not an error."""
     cv2.setNumThreads(1)
     try:
-        sources = tuple(rawfiles.describe(path, root) for path in clip.sources)
+        described = tuple(sources.describe(path, root) for path in clip.sources)
     except OSError as error:
         reason = f"expected a readable file, got: {error.strerror}; check its permissions"
         return Extraction(clip, (), [], reason)
     try:
-        return Extraction(clip, sources, features.extract_clip(clip, spec))
+        return Extraction(clip, described, features.extract_clip(clip, spec))
     except MediaError as error:
-        return Extraction(clip, sources, [], str(error))
+        return Extraction(clip, described, [], str(error))

@@ -10,7 +10,7 @@ import librosa
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.faces import Box
+from pipeline.features.faces import Box
 from pipeline.spec import CLEAN, NOISE, FeatureSpec
 
 PITCH_SEMITONES = (0.5, 2.5)

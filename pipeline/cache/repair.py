@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from pipeline.catalog import Catalog
+from pipeline.cache.index import Index
+from pipeline.cache.verify import Fault, Report
+from pipeline.corpora.catalogue import Catalog
 from pipeline.errors import InputError
-from pipeline.index import Index
-from pipeline.verify import Fault, Report
 
 
 def leave_out(index: Index, faults: Sequence[Fault]) -> Index:

@@ -66,7 +66,7 @@ class ClipEntry:
         Position in the shard of its first row; the others follow in the order of the spec's
         ``row_names``. None without rows.
     checksums
-        CRC-32 of each of its rows, see :func:`pipeline.checksums.of_row`.
+        CRC-32 of each of its rows, see :func:`pipeline.cache.checksums.of_row`.
     """
 
     clip: str

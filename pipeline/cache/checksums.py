@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cache.index import ClipEntry, ShardEntry, Source
 from pipeline.errors import InputError
-from pipeline.index import ClipEntry, ShardEntry, Source
 from pipeline.spec import EMOTIONS, FeatureSpec
 
 REMEDY = "'make verify REPAIR=1' makes the clip again, --skip-bad trains without it"

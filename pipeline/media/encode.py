@@ -18,8 +18,8 @@ import cv2
 import librosa
 import numpy as np
 
-from pipeline import storage
-from pipeline.decode_sound import RESAMPLER
+from pipeline import atomic
+from pipeline.media.audio import RESAMPLER
 
 VIDEO_TICKS_PER_SECOND = 90_000
 AAC_FRAME_SAMPLES = 1024
@@ -92,7 +92,7 @@ def write_mp4(
             if waveform is not None:
                 sound = _sound_packets(container, waveform, sample_rate)
             _mux(container, _video_packets(video, chain([first], pictures)), sound)
-        storage.replace_durably(temporary, path)
+        atomic.replace_durably(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline import checksums, contents
+from pipeline.cache import checksums, contents
+from pipeline.cache.index import INDEX_NAME, ClipEntry, Index, ShardEntry, read_index
+from pipeline.console import bar as progress_bar
 from pipeline.errors import InputError
-from pipeline.index import INDEX_NAME, ClipEntry, Index, ShardEntry, read_index
-from pipeline.progress import bar as progress_bar
 from pipeline.spec import FeatureSpec
 
 READ_BYTES = 1 << 20

@@ -11,10 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import container, rawfiles, storage
-from pipeline.catalog import CHANNELS, Catalog
+from pipeline import atomic
+from pipeline.corpora import sources
+from pipeline.corpora.catalogue import CHANNELS, Catalog
+from pipeline.corpora.measure import Facts
 from pipeline.errors import MediaError
-from pipeline.survey import Facts
+from pipeline.media import container
 
 APART_SECONDS = 0.2
 """Sound and pictures of a take that differ more in length were not recorded together."""
@@ -210,7 +212,7 @@ def files_of(kind: str, root: Path, files: Iterable[tuple[Path, str]]) -> list[F
             container.refuse_unusable_file(path)
         except MediaError as error:
             reason = f"{reason}; {error}"
-        found.append(Finding(kind, (rawfiles.relative_path(path, root),), reason))
+        found.append(Finding(kind, (sources.relative_path(path, root),), reason))
     return found
 
 
@@ -245,4 +247,4 @@ def write_report(
         "facts": [dataclasses.asdict(fact) for fact in facts],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    storage.write_durably(path, json.dumps(content, indent=1).encode())
+    atomic.write_durably(path, json.dumps(content, indent=1).encode())

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.faces import Box, centred_square
+from pipeline.features.faces import Box, centred_square
 from pipeline.spec import FeatureSpec
 
 

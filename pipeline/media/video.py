@@ -12,7 +12,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.container import (
+from pipeline.errors import MediaError
+from pipeline.media.container import (
     first_video,
     guarded,
     opened,
@@ -21,7 +22,6 @@ from pipeline.container import (
     refuse_truncated,
     seconds_of,
 )
-from pipeline.errors import MediaError
 
 MAX_PICTURE_SIDE_PX = 640
 """Larger pictures are scaled down while they are converted: time and memory do not follow the

@@ -1,4 +1,4 @@
-"""What the shards on disk say of themselves: the reader of :mod:`pipeline.shards`' format."""
+"""What the shards on disk say of themselves: the reader of :mod:`pipeline.cache.shards`' format."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pipeline import checksums, rawfiles
-from pipeline.entries import ClipEntry, ShardEntry, Source
+from pipeline.cache import checksums
+from pipeline.cache.entries import ClipEntry, ShardEntry, Source
+from pipeline.cache.index import Index, read_index
+from pipeline.cache.seal import MAKE_AGAIN, check_seal
+from pipeline.corpora import sources
 from pipeline.errors import InputError
-from pipeline.index import Index, read_index
-from pipeline.seal import MAKE_AGAIN, check_seal
 from pipeline.spec import EMOTIONS, FeatureSpec
 
 UNKNOWN_TIME = -1
@@ -84,7 +85,7 @@ def describe_shard(path: Path, spec: FeatureSpec) -> tuple[ShardEntry, list[Clip
     clips = [
         clip for clip in stated if clip and checksums.is_intact(path.parent, entry, clip, spec)
     ]
-    return dataclasses.replace(entry, sha256=rawfiles.file_sha256(path)), clips
+    return dataclasses.replace(entry, sha256=sources.file_sha256(path)), clips
 
 
 def read_statement(path: Path, spec: FeatureSpec) -> tuple[ShardEntry, list[ClipEntry | None]]:

@@ -18,7 +18,8 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from pipeline.container import (
+from pipeline.errors import MediaError
+from pipeline.media.container import (
     MAX_SECONDS,
     SAMPLE_RATES_HZ,
     guarded,
@@ -29,7 +30,6 @@ from pipeline.container import (
     refuse_undecodable,
     seconds_of,
 )
-from pipeline.errors import MediaError
 
 RESAMPLER = "soxr_hq"
 

@@ -12,10 +12,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.entries import ClipEntry, ShardEntry, Source, entry_of, refuse_contradictions
+from pipeline.atomic import PARTIAL_SUFFIX, refusals_named, replace_durably
+from pipeline.cache.entries import ClipEntry, ShardEntry, Source, entry_of, refuse_contradictions
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
-from pipeline.storage import PARTIAL_SUFFIX, refusals_named, replace_durably
 
 FORMAT_VERSION = 2
 INDEX_NAME = "index.json"

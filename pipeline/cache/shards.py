@@ -1,13 +1,13 @@
 """The shard format, version 2: one HDF5 file of rows for each actor, written here.
 
-Read by :mod:`pipeline.contents`, and row by row by :mod:`pipeline.checksums`.
+Read by :mod:`pipeline.cache.contents`, and row by row by :mod:`pipeline.cache.checksums`.
 
 ``/mfcc`` and, after it, ``/frames`` are contiguous; ``/label``, ``/clip``, ``/variant``,
 ``/face_found`` and ``/sources`` say what a row is. ``/checksum``, uint32, is the CRC-32 of the
 row: of the JSON ``[actor, label, clip, variant, face_found, sources]``, then of the bytes of its
 MFCC, then of those of its frames. A clip's rows follow each other, the clean one first, then the
 variants of the spec. Attributes: ``format_version``, ``digest``, ``spec``, ``actor``. The first 512
-bytes are a user block with the seal of :mod:`pipeline.seal`.
+bytes are a user block with the seal of :mod:`pipeline.cache.seal`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pipeline import checksums, storage
-from pipeline.catalog import Clip
-from pipeline.contents import COLUMN_TYPES, describe_shard
-from pipeline.features import Features, Row
-from pipeline.index import FORMAT_VERSION, ClipEntry, ShardEntry, Source
-from pipeline.seal import SEAL_BYTES, write_seal
+from pipeline import atomic
+from pipeline.atomic import PARTIAL_SUFFIX
+from pipeline.cache import checksums
+from pipeline.cache.contents import COLUMN_TYPES, describe_shard
+from pipeline.cache.index import FORMAT_VERSION, ClipEntry, ShardEntry, Source
+from pipeline.cache.seal import SEAL_BYTES, write_seal
+from pipeline.corpora.catalogue import Clip
+from pipeline.features.extract import Features, Row
 from pipeline.spec import FeatureSpec
-from pipeline.storage import PARTIAL_SUFFIX
 
 
 class ShardWriter:
@@ -60,7 +61,7 @@ class ShardWriter:
         self.capacity = clips * (1 + len(spec.variants))
         self.columns: dict[str, list] = {name: [] for name in COLUMN_TYPES}
         self.entry: ShardEntry | None = None
-        self.under: storage.PatientFile | None = None
+        self.under: atomic.PatientFile | None = None
         self.file: h5py.File | None = None
 
     @property
@@ -89,7 +90,7 @@ class ShardWriter:
 
     def create(self, path: Path, rows: int) -> None:
         """Create a file with room for the tensors of some rows."""
-        self.under = storage.PatientFile(path)
+        self.under = atomic.PatientFile(path)
         with self.under.asked():
             self.file = h5py.File(self.under, "w", userblock_size=SEAL_BYTES)
             self.file.create_dataset("mfcc", (rows, *self.spec.mfcc_shape), np.float32)
@@ -101,7 +102,7 @@ class ShardWriter:
 
     def close(self) -> None:
         """Close the file, and what lies under it."""
-        with storage.signals_held():
+        with atomic.signals_held():
             if self.file:
                 self.file.close()
             if self.under:
@@ -147,7 +148,7 @@ class ShardWriter:
         kept = [number for clip in clips for number in clip.checksums]
         if entry.rows != self.rows or kept != self.columns["checksum"]:
             raise OSError(errno.EIO, "the file does not read back as written", str(self.partial))
-        storage.replace_durably(self.partial, self.path)
+        atomic.replace_durably(self.partial, self.path)
         return dataclasses.replace(entry, file=self.path.name)
 
     def shrink(self) -> None:

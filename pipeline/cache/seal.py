@@ -10,8 +10,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from pipeline.cache.index import FORMAT_VERSION
 from pipeline.errors import InputError
-from pipeline.index import FORMAT_VERSION
 
 SEAL_BYTES = 512
 """Size of the user block, the smallest that HDF5 allows."""

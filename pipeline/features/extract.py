@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import audio, augment, decode_pictures, decode_sound, faces, video
-from pipeline.catalog import Clip
-from pipeline.faces import Box
+from pipeline.corpora.catalogue import Clip
+from pipeline.features import augment, faces, frames, mfcc
+from pipeline.features.faces import Box
+from pipeline.media import audio, video
 from pipeline.spec import CLEAN, FeatureSpec
 
 
@@ -34,7 +35,7 @@ class Window:
     sound
         float32 (samples,) at the spec's rate; None where the clip has no sound.
     pictures
-        ``frame_count`` RGB pictures, None where one is missing; None where there is no video.
+        ``frame_count`` RGB pictures, None where one is missing; None where there is no frames.
     """
 
     sound: NDArray[np.float32] | None
@@ -58,7 +59,7 @@ class Row(NamedTuple):
 
 def clip_span(waveform: NDArray[np.float32], spec: FeatureSpec) -> Span:
     """Return the stretch of a clip that is cached, chosen from its sound."""
-    return Span(audio.window_start(waveform, spec), spec.window_samples)
+    return Span(mfcc.window_start(waveform, spec), spec.window_samples)
 
 
 def read_windows(
@@ -100,18 +101,18 @@ def read_windows(
     else:
         shown = read_spread_pictures(video_path, spans, spec, threads)
     for span, pictures in zip(spans, shown, strict=True):
-        yield Window(None if waveform is None else audio.cut(waveform, *span), pictures)
+        yield Window(None if waveform is None else mfcc.cut(waveform, *span), pictures)
 
 
 def read_consecutive_pictures(
     video_path: Path, spans: Sequence[Span], spec: FeatureSpec, threads: int
 ) -> Iterator[list[NDArray[np.uint8] | None]]:
-    """Yield the first pictures of each stretch of a video."""
+    """Yield the first pictures of each stretch of a frames."""
     start, pictures = None, []
     for span in spans:
         if span.start != start:
             start = span.start
-            pictures = decode_pictures.read_consecutive_pictures(
+            pictures = video.read_consecutive_pictures(
                 video_path, start / spec.sample_rate_hz, spec.frame_count, threads
             )
         yield pictures
@@ -120,13 +121,13 @@ def read_consecutive_pictures(
 def read_spread_pictures(
     video_path: Path, spans: Sequence[Span], spec: FeatureSpec, threads: int
 ) -> Iterator[list[NDArray[np.uint8] | None]]:
-    """Yield the pictures of each stretch of a video, evenly spread over it and its surroundings.
+    """Yield the pictures of each stretch of a frames, evenly spread over it and its surroundings.
 
     The first and the last of them stand for what lies outside of the recording.
     """
     times = [picture_times(span, spec) for span in spans]
     wanted = sorted({time for moments in times for time in moments})
-    pictures = decode_pictures.pictures_at(video_path, wanted, threads, spec.decode == "reference")
+    pictures = video.pictures_at(video_path, wanted, threads, spec.decode == "reference")
     coming = zip(wanted, pictures, strict=True)
     starts = [moments[0] for moments in times]
     still_needed = list(accumulate(reversed(starts[1:]), min, initial=math.inf))[::-1]
@@ -142,7 +143,7 @@ def read_spread_pictures(
 def picture_times(span: Span, spec: FeatureSpec) -> list[float]:
     """When the pictures of a stretch are on screen, in seconds, where they are spread over it."""
     start, length = span.start / spec.sample_rate_hz, span.samples / spec.sample_rate_hz
-    return video.frame_times(start, length, spec.frame_count, spec.frames_margin)
+    return frames.frame_times(start, length, spec.frame_count, spec.frames_margin)
 
 
 def held(pictures: list[NDArray[np.uint8] | None]) -> list[NDArray[np.uint8] | None]:
@@ -181,8 +182,8 @@ def featurize(window: Window, box: Box | None, spec: FeatureSpec) -> Features:
     silent = np.zeros(0, np.float32)
     dark: list[NDArray[np.uint8] | None] = [None] * spec.frame_count
     return Features(
-        audio.mfcc(silent if window.sound is None else window.sound, spec),
-        video.frames(dark if window.pictures is None else window.pictures, box, spec),
+        mfcc.mfcc(silent if window.sound is None else window.sound, spec),
+        frames.frames(dark if window.pictures is None else window.pictures, box, spec),
     )
 
 
@@ -206,7 +207,7 @@ def extract_clip(clip: Clip, spec: FeatureSpec) -> list[Row]:
     MediaError
         If the sound or the video cannot be read.
     """
-    waveform = decode_sound.read_waveform(clip.sound, spec.sample_rate_hz)
+    waveform = audio.read_waveform(clip.sound, spec.sample_rate_hz)
     clean = clip_span(waveform, spec)
     names = (CLEAN, *spec.variants)
     generators = [augment.generator(clip.id, name, spec) for name in names]

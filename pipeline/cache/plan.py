@@ -7,9 +7,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import checksums, rawfiles
-from pipeline.catalog import Catalog, Clip
-from pipeline.index import ClipEntry, Index, ShardEntry, Source
+from pipeline.cache import checksums
+from pipeline.cache.index import ClipEntry, Index, ShardEntry, Source
+from pipeline.corpora import sources
+from pipeline.corpora.catalogue import Catalog, Clip
 from pipeline.spec import FeatureSpec
 
 CLIPS_PER_SHARD = 500
@@ -124,7 +125,7 @@ def unchanged_sources(
 ) -> tuple[Source, ...] | None:
     """Return the sources of a clip with today's time stamps; None if any content changed."""
     if [source.path for source in recorded] != [
-        rawfiles.relative_path(path, root) for path in clip.sources
+        sources.relative_path(path, root) for path in clip.sources
     ]:
         return None
     current = []
@@ -133,7 +134,7 @@ def unchanged_sources(
             state = path.stat()
             same = state.st_size == source.bytes and (
                 state.st_mtime_ns == source.modified_ns
-                or rawfiles.file_sha256(path) == source.sha256
+                or sources.file_sha256(path) == source.sha256
             )
         except OSError:
             return None

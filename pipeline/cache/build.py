@@ -18,15 +18,16 @@ from pathlib import Path
 
 import tqdm
 
-from pipeline import contents, lock, shards, workers
-from pipeline.catalog import Catalog, Clip
+from pipeline import workers
+from pipeline.atomic import PARTIAL_SUFFIX
+from pipeline.cache import contents, lock, shards
+from pipeline.cache.extraction import Extraction, extract
+from pipeline.cache.index import INDEX_NAME, ClipEntry, Index, ShardEntry, write_index
+from pipeline.cache.plan import ShardPlan, forget_damage, plan_shards
+from pipeline.console import bar as progress_bar
+from pipeline.corpora.catalogue import Catalog, Clip
 from pipeline.errors import InputError
-from pipeline.extraction import Extraction, extract
-from pipeline.index import INDEX_NAME, ClipEntry, Index, ShardEntry, write_index
-from pipeline.plan import ShardPlan, forget_damage, plan_shards
-from pipeline.progress import bar as progress_bar
 from pipeline.spec import FeatureSpec
-from pipeline.storage import PARTIAL_SUFFIX
 
 LIBRARIES = ("numpy", "librosa", "soxr", "opencv-python", "opencv-python-headless", "av", "h5py")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from pipeline.entries import Source
+from pipeline.cache.entries import Source
 
 HASH_BLOCK_BYTES = 1 << 20
 

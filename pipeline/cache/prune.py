@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import contents, lock
+from pipeline.atomic import PARTIAL_SUFFIX
+from pipeline.cache import contents, lock
+from pipeline.cache.index import INDEX_NAME
+from pipeline.cache.verify import CACHE_NAME
 from pipeline.errors import InputError
-from pipeline.index import INDEX_NAME
 from pipeline.spec import FeatureSpec, digest_of
-from pipeline.storage import PARTIAL_SUFFIX
-from pipeline.verify import CACHE_NAME
 
 DESCRIPTION_NAMES = ("model.json", "*/model.json", "*/*/model.json")
 """Where models below a folder describe themselves: its own, and those of cross-validated folds."""

@@ -12,10 +12,12 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import audio, decode_pictures, decode_sound, features, rawfiles
-from pipeline.catalog import Catalog, Clip
+from pipeline.console import bar as progress_bar
+from pipeline.corpora import sources
+from pipeline.corpora.catalogue import Catalog, Clip
 from pipeline.errors import MediaError, leave_interrupts_to_parent
-from pipeline.progress import bar as progress_bar
+from pipeline.features import extract, mfcc
+from pipeline.media import audio, video
 from pipeline.spec import FeatureSpec
 
 FULL_SCALE = 0.999
@@ -76,12 +78,12 @@ def measure(clip: Clip, root: Path, spec: FeatureSpec) -> Facts:
     found: dict[str, object] = {}
     for path in clip.sources:
         try:
-            files[rawfiles.relative_path(path, root)] = rawfiles.file_sha256(path)
+            files[sources.relative_path(path, root)] = sources.file_sha256(path)
         except OSError as error:
             problems.append(f"expected a readable file at {path}, got: {error.strerror}")
     readers = (
         lambda: found.update(read_sound_facts(clip.sound)),
-        lambda: found.update(picture_facts(decode_pictures.picture_times(clip.video))),
+        lambda: found.update(picture_facts(video.picture_times(clip.video))),
         lambda: found.update(face_found=shows_face(clip, spec)),
     )
     for read in readers:
@@ -100,11 +102,11 @@ def read_sound_facts(path: Path) -> dict[str, object]:
     MediaError
         If there is no usable sound.
     """
-    with decode_sound.opened_sound(path) as (rate, blocks):
+    with audio.opened_sound(path) as (rate, blocks):
         digest, peak, mono_peak, clipped, size, samples = hashlib.sha256(), 0.0, 0.0, 0, 0, 0
         digest.update(f"{rate} ".encode())
         for block in blocks:
-            mono = decode_sound.mean_of_channels(np.nan_to_num(block))
+            mono = audio.mean_of_channels(np.nan_to_num(block))
             digest.update(np.rint(np.clip(mono, -1, 1) * 32767).astype("<i2").tobytes())
             mono_peak = max(mono_peak, float(np.abs(mono).max(initial=0.0)))
             level = np.abs(block)
@@ -113,7 +115,7 @@ def read_sound_facts(path: Path) -> dict[str, object]:
             size, samples = size + block.size, samples + block.shape[1]
     return {
         "sound_seconds": samples / rate,
-        "sound_digest": None if mono_peak < audio.SILENCE_PEAK else digest.hexdigest(),
+        "sound_digest": None if mono_peak < mfcc.SILENCE_PEAK else digest.hexdigest(),
         "peak": peak,
         "clipped_part": clipped / size if size else 0.0,
     }
@@ -137,10 +139,10 @@ def picture_facts(times_seconds: NDArray[np.float64]) -> dict[str, object]:
 
 def shows_face(clip: Clip, spec: FeatureSpec) -> bool:
     """Whether the window that would be cached shows a face."""
-    waveform = decode_sound.read_waveform(clip.sound, spec.sample_rate_hz)
-    span = features.clip_span(waveform, spec)
-    (window,) = features.read_windows(waveform, clip.video, [span], spec)
-    return features.find_face(window, spec) is not None
+    waveform = audio.read_waveform(clip.sound, spec.sample_rate_hz)
+    span = extract.clip_span(waveform, spec)
+    (window,) = extract.read_windows(waveform, clip.video, [span], spec)
+    return extract.find_face(window, spec) is not None
 
 
 def measure_all(

@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: MFCC images, face crops and their augmented variants."""
