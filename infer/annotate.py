@@ -15,11 +15,11 @@ from infer.answers import UNSURE, Prediction, named
 from infer.canvas import Canvas
 from infer.recording import Recording
 from pipeline.console import bar as progress_bar
-from pipeline.features import faces
-from pipeline.features.faces import Box
+from pipeline.features import detectors, faces
+from pipeline.features.detectors import Box
 from pipeline.media import audio, encode, video
 from pipeline.media.video import Frame
-from pipeline.spec import EMOTIONS
+from pipeline.spec import EMOTIONS, FeatureSpec
 
 COLOURS = {
     "neutral": (200, 200, 200),
@@ -47,10 +47,6 @@ PRESET, CRF = "ultrafast", 23
 
 DETECTION_SECONDS = 0.25
 """Faces are searched this often; in between the box moves evenly."""
-
-WHOLE_SEARCH_SECONDS = 2.0
-"""A face is looked for around its last place for so long, then in the whole picture again: a larger
-one may have come, or the first was none."""
 
 FRAMES_AHEAD = 8
 """Decoded before they are drawn on."""
@@ -174,7 +170,11 @@ def bars_ink(probabilities: tuple[float, ...], unit: float) -> NDArray[np.uint8]
 
 
 def render(
-    recording: Recording, prediction: Prediction, path: Path, detector: str, progress: bool = True
+    recording: Recording,
+    prediction: Prediction,
+    path: Path,
+    spec: FeatureSpec,
+    progress: bool = True,
 ) -> None:
     """Write the annotated video of a recording, with its sound.
 
@@ -187,8 +187,8 @@ def render(
         making.
     path
         The mp4 to write.
-    detector
-        OpenCV cascade that finds faces.
+    spec
+        Names the detector that finds faces.
     progress
         Whether to show a bar.
 
@@ -200,11 +200,11 @@ def render(
     if recording.video is None:
         shown: Iterable[tuple[float, Frame, Box | None]] = waveform_frames(recording)
     else:
-        frames = video.every_frame(recording.video, SMALLEST_HEIGHT_PX, LARGEST_SIDE_PX)
-        shown = with_boxes(ahead(frames, FRAMES_AHEAD), detector)
+        frames = video.every_yuv_frame(recording.video, SMALLEST_HEIGHT_PX, LARGEST_SIDE_PX)
+        shown = with_boxes(ahead(frames, FRAMES_AHEAD), spec)
     sound, rate = None, 0
     if recording.sound is not None:
-        sound, rate = encode.playable(*audio.read_sound(recording.sound))
+        sound, rate = encode.playable(*audio.read_audio(recording.sound))
     total = round(recording.duration_seconds * (recording.frame_rate or BLANK_FRAME_RATE))
     with progress_bar(shown, desc="render", unit="frame", total=total, disable=not progress) as bar:
         drawn = annotated(bar, prediction)
@@ -221,21 +221,17 @@ def annotated(
 
 
 def with_boxes(
-    frames: Iterable[tuple[float, Frame]], detector: str
+    frames: Iterable[tuple[float, Frame]], spec: FeatureSpec
 ) -> Iterator[tuple[float, Frame, Box | None]]:
     """Add to each frame the box of its largest face, moved evenly between detections."""
     waiting: list[tuple[float, Frame]] = []
     last: tuple[float, Box | None] | None = None
-    searched = -WHOLE_SEARCH_SECONDS
     for time, frame in frames:
         if last is not None and time < last[0] + DETECTION_SECONDS:
             waiting.append((time, frame))
             continue
-        near = last[1] if last is not None and time < searched + WHOLE_SEARCH_SECONDS else None
-        if near is None:
-            searched = time
-        found = faces.detect(video.planes(frame)[0], detector, near)
-        box = found[0] if found else None
+        found = detectors.detect(video.planes(frame)[0], spec)
+        box = found[0].box if found else None
         for earlier, shown in waiting:
             yield earlier, shown, between(last, (time, box), earlier)
         waiting.clear()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infer.recording import Recording
-from pipeline.features.faces import Box
+from pipeline.features.detectors import Box
 from pipeline.spec import EMOTIONS
 
 SMALLEST_WEIGHT = 1e-6

@@ -19,8 +19,8 @@ from infer.answers import (
 from infer.recording import Recording, plan_rest, plan_windows
 from pipeline.errors import InputError
 from pipeline.features import extract, mfcc
+from pipeline.features.detectors import Box
 from pipeline.features.extract import Features, Span, Window
-from pipeline.features.faces import Box
 from pipeline.spec import FeatureSpec
 from train import confidence, rest
 from train.artefact import Artefact
@@ -56,11 +56,33 @@ def predict(
 
     Raises
     ------
+    InputError
+        If the recording has no modality that the model has learned from.
     MediaError
         If the video cannot be read.
     """
+    if not {"audio", "video"} & set(artefact.learned) & modalities_of(recording):
+        raise InputError(
+            f"expected {' or '.join(sorted({'audio', 'video'} & set(artefact.learned)))} in "
+            f"{recording.path}, all that the model has learned from, got none; give another "
+            "recording or another model"
+        )
     windows = predict_windows(recording, artefact, person)
     return Prediction(ahead(windows, WINDOWS_AT_ONCE), min_confidence)
+
+
+def modalities_of(recording: Recording) -> set[str]:
+    """Name the modalities that a recording has."""
+    parts = {"audio": recording.waveform, "video": recording.video}
+    return {name for name, part in parts.items() if part is not None}
+
+
+def learned_part(window: Window, artefact: Artefact) -> Window:
+    """Leave out of a window what the model has not learned from: its head means nothing."""
+    return Window(
+        window.waveform if "audio" in artefact.learned else None,
+        window.frames if "video" in artefact.learned else None,
+    )
 
 
 def at_rest(recording: Recording | None, artefact: Artefact) -> Features | None:
@@ -134,6 +156,7 @@ def predict_group(
 ) -> Iterator[WindowPrediction]:
     """Predict some windows in one batch."""
     spec = artefact.spec
+    group = [(planned, learned_part(window, artefact)) for planned, window in group]
     boxes = [extract.find_face(window, spec) for _, window in group]
     rows = [
         extract.featurize(window, box, spec) for (_, window), box in zip(group, boxes, strict=True)
@@ -162,15 +185,15 @@ def predict_group(
 
 def source_box(box: Box, window: Window, recording: Recording) -> Box:
     """Scale a box from the decoded pictures, which are bounded in size, to the recording's."""
-    width = next(picture.shape[1] for picture in window.pictures or [] if picture is not None)
+    width = next(frame.shape[1] for frame in window.frames or [] if frame is not None)
     return Box(*(side * recording.width_px / width for side in box))
 
 
 def basis_of(window: Window, box: Box | None, spec: FeatureSpec) -> str:
     """Say what there is to go by in a window."""
-    heard = window.sound is not None and not mfcc.is_silent(window.sound)
-    shown = window.pictures is not None and any(picture is not None for picture in window.pictures)
+    heard = window.waveform is not None and not mfcc.is_silent(window.waveform, spec)
+    shown = window.frames is not None and any(frame is not None for frame in window.frames)
     seen = shown and (box is not None or spec.crop == "whole")
-    if heard:
+    if heard or not shown:
         return VOICE_AND_FACE if seen else VOICE
     return FACE if seen else PICTURE

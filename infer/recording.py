@@ -60,15 +60,16 @@ def open_recording(path: Path, sound: Path | None, spec: FeatureSpec) -> Recordi
         sound = path
     if sound is None and not media.has_video:
         raise InputError(f"expected sound or video in {path}, got neither; give another file")
-    waveform = None if sound is None else audio.read_waveform(sound, spec.sample_rate_hz)
+    waveform = (
+        None if sound is None else (audio.read_waveform(sound, spec.sample_rate_hz, spec.resampler))
+    )
     heard_seconds = 0.0 if waveform is None else len(waveform) / spec.sample_rate_hz
-    shown_seconds = media.duration_seconds if media.has_video else 0.0
     return Recording(
         path,
         path if media.has_video else None,
         sound,
         waveform,
-        max(heard_seconds, shown_seconds),
+        max(heard_seconds, media.shown_seconds),
         media.frame_rate,
         media.width_px,
     )
@@ -88,10 +89,10 @@ def plan_windows(recording: Recording, spec: FeatureSpec) -> list[tuple[Span, fl
     total = round(recording.duration_seconds * spec.sample_rate_hz)
     latest = max(0, total - spec.window_samples)
     waveform = recording.waveform
-    if waveform is None or mfcc.is_silent(waveform):
-        first, voiced = latest // 2 if spec.window_placement == "voice" else 0, None
+    first = extract.clip_span(waveform, spec, recording.duration_seconds).start
+    if waveform is None or mfcc.is_silent(waveform, spec):
+        voiced = None
     else:
-        first = extract.clip_span(waveform, spec).start
         voiced = librosa.effects.split(waveform, top_db=spec.voice_threshold_db)
     step = spec.window_samples // 2
     before, after = -(-first // step), -(-max(0, latest - first) // step)
@@ -113,8 +114,7 @@ def plan_rest(recording: Recording, spec: FeatureSpec, most: int) -> list[Span]:
         The one that training would cut from the recording, and those end to end with it that hold
         at least half as much voice. Of more than ``most``, some that are spread evenly.
     """
-    sound = np.zeros(0, np.float32) if recording.waveform is None else recording.waveform
-    first = extract.clip_span(sound, spec)
+    first = extract.clip_span(recording.waveform, spec, recording.duration_seconds)
     planned = plan_windows(recording, spec)
     least = dict(planned).get(first, 1.0) / 2
     others = [

@@ -1,4 +1,4 @@
-"""Command line of the pipeline: ``python -m pipeline features|verify|prune|list|audit|sample``."""
+"""Command line of the pipeline: ``python -m pipeline features|verify|index|prune|list|audit``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 
 from pipeline import commands
-from pipeline.corpora import catalogue
-from pipeline.errors import run
-from pipeline.spec import FeatureSpec
+from pipeline.backends import BACKENDS
+from pipeline.console import add_verbose, run, show_log
+from pipeline.corpora.actors import parse_actors
+from pipeline.corpora.ravdess import CHANNELS
+from pipeline.spec import CASCADE, DETECTORS, FeatureSpec
+
+CACHE = Path("data/cache")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,103 +24,67 @@ def parser() -> argparse.ArgumentParser:
 
     features = names.add_parser("features", help="raw clips to HDF5 shards", **shown)
     add_raw(features)
-    features.add_argument(
-        "--cache",
-        type=Path,
-        default=Path("data/cache"),
-        metavar="DIR",
-        help="folder of caches; this one gets a folder named by its digest",
-    )
-    features.add_argument(
-        "--jobs", type=int, default=-1, metavar="N", help="worker processes, -1 for one a core"
-    )
-    features.add_argument(
-        "--recipe",
-        choices=("default", "published"),
-        default="default",
-        help="published: first 44 columns at hop 512, first 20 frames, whole picture",
-    )
-    features.add_argument(
-        "--window-seconds",
-        type=float,
-        metavar="S",
-        default=argparse.SUPPRESS,
-        help="stretch of a clip heard and seen, in seconds (default: "
-        f"{FeatureSpec().window_seconds}; published: 1.02)",
-    )
-    features.add_argument(
-        "--variants",
-        type=int,
-        default=3,
-        metavar="N",
-        help="augmented variants cached beside each clean clip",
-    )
-    features.add_argument(
-        "--clip-timeout",
-        type=float,
-        default=120.0,
-        metavar="SECONDS",
-        help="time a clip may take before it is given up; 0 for no limit",
-    )
-    features.add_argument(
-        "--skip-bad", action="store_true", help="exit 0 although some clips could not be read"
-    )
-    features.add_argument(
-        "--wait", action="store_true", help="wait for another run on the same cache to end"
-    )
+    add_cache(features, "folder of caches; this one gets a folder named by its digest")
+    add_workers(features)
+    add_spec(features)
+    add_build(features)
     features.set_defaults(run=commands.run_features)
+
+    join = names.add_parser("index", help="join what several runs cached into one index", **shown)
+    add_cache(join, "one cache, or a folder of caches: all of them")
+    join.set_defaults(run=commands.run_index)
 
     check = names.add_parser("verify", help="read a cache and name what is damaged", **shown)
     add_raw(check)
+    add_cache(check, "one cache, or a folder of caches: all of them")
+    add_workers(check)
     check.add_argument(
-        "--cache",
-        type=Path,
-        default=Path("data/cache"),
-        metavar="DIR",
-        help="one cache, or a folder of caches: all of them",
-    )
-    check.add_argument(
-        "--repair", action="store_true", help="make damaged clips again from the raw folder"
-    )
-    check.add_argument(
-        "--jobs", type=int, default=-1, metavar="N", help="worker processes, -1 for one a core"
+        "--repair", action="store_true", help="make damaged shards again from the raw folder"
     )
     check.set_defaults(run=commands.run_verify)
 
-    clear = names.add_parser("prune", help="list caches that nothing names, ask, remove", **shown)
-    clear.add_argument(
-        "--cache", type=Path, default=Path("data/cache"), metavar="DIR", help="folder of caches"
-    )
-    clear.add_argument(
-        "--model",
+    prune = names.add_parser("prune", help="list caches, remove those that are named", **shown)
+    add_cache(prune, "folder of caches")
+    prune.add_argument("names", nargs="*", metavar="NAME", help="caches to remove")
+    prune.add_argument(
+        "--models",
         type=Path,
-        action="append",
-        default=argparse.SUPPRESS,
+        nargs="+",
+        default=[Path("data")],
         metavar="DIR",
-        help="folder of a model, or of models, that needs its cache; may be repeated "
-        "(default: data/model)",
+        help="folders below which models are searched for that need a cache",
     )
-    clear.add_argument("--yes", action="store_true", help="remove without asking")
-    clear.set_defaults(run=commands.run_prune)
+    prune.add_argument(
+        "--despite-models", action="store_true", help="remove a cache although a model names it"
+    )
+    prune.set_defaults(run=commands.run_prune)
 
     listing = names.add_parser("list", help="print what the raw folder holds", **shown)
     add_raw(listing)
     listing.set_defaults(run=commands.run_list)
 
-    checked = names.add_parser("audit", help="look for faults in the raw folder", **shown)
-    add_raw(checked)
-    checked.add_argument(
+    audit = names.add_parser("audit", help="look for faults in the raw folder", **shown)
+    add_raw(audit)
+    add_workers(audit)
+    audit.add_argument(
         "--out",
         type=Path,
         default=Path("data/audit.json"),
         metavar="FILE",
         help="gets every finding and every measured fact",
     )
-    checked.add_argument(
-        "--jobs", type=int, default=-1, metavar="N", help="worker processes, -1 for one a core"
+    audit.add_argument("--strict", action="store_true", help="exit 1 if anything is found")
+    audit.set_defaults(run=commands.run_audit)
+
+    face_model = names.add_parser(
+        "face-model", help="fetch the file that --detector yunet needs", **shown
     )
-    checked.add_argument("--strict", action="store_true", help="exit 1 if anything is found")
-    checked.set_defaults(run=commands.run_audit)
+    face_model.add_argument(
+        "--url",
+        metavar="URL",
+        help="where to fetch it, instead of the OpenCV zoo; its hash is pinned",
+    )
+    face_model.set_defaults(run=commands.run_face_model)
 
     sample = names.add_parser("sample", help="write a small synthetic corpus", **shown)
     sample.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to fill")
@@ -133,6 +101,8 @@ def parser() -> argparse.ArgumentParser:
         "--jobs", type=int, default=-1, metavar="N", help="worker processes, -1 for one a core"
     )
     sample.set_defaults(run=commands.run_sample)
+    for command in names.choices.values():
+        add_verbose(command)
     return top
 
 
@@ -143,16 +113,121 @@ def add_raw(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--channel",
-        choices=tuple(catalogue.CHANNELS),
+        choices=tuple(CHANNELS),
         default=argparse.SUPPRESS,
         help="only speech or only song (default: both)",
+    )
+    command.add_argument(
+        "--labels",
+        type=Path,
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="CSV of two columns: your words for emotions in clips.csv, and ours",
+    )
+
+
+def add_cache(command: argparse.ArgumentParser, meaning: str) -> None:
+    """Add the option that names a cache."""
+    command.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help=meaning)
+
+
+def add_workers(command: argparse.ArgumentParser) -> None:
+    """Add the options that say who does the work."""
+    command.add_argument(
+        "--jobs", type=int, default=-1, metavar="N", help="worker processes, -1 for one a core"
+    )
+    command.add_argument(
+        "--backend", choices=BACKENDS, default="loky", help="what of joblib's carries the tasks"
+    )
+    command.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a dask scheduler or a ray cluster; without it one is started here",
+    )
+
+
+def add_spec(command: argparse.ArgumentParser) -> None:
+    """Add the options that change what is cached."""
+    command.add_argument(
+        "--recipe",
+        choices=("default", "published"),
+        default="default",
+        help="published: first 44 columns at hop 512, first 20 frames, whole frames",
+    )
+    command.add_argument(
+        "--window-seconds",
+        type=float,
+        metavar="S",
+        default=argparse.SUPPRESS,
+        help="stretch of a clip that is cached, in seconds (default: "
+        f"{FeatureSpec().window_seconds}; published: 1.02)",
+    )
+    command.add_argument(
+        "--variants",
+        type=int,
+        default=3,
+        metavar="N",
+        help="augmented variants cached beside each clean clip",
+    )
+    command.add_argument(
+        "--detector",
+        choices=DETECTORS,
+        help=f"of faces (default: {FeatureSpec().detector}, or {CASCADE} where it is not "
+        "installed)",
+    )
+
+
+def add_build(command: argparse.ArgumentParser) -> None:
+    """Add the options that say how a cache is filled."""
+    command.add_argument(
+        "--actors",
+        type=parse_actors,
+        metavar="LIST",
+        help="only these, such as 1-12; several machines may fill one cache, each with its own "
+        "actors, and 'index' joins them",
+    )
+    command.add_argument(
+        "--clip-timeout",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="time a clip may take before it is given up; 0 for no limit",
+    )
+    command.add_argument(
+        "--skip-bad", action="store_true", help="exit 0 although some clips could not be read"
+    )
+    command.add_argument(
+        "--retry-bad", action="store_true", help="try clips again that could not be read"
+    )
+    command.add_argument(
+        "--check-content",
+        action="store_true",
+        help="read every raw file, even if its size and time stamp are as they were",
+    )
+    command.add_argument(
+        "--remove",
+        action="store_true",
+        help="delete cached clips that the raw folder lacks, and shards that newer ones replace",
+    )
+    command.add_argument(
+        "--wait", action="store_true", help="wait for another run on the same cache to end"
+    )
+    command.add_argument(
+        "--explain",
+        metavar="CLIP",
+        help="say where a clip is cached, or why it is made; do nothing",
     )
 
 
 def main() -> int:
     """Parse the command line and run it."""
-    arguments = parser().parse_args()
-    return run(lambda: arguments.run(arguments))
+
+    def command() -> int:
+        arguments = parser().parse_args()
+        show_log(arguments.verbose)
+        return arguments.run(arguments)
+
+    return run(command)
 
 
 if __name__ == "__main__":

@@ -3,21 +3,52 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import sys
 import time
 from collections import Counter
 from pathlib import Path
 
-from pipeline.cache import build, prune, repair, verify
-from pipeline.corpora import catalogue
+from pipeline.backends import Workers
+from pipeline.cache import build, caches, repair, verify
+from pipeline.corpora import scan
+from pipeline.corpora.actors import format_actors
+from pipeline.corpora.clip import Catalogue
+from pipeline.corpora.sources import printable
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec, variant_names
 
+SHOWN = 3
+"""How many of a long list are named."""
 
-def scan(arguments: argparse.Namespace) -> catalogue.Catalog:
-    """Scan the raw folder that the arguments name."""
-    return catalogue.scan(arguments.raw, getattr(arguments, "channel", None))
+
+def scan_raw(arguments: argparse.Namespace) -> Catalogue:
+    """Scan the raw folder that the arguments name, and keep the actors they ask for."""
+    found = scan.scan(
+        arguments.raw, getattr(arguments, "channel", None), getattr(arguments, "labels", None)
+    )
+    actors = getattr(arguments, "actors", None)
+    if actors is None:
+        return found
+    clips = [clip for clip in found.clips if clip.actor in set(actors)]
+    if not clips and not found.unreachable:
+        raise InputError(
+            f"expected clips of actors {format_actors(actors)} in {found.root}, got those of "
+            f"actors {format_actors(found.actors)}; name others"
+        )
+    return dataclasses.replace(found, clips=clips)
+
+
+def workers_of(arguments: argparse.Namespace) -> Workers:
+    """Say who does the work, as the arguments ask for."""
+    return Workers(arguments.jobs, arguments.backend, arguments.scheduler)
+
+
+def print_unreachable(found: Catalogue) -> None:
+    """Name what could not be opened: the raw folder may hold more clips than were found."""
+    for path, reason in found.unreachable:
+        print(f"unreachable: {printable(path)}: {reason}", file=sys.stderr)
 
 
 def spec_of(arguments: argparse.Namespace) -> FeatureSpec:
@@ -32,114 +63,200 @@ def spec_of(arguments: argparse.Namespace) -> FeatureSpec:
                 f"expected a window of 0.1 to 60 s, got {window}; RAVDESS clips last about 3.7 s"
             )
         changes["window_seconds"] = window
-    if arguments.recipe == "published":
-        return FeatureSpec.as_published(**changes)
-    return FeatureSpec(**changes)
+    # OpenCV is imported where faces are looked for, not by every command.
+    from pipeline.features import detectors
+
+    changes["detector"] = arguments.detector or detectors.default_detector()
+    make = FeatureSpec.as_published if arguments.recipe == "published" else FeatureSpec
+    spec = make(**changes)
+    if spec.crop == "face":
+        detectors.require(spec.detector)
+    return spec
 
 
 def run_features(arguments: argparse.Namespace) -> int:
     """Fill the cache and say what is in it."""
     spec = spec_of(arguments)
-    if arguments.jobs == 0:
-        raise InputError("expected a number of jobs other than 0, got 0; -1 uses every core")
+    refuse_file(arguments.cache)
+    options = options_of(arguments)
+    workers = workers_of(arguments)
+    found = scan_raw(arguments)
+    if found.unreachable:
+        print_unreachable(found)
+        print(f"nothing changed in {arguments.cache}: {found.root} is incomplete", file=sys.stderr)
+        return 1
+    if arguments.explain:
+        print(build.explain(found, arguments.cache, spec, arguments.explain))
+        return 0
+    done = build.build(found, arguments.cache, spec, workers, options)
+    index = done.index
+    # Whole frames are taken without a look for faces.
+    faceless = f", {done.faceless} without a face" if spec.crop == "face" else ""
+    print(
+        f"{index.folder}: {len(index.clips)} clips, {index.rows} rows, "
+        f"{index.bytes / 2**30:.2f} GiB, {done.seconds:.1f} s; "
+        f"{done.extracted} clips extracted now{faceless}"
+    )
+    print_modalities(done)
+    print_aside(found)
+    print_unnamed(done, arguments)
+    for entry in index.unreadable:
+        print(f"left out: {printable(entry.clip)}: {printable(entry.reason)}", file=sys.stderr)
+    bad = len(index.unreadable) + len(found.misplaced)
+    return 1 if bad and not arguments.skip_bad else 0
+
+
+def refuse_file(cache: Path) -> None:
+    """Raise where a folder of caches is to be, and a file is."""
+    if cache.exists() and not cache.is_dir():
+        raise InputError(f"expected a folder of caches at {cache}, got a file; name another")
+
+
+def options_of(arguments: argparse.Namespace) -> build.Options:
+    """Say how to build a cache, as the arguments ask for."""
     if not 0 <= arguments.clip_timeout < math.inf:
         raise InputError(
             f"expected a clip timeout of at least 0 s, got {arguments.clip_timeout}; 0 is no limit"
         )
-    found = scan(arguments)
-    done = build.build(
-        found,
-        arguments.cache,
-        spec,
-        arguments.jobs,
+    if arguments.remove and (arguments.actors or hasattr(arguments, "channel")):
+        raise InputError(
+            "expected --remove without --actors and --channel, got both: it deletes what is not "
+            "chosen; run it on the whole raw folder"
+        )
+    return build.Options(
         clip_timeout_seconds=arguments.clip_timeout,
         wait=arguments.wait,
+        check_content=arguments.check_content,
+        retry_bad=arguments.retry_bad,
+        only_wanted=arguments.remove,
+        part=f"-{format_actors(arguments.actors)}" if arguments.actors else "",
     )
-    index = done.index
-    cached = sum(not entry.reason for entry in index.clips)
-    # Whole pictures are taken without a look for faces.
-    faceless = f", {done.faceless} without a face" if spec.crop == "face" else ""
-    print(
-        f"{index.folder}: {cached} clips, {index.rows} rows, {index.bytes / 2**30:.2f} GiB, "
-        f"{done.seconds:.1f} s; {done.extracted} clips extracted now{faceless}"
-    )
-    print_aside(found)
-    for entry in done.failed:
-        print(f"left out: {entry.clip}: {entry.reason}", file=sys.stderr)
-    bad = len(done.failed) + len(found.misplaced)
-    return 1 if bad and not arguments.skip_bad else 0
+
+
+def print_modalities(done: build.Summary) -> None:
+    """Count the clips that lack a modality, if there are any."""
+    audio_only = sum(not clip.has_video for clip in done.index.clips)
+    video_only = sum(not clip.has_audio for clip in done.index.clips)
+    if audio_only or video_only:
+        print(f"modalities: {audio_only} clips without video, {video_only} clips without audio")
+
+
+def print_unnamed(done: build.Summary, arguments: argparse.Namespace) -> None:
+    """Say what the folder holds beside what the index names, and delete it where asked."""
+    if arguments.actors:
+        # The other actors are cached by other runs.
+        print("the index holds these actors alone; 'python -m pipeline index' joins what is cached")
+        return
+    if done.absent:
+        names = ", ".join(map(printable, done.absent[:SHOWN]))
+        more = ", …" if len(done.absent) > SHOWN else ""
+        print(
+            f"not in {arguments.raw}: {len(done.absent)} cached clips ({names}{more}); "
+            "they are not in this index"
+        )
+    if not done.unnamed:
+        return
+    size = sum(shard.bytes for shard in done.unnamed) / 2**30
+    what = f"{len(done.unnamed)} shards that this index does not name ({size:.2f} GiB)"
+    if not arguments.remove:
+        print(f"kept: {what}; --remove (make features REMOVE=1) deletes them")
+        return
+    for shard in done.unnamed:
+        print(f"removed: {shard.file}: {len(shard.clips)} clips of actor {shard.actor}")
+    build.remove_unnamed(done)
+    print(f"removed: {what}")
+
+
+def run_index(arguments: argparse.Namespace) -> int:
+    """Join what several runs made into one index."""
+    code = 0
+    for folder in verify.caches(arguments.cache):
+        try:
+            index = build.join(folder)
+        except InputError as error:
+            # Such as a cache of another version beside this one's.
+            print(f"passed over: {error}", file=sys.stderr)
+            code = 1
+            continue
+        print(
+            f"{folder}: {len(index.clips)} clips of actors {format_actors(index.actors)}, "
+            f"{index.rows} rows, {index.bytes / 2**30:.2f} GiB"
+        )
+    return code
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
     """Name every fault of the caches, repair them if asked, and say what was done."""
-    if arguments.jobs == 0:
-        raise InputError("expected a number of jobs other than 0, got 0; -1 uses every core")
+    workers = workers_of(arguments)
     started = time.monotonic()
-    reports = [verify.check_cache(folder) for folder in verify.caches(arguments.cache)]
+    reports = [verify.check_cache(folder, workers) for folder in verify.caches(arguments.cache)]
     seconds = time.monotonic() - started
     for report in reports:
-        for fault in report.faults:
-            print(f"fault: {report.folder / str(fault)}", file=sys.stderr)
+        print_faults(report)
         print(
             f"{report.folder}: {report.rows} rows, {report.bytes / 2**30:.2f} GiB, "
             f"{len(report.faults) or 'no'} fault{'' if len(report.faults) == 1 else 's'}"
         )
     print(f"{sum(report.bytes for report in reports) / seconds / 1e9:.2f} GB/s, {seconds:.1f} s")
     damaged = [report for report in reports if report.faults]
-    if damaged and arguments.repair:
-        found = scan(arguments)
-        return max(run_repair(report, found, arguments.jobs) for report in damaged)
-    return 1 if damaged else 0
+    if not damaged or not arguments.repair:
+        return 1 if damaged else 0
+    found = scan_raw(arguments)
+    if found.unreachable:
+        print_unreachable(found)
+        return 1
+    return max(run_repair(report, found, workers) for report in damaged)
 
 
-def run_repair(report: verify.Report, found: catalogue.Catalog, jobs: int) -> int:
-    """Make the damaged parts of one cache again and read it once more."""
-    wanted = repair.to_repair(report, found)
-    done = build.build(wanted, report.folder.parent, report.spec, jobs, distrusted=report.files)
-    left = verify.check_cache(report.folder).faults
-    for fault in left:
-        print(f"fault: {report.folder / str(fault)}", file=sys.stderr)
-    for entry in done.failed:
-        print(f"left out: {entry.clip}: {entry.reason}", file=sys.stderr)
+def print_faults(report: verify.Report) -> None:
+    """Print a line for each fault."""
+    for fault in report.faults:
+        print(f"fault: {report.folder / printable(str(fault))}", file=sys.stderr)
+
+
+def run_repair(report: verify.Report, found: Catalogue, workers: Workers) -> int:
+    """Make the damaged shards of one cache again and read it once more."""
+    done = repair.repair(report, found, workers)
+    left = verify.check_cache(report.folder, workers)
+    print_faults(left)
+    for entry in done.index.unreadable:
+        print(f"left out: {printable(entry.clip)}: {printable(entry.reason)}", file=sys.stderr)
     print(
         f"{report.folder}: repaired {', '.join(sorted(report.files))}; {done.extracted} clips "
-        f"extracted again, the other rows copied; {len(left) or 'no'} faults left"
+        f"extracted again; {len(left.faults) or 'no'} faults left"
     )
-    return 1 if left or done.failed else 0
+    return 1 if left.faults or done.index.unreadable else 0
 
 
 def run_prune(arguments: argparse.Namespace) -> int:
-    """List what nothing needs and remove it once somebody has said yes."""
-    models = getattr(arguments, "model", [Path("data/model")])
-    strays = prune.find_strays(arguments.cache, models)
-    for stray in strays:
-        days = stray.age_seconds / 86400
-        print(f"{stray.path}: {stray.bytes / 2**30:.2f} GiB, {days:.1f} days old, {stray.meaning}")
-    if not strays:
-        print(f"{arguments.cache}: nothing to remove")
-        return 0
-    if not arguments.yes:
-        if not sys.stdin.isatty():
-            print("nothing removed: say --yes (make prune YES=1), or run it in a terminal")
-            return 0
-        if input(f"remove these {len(strays)}? [y/N] ").strip().lower() not in ("y", "yes"):
-            print("nothing removed")
-            return 0
-    for stray in strays:
-        whole = prune.remove(stray)
-        print(f"removed: {stray.path}" + ("" if whole else ", but for files of others in it"))
+    """List the caches with the models that need them, and remove those that are named."""
+    found = caches.list_caches(arguments.cache, arguments.models)
+    by_name = {cache.path.name: cache for cache in found}
+    if unknown := sorted(set(arguments.names) - set(by_name)):
+        raise InputError(
+            f"expected names of caches in {arguments.cache}, got {', '.join(unknown)}; "
+            f"choose out of {', '.join(by_name) or 'none'}"
+        )
+    for cache in found:
+        days = cache.age_seconds / 86400
+        models = ", ".join(map(str, cache.models)) or "no model"
+        print(
+            f"{cache.path}: {cache.bytes / 2**30:.2f} GiB, {days:.1f} days old, {cache.meaning}; "
+            f"needed by {models}"
+        )
+    for name in arguments.names:
+        whole = caches.remove(by_name[name], arguments.despite_models)
+        print(f"removed: {by_name[name].path}{'' if whole else ', but for files of others in it'}")
+    if not arguments.names:
+        print("nothing removed: name what is to go (make prune NAMES=...)")
     return 0
 
 
-def print_aside(found: catalogue.Catalog) -> None:
+def print_aside(found: Catalogue) -> None:
     """Say which files of the raw folder are not clips of the cache, and why."""
     for path, reason in found.misplaced:
-        print(f"refused: {path}: {reason}", file=sys.stderr)
-    counts = {
-        "unpaired": found.unpaired,
-        "unreadable names": found.unreadable,
-        "duplicates": found.duplicates,
-    }
+        print(f"refused: {printable(path)}: {reason}", file=sys.stderr)
+    counts = {"unreadable names": found.unreadable, "duplicates": found.duplicates}
     aside = ", ".join(f"{len(files)} {name}" for name, files in counts.items() if files)
     if aside:
         print(f"set aside: {aside}; 'python -m pipeline list --raw {found.root}' names them")
@@ -147,48 +264,64 @@ def print_aside(found: catalogue.Catalog) -> None:
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Print the catalogue as a table and every file that is not in it."""
-    found = scan(arguments)
+    found = scan_raw(arguments)
     counts = Counter((clip.actor, clip.emotion) for clip in found.clips)
     width = max(map(len, EMOTIONS))
-    print("actor  " + " ".join(f"{name:>{width}}" for name in (*EMOTIONS, "all", "wav")))
-    for actor in found.actors:
-        own = [clip for clip in found.clips if clip.actor == actor]
+    columns = (*EMOTIONS, "all", "video", "audio")
+    print("actor  " + " ".join(f"{name:>{width}}" for name in columns))
+    for actor, own in found.by_actor().items():
         numbers = [counts[actor, emotion] for emotion in EMOTIONS]
-        numbers += [len(own), sum(clip.audio is not None for clip in own)]
-        print(f"{actor:>5}  " + " ".join(f"{number:>{width}}" for number in numbers))
-    with_wav = sum(clip.audio is not None for clip in found.clips)
-    print(
-        f"{len(found.clips)} clips of {len(found.actors)} actors: {with_wav} with their own "
-        f"sound file, {len(found.clips) - with_wav} with the video's track"
-    )
+        numbers += [len(own), sum(clip.video is not None for clip in own)]
+        numbers.append(sum(clip.audio is not None for clip in own))
+        name = found.actor_names.get(actor, "")
+        row = f"{actor:>5}  " + " ".join(f"{number:>{width}}" for number in numbers)
+        print(f"{row}  {printable(name)}".rstrip())
+    print(summary(found))
     for title, files in (
-        ("unpaired", found.unpaired),
         ("unreadable name", found.unreadable),
         ("duplicate", found.duplicates),
         ("refused", found.misplaced),
     ):
         for path, reason in files:
-            print(f"{title}: {path}: {reason}")
-    return 1 if found.misplaced else 0
+            print(f"{title}: {printable(path)}: {reason}")
+    print_unreachable(found)
+    return 1 if found.misplaced or found.unreachable else 0
+
+
+def summary(found: Catalogue) -> str:
+    """Count clips and actors, and the clips by which files they consist of."""
+    counts = ", ".join(
+        f"{count} with {name}" for name, count in found.file_counts().items() if count
+    )
+    return f"{len(found.clips)} clips of {len(found.actors)} actors: {counts}"
 
 
 def run_audit(arguments: argparse.Namespace) -> int:
     """Measure every clip, print what is odd, and write it all down."""
-    from pipeline.corpora import audit, measure
+    from pipeline.corpora import audit, facts
 
-    if arguments.jobs == 0:
-        raise InputError("expected a number of jobs other than 0, got 0; -1 uses every core")
-    found = scan(arguments)
-    facts = measure.measure_all(found, FeatureSpec(), arguments.jobs)
-    findings = audit.judge(found, facts)
+    workers = workers_of(arguments)
+    audit.prepare_folder(arguments.out)
+    found = scan_raw(arguments)
+    measured = facts.measure_all(found, FeatureSpec(), workers, arguments.out.parent)
+    findings = audit.judge(found, measured)
     if findings:
         print(audit.table(findings))
-    audit.write_report(arguments.out, found, facts, findings)
+    audit.write_report(arguments.out, found, measured, findings)
     print(
-        f"{found.root}: {len(facts)} clips of {len(found.actors)} actors, "
-        f"{len(findings)} findings; all of them in {arguments.out}"
+        f"{printable(found.root)}: {summary(found)}; "
+        f"{len(findings)} findings, all of them in {printable(arguments.out)}"
     )
-    return 1 if findings and arguments.strict else 0
+    faults = any(finding.kind not in audit.NOTES for finding in findings)
+    return 1 if found.unreachable or (faults and arguments.strict) else 0
+
+
+def run_face_model(arguments: argparse.Namespace) -> int:
+    """Fetch the file that the detector yunet needs."""
+    from pipeline.features import detectors
+
+    print(f"face model: {detectors.fetch_model(arguments.url or detectors.YUNET_URL)}")
+    return 0
 
 
 def run_sample(arguments: argparse.Namespace) -> int:
@@ -205,7 +338,7 @@ def run_sample(arguments: argparse.Namespace) -> int:
         actors=arguments.actors,
         seed=arguments.seed,
         repetitions=arguments.repetitions,
-        jobs=arguments.jobs,
+        jobs=Workers(arguments.jobs).jobs,
     )
     print(f"{arguments.out}: {len(files)} files")
     return 0

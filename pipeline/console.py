@@ -1,17 +1,93 @@
-"""Progress bars, on a screen and in a log file."""
+"""What a command shows and answers: exit codes, signals, progress bars, the log."""
 
 from __future__ import annotations
 
+import argparse
+import logging
+import os
+import signal
 import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import tqdm
+
+from pipeline.errors import STORAGE_ERRNOS, InputError, Terminated
 
 LOG_SECONDS = 30.0
 
 
 def bar(*items: Any, **options: Any) -> tqdm.tqdm:
-    """Return tqdm's bar; where nobody watches it move, it is printed every half minute."""
+    """Return tqdm's bar; where the output is no terminal, it is printed every half minute."""
     if not sys.stderr.isatty():
         options = {"mininterval": LOG_SECONDS, "maxinterval": LOG_SECONDS, **options}
     return tqdm.tqdm(*items, **options)
+
+
+def add_verbose(command: argparse.ArgumentParser) -> None:
+    """Add the option that shows the log."""
+    command.add_argument(
+        "-v", "--verbose", action="store_true", help="say what is checked, and why work is done"
+    )
+
+
+def show_log(verbose: bool) -> None:
+    """Send warnings of the packages to standard error, and everything else where asked for."""
+    logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
+    if verbose:
+        for package in ("pipeline", "train", "infer"):
+            logging.getLogger(package).setLevel(logging.DEBUG)
+
+
+def run(command: Callable[[], int], go_on: str = "the same command goes on from there") -> int:
+    """Run a command line and turn a user's mistake into one line and an exit code.
+
+    Parameters
+    ----------
+    command
+        Does the work and returns its exit code.
+    go_on
+        What to do after Ctrl-C or SIGTERM.
+
+    Returns
+    -------
+    int
+        The command's own code; 0 after a closed pipe; 2 after a user's mistake or a refusing
+        disk; 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, raise_terminated)
+    try:
+        code = command()
+        sys.stdout.flush()
+        return code
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Such as 'list | head': the reader has what it wanted. Python would flush once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in STORAGE_ERRNOS:
+            raise
+        where = f" at {error.filename}" if error.filename else ""
+        reason = error.strerror or str(error)
+        print(
+            f"error: expected a readable, writable place with room{where}, got: {reason}; "
+            "free some space or name another folder; finished parts are kept",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print(f"interrupted: finished parts are kept, {go_on}", file=sys.stderr)
+        return 130
+    except Terminated:
+        print(f"terminated: finished parts are kept, {go_on}", file=sys.stderr)
+        return 143
+
+
+def raise_terminated(number: int, _frame: FrameType | None) -> None:
+    """Answer SIGTERM by leaving every block in order; a second one ends at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise Terminated

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from pipeline.cache import build
-from pipeline.corpora import catalogue
+from pipeline.backends import Workers
+from pipeline.cache import build, facts, index, plan, task
+from pipeline.cache import format as shard_format
+from pipeline.corpora import scan
+from pipeline.corpora.sources import Source
 from pipeline.media import encode
-from pipeline.spec import FeatureSpec
+from pipeline.spec import EMOTIONS, FeatureSpec
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # TensorFlow takes a number of threads only before its first operation, and a test that starts a
@@ -99,26 +105,166 @@ def raw(tmp_path_factory) -> Path:
     return root
 
 
+# Caches
+
+TINY = FeatureSpec(window_seconds=1.0, variants=("pitch",), frame_count=2, frame_size_px=16)
+"""For tests of what becomes of rows, whatever is in them."""
+
+
+def make(raw, cache, spec=TINY, workers=None, distrusted=(), **options):
+    """Fill a cache; in this process, but for the child that reads media."""
+    chosen = build.Options(**{"progress": False, **options})
+    return build.build(scan.scan(raw), cache, spec, workers or Workers(1), chosen, distrusted)
+
+
+def hashes(folder, pattern="*.h5"):
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.glob(pattern))
+    }
+
+
+def shards_of(folder, actor):
+    """Names of an actor's shards, the oldest generation first."""
+    names = [path.name for path in folder.glob(f"actor-{actor:02d}-*.h5")]
+    return sorted(names, key=plan.split_name)
+
+
+def manifest_of(folder, actor):
+    """What the manifest of an actor's only shard says."""
+    (name,) = shards_of(folder, actor)
+    return json.loads(facts.manifest_path(folder, name).read_text())
+
+
+def write_cache(folder, spec=TINY, actors=(1, 2), emotions=EMOTIONS):
+    """A cache of made-up rows of some actors, each with the same emotions."""
+    assert folder.name == spec.digest
+    clips = [(actor, emotion, "av") for actor in actors for emotion in emotions]
+    write_rows(folder.parent, spec, clips)
+    return folder
+
+
+def write_rows(root, spec, clips, size=16, change=lambda number, clip: clip):
+    """A cache of made-up rows, without raw files; whatever the sizes of its shards, they are alike.
+
+    Parameters
+    ----------
+    clips
+        Actor, emotion name and modalities (some of "av") of each.
+    size
+        Most clips of a shard.
+    change
+        Makes of number and clip what is written.
+    """
+    folder = root / spec.digest
+    folder.mkdir(parents=True)
+    by_actor, shards = {}, []
+    for number, (actor, emotion, modalities) in enumerate(clips):
+        made = made_up_clip(spec, number, actor, emotion, modalities)
+        by_actor.setdefault(actor, []).append(change(number, made))
+    for actor, held in sorted(by_actor.items()):
+        held.sort(key=lambda clip: clip.clip)
+        for first in range(0, len(held), size):
+            file = f"actor-{actor:02d}-{first + 16**9:010x}.h5"
+            part = held[first : first + size]
+            shard_format.write_shard(folder, file, spec, actor, part, {}, 0.0, "2000-01-01")
+            shards.append(facts.read_manifest(facts.manifest_path(folder, file), spec))
+    made = index.Index(folder, spec, "", tuple(shards))
+    index.write_index(made)
+    return index.read_index(folder)
+
+
+def made_up_clip(spec, number, actor, emotion, modalities):
+    """Rows of one clip; its emotion is the loudest coefficient and the brightest corner."""
+    label, audio, video = EMOTIONS.index(emotion), "a" in modalities, "v" in modalities
+    clip = f"01-{label + 1:02d}-01-{number // 100:02d}-{number % 100:02d}-{actor:02d}"
+    rows = []
+    for place, variant in enumerate(spec.row_names):
+        random = np.random.default_rng((number, place))
+        mfcc = np.zeros(spec.mfcc_shape, np.float32)
+        frames = np.zeros(spec.frames_shape, np.uint8)
+        if audio:
+            mfcc[:] = random.normal(size=mfcc.shape)
+            mfcc[label] += 9
+        if video:
+            frames[:] = random.integers(1, 60, frames.shape)
+            side = spec.frame_size_px // 4
+            frames[:, label // 4 * side :, label % 4 * side : (label % 4 + 1) * side] += 150
+        rows.append(shard_format.CachedRow(variant, mfcc, frames))
+    content = Source(f"{clip}.mp4", number, f"{number:064x}", 0)
+    return shard_format.ClipRows(clip, emotion, (content,), tuple(rows), video, audio, video)
+
+
+def flip(path, place, mask=0xFF):
+    """Change a byte of a file where it is."""
+    with path.open("r+b") as file:
+        file.seek(place)
+        (byte,) = file.read(1)
+        file.seek(place)
+        file.write(bytes([byte ^ mask]))
+
+
 @pytest.fixture(scope="session")
 def spec() -> FeatureSpec:
+    """Full shapes, for what is trained."""
     return FeatureSpec(window_seconds=1.0, variants=("pitch",))
 
 
 @pytest.fixture(scope="session")
 def cache(raw, spec, tmp_path_factory) -> Path:
-    """The cache of ``raw``; tests only read it."""
+    """The cache of ``raw`` by ``spec``; tests only read it."""
     folder = tmp_path_factory.mktemp("cache")
-    build.build(catalogue.scan(raw), folder, spec, jobs=1, progress=False)
+    make(raw, folder, spec)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_spec() -> FeatureSpec:
+    """Small frames, for tests that are not about their content."""
+    return FeatureSpec(window_seconds=1.0, variants=("pitch",), frame_count=8, frame_size_px=32)
+
+
+@pytest.fixture(scope="session")
+def small_cache(small_spec, tmp_path_factory) -> index.Index:
+    """Made-up rows of four actors with four emotions each, two shards an actor."""
+    clips = [
+        (actor, emotion, "av")
+        for actor in (1, 2, 3, 4)
+        for emotion in ("neutral", "happy", "angry", "surprised")
+    ]
+    return write_rows(tmp_path_factory.mktemp("small"), small_spec, clips, size=3)
+
+
+@pytest.fixture(scope="session")
+def tiny(raw, tmp_path_factory) -> Path:
+    """The cache of ``raw`` by ``TINY``; tests only read it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    make(raw, folder)
     return folder
 
 
 @pytest.fixture
+def own_raw(raw, tmp_path):
+    """A copy of ``raw`` that a test may change, with the time stamps of the original."""
+    shutil.copytree(raw, tmp_path / "raw")
+    return tmp_path / "raw"
+
+
+@pytest.fixture
+def made(tiny, tmp_path):
+    """A finished cache of ``raw``, or of ``own_raw``, that a test may change."""
+    shutil.copytree(tiny, tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
 def extracted(monkeypatch):
-    """Ids of the clips that are extracted."""
-    ids, extract = [], build.extract
-    monkeypatch.setattr(
-        build,
-        "extract",
-        lambda clip, root, spec: (ids.append(clip.id), extract(clip, root, spec))[1],
-    )
+    """Ids of the clips that are extracted in this process' child."""
+    ids, extract = [], task.extract
+
+    def note(clip, work):
+        ids.append(clip.id)
+        return extract(clip, work)
+
+    monkeypatch.setattr(task, "extract", note)
     return ids

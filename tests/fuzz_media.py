@@ -109,7 +109,7 @@ def damage(data, random):
 def read_everything(path):
     """Read a file in every way the project does; errors other than the documented ones escape."""
     from infer import recording
-    from pipeline.corpora.catalogue import Clip
+    from pipeline.corpora.clip import Clip
     from pipeline.errors import InputError
     from pipeline.features import extract
     from pipeline.media import container, video
@@ -119,10 +119,10 @@ def read_everything(path):
     readers = (
         lambda: container.probe(path),
         lambda: recording.plan_windows(recording.open_recording(path, None, spec), spec),
-        lambda: video.picture_times(path),
-        lambda: video.read_pictures(path, [0.02, 0.3, 0.55]),
-        lambda: video.read_consecutive_pictures(path, 0.1, 3),
-        lambda: sum(1 for _ in video.every_frame(path, 16, 64)),
+        lambda: video.presentation_times(path),
+        lambda: video.read_frames(path, [0.02, 0.3, 0.55], spec),
+        lambda: video.read_consecutive_frames(path, 0.1, 3, spec),
+        lambda: sum(1 for _ in video.every_yuv_frame(path, 16, 64)),
         lambda: extract.extract_clip(Clip("a", 1, "happy", path), spec),
     )
     read = 0

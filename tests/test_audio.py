@@ -42,16 +42,16 @@ def test_the_voice_is_what_librosa_trims_to(quiet_seconds):
 def test_loudness_is_librosas(frames):
     samples = 512 * frames + 77
     sound = np.random.default_rng(frames).normal(0, 0.1, samples).astype(np.float32)
-    assert np.array_equal(mfcc.loudness(sound), librosa.feature.rms(y=sound)[0])
+    assert np.array_equal(mfcc.loudness(sound, SPEC), librosa.feature.rms(y=sound)[0])
 
 
-def test_long_sound_is_truncated():
+def test_long_audio_is_truncated():
     sound = np.random.default_rng(0).normal(0, 0.1, 3 * SPEC.window_samples).astype(np.float32)
     expected = direct_mfcc(sound, SPEC)
     assert np.array_equal(mfcc.mfcc(sound, SPEC)[..., 0], expected[:, :44])
 
 
-def test_short_sound_is_padded_with_zeros():
+def test_short_audio_is_padded_with_zeros():
     sound = tone(1.0)
     heard = 1 + len(sound) // SPEC.hop_samples
     image = mfcc.mfcc(sound, SPEC)
@@ -62,7 +62,7 @@ def test_short_sound_is_padded_with_zeros():
 
 
 @pytest.mark.parametrize("samples", [0, 1, 500])
-def test_almost_no_sound(samples, recwarn):
+def test_almost_no_audio(samples, recwarn):
     image = mfcc.mfcc(np.ones(samples, np.float32), SPEC)
     assert np.isfinite(image).all()
     assert image[:, :1].any() == (samples > 0)
@@ -93,6 +93,24 @@ def test_window_stays_inside_the_clip():
 
 
 def test_silence_is_told_from_a_whisper():
-    assert mfcc.is_silent(np.zeros(100, np.float32))
-    assert mfcc.is_silent(np.zeros(0, np.float32))
-    assert not mfcc.is_silent(tone(0.1, level=0.001))
+    assert mfcc.is_silent(np.zeros(100, np.float32), SPEC)
+    assert mfcc.is_silent(np.zeros(0, np.float32), SPEC)
+    assert not mfcc.is_silent(tone(0.1, level=0.001), SPEC)
+
+
+def test_the_middle_of_a_silent_clip_is_taken():
+    silence = np.zeros(3 * SPEC.window_samples, np.float32)
+    assert mfcc.window_start(silence, SPEC) == SPEC.window_samples
+    nothing = np.zeros(0, np.float32)
+    assert mfcc.window_start(nothing, SPEC) == 0
+    assert mfcc.window_start(nothing, SPEC, 2 * SPEC.window_samples) == SPEC.window_samples // 2
+    assert mfcc.window_start(tone(9.0), SPEC, 10 * len(silence)) == 0
+    assert mfcc.window_start(silence, FeatureSpec.as_published()) == 0
+
+
+def test_loudness_frames_are_of_the_spec():
+    sound = np.random.default_rng(0).normal(0, 0.1, 9000).astype(np.float32)
+    spec = FeatureSpec(loudness_frame_samples=400, loudness_hop_samples=100)
+    expected = librosa.feature.rms(y=sound, frame_length=400, hop_length=100)[0]
+    assert np.array_equal(mfcc.loudness(sound, spec), expected)
+    assert mfcc.is_silent(sound, FeatureSpec(silence_peak=1.0))

@@ -1,89 +1,82 @@
+"""Raw files to a cache: what is made, what is kept, and that nothing goes that nobody asked for."""
+
+import contextlib
+import copy
 import dataclasses
-import hashlib
-import json
 import os
 import shutil
 
 import h5py
-import joblib
 import numpy as np
 import pytest
-from conftest import tally, write_take, write_video, write_wav
+from conftest import (
+    TINY,
+    hashes,
+    make,
+    manifest_of,
+    shards_of,
+    tally,
+    write_take,
+    write_video,
+    write_wav,
+)
 
-from pipeline import workers
-from pipeline.cache import build, contents, index, plan, shards, verify
-from pipeline.corpora import catalogue
+from pipeline import guard
+from pipeline.backends import Workers
+from pipeline.cache import build, facts, index, lock, survey, task, verify
+from pipeline.cache import format as shard_format
+from pipeline.corpora import scan
+from pipeline.corpora.clip import Clip
+from pipeline.corpora.sources import file_sha256
 from pipeline.errors import InputError
 from pipeline.features import extract
-from pipeline.media import audio, video
-from pipeline.spec import EMOTIONS, FeatureSpec
+from pipeline.media import audio
+from pipeline.spec import FeatureSpec
 
 
-def make(raw, cache, spec, jobs=1):
-    return build.build(catalogue.scan(raw), cache, spec, jobs=jobs, progress=False)
+def lasting(folder):
+    """What is in a cache, but for times."""
+    manifests = []
+    for path in sorted(folder.glob("actor-*.json")):
+        shard = facts.read_manifest(path, TINY)
+        manifests.append(dataclasses.replace(shard, seconds=0.0, finished="", checksum=""))
+    return hashes(folder), manifests, index.read_index(folder).fingerprint
 
 
-def hashes(folder):
+def tree(folder):
+    """Every file of a folder with its content and times."""
     return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.glob("*.h5"))
+        path: (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
     }
 
 
-@pytest.fixture
-def own_raw(raw, tmp_path):
-    shutil.copytree(raw, tmp_path / "raw")
-    return tmp_path / "raw"
+def faults(folder):
+    return verify.check_cache(folder, Workers(1), progress=False).faults
 
 
 @pytest.fixture
-def made(cache, spec, own_raw, tmp_path):
-    """A finished cache of ``own_raw`` that a test may change."""
-    shutil.copytree(cache, tmp_path / "cache")
-    make(own_raw, tmp_path / "cache", spec)
-    return tmp_path / "cache"
+def folder(made):
+    return made / TINY.digest
 
 
-def test_a_shard_holds_one_actor_and_says_what_it_is(cache, spec):
-    folder = cache / spec.digest
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "actor-01.h5",
-        "actor-02.h5",
-        "actor-03.h5",
-        "actor-04.h5",
-        "index.json",
-    ]
-    with h5py.File(folder / "actor-03.h5") as file:
-        assert file["mfcc"].shape == (8, 40, 44, 1) and file["mfcc"].dtype == np.float32
-        assert file["frames"].shape == (8, 20, 112, 112, 3) and file["frames"].dtype == np.uint8
-        assert file["label"][:].tolist() == [0, 0, 2, 2, 4, 4, 7, 7]
-        assert file["variant"].asstr()[:].tolist() == ["clean", "pitch"] * 4
-        assert {clip[-2:] for clip in file["clip"].asstr()} == {"03"}
-        assert file["face_found"].shape == (8,)
-        assert file["checksum"].shape == (8,) and file["checksum"].dtype == np.uint32
-        assert dict(file.attrs) == {
-            "format_version": 2,
-            "digest": spec.digest,
-            "spec": spec.to_json(),
-            "actor": 3,
-        }
-
-
-def test_the_index_matches_the_shards(cache, spec):
-    found = index.find_cache(cache)
-    assert found.spec == spec and found.actors == [1, 2, 3, 4] and found.rows == 32
-    assert {shard.file: shard.sha256 for shard in found.shards} == hashes(found.folder)
-    assert [entry.emotion for entry in found.clips[:4]] == [EMOTIONS[n] for n in (0, 2, 4, 7)]
+def test_a_cache_is_shards_manifests_and_an_index(tiny):
+    names = sorted(path.name for path in (tiny / TINY.digest).iterdir() if path.name != ".lock")
+    assert len(names) == 9 and names[-1] == "index.json"
+    for actor, (shard, manifest) in enumerate(zip(names[:8:2], names[1:8:2], strict=True), 1):
+        assert shard.startswith(f"actor-{actor:02d}-") and shard.endswith(".h5")
+        assert manifest == shard.replace(".h5", ".json")
 
 
 def test_rows_are_what_inference_computes(cache, raw, spec):
     """A cached clean row equals, byte for byte, the features of the raw file."""
-    clip = catalogue.scan(raw).clips[5]
-    waveform = audio.read_waveform(clip.sound, spec.sample_rate_hz)
+    clip = scan.scan(raw).clips[5]
+    waveform = audio.read_waveform(clip.audio_source, spec.sample_rate_hz)
     span = extract.clip_span(waveform, spec)
     (window,) = extract.read_windows(waveform, clip.video, [span], spec, threads=0)
     fresh = extract.featurize(window, extract.find_face(window, spec), spec)
-    with h5py.File(cache / spec.digest / f"actor-{clip.actor:02d}.h5") as file:
+    with h5py.File(cache / spec.digest / shards_of(cache / spec.digest, clip.actor)[0]) as file:
         row = np.flatnonzero(
             (file["clip"].asstr()[:] == clip.id) & (file["variant"].asstr()[:] == "clean")
         )[0]
@@ -109,7 +102,7 @@ def test_sound_and_pictures_of_a_stretched_variant_cover_the_same_stretch(tmp_pa
     spec = FeatureSpec(
         variants=("stretch", "stretch-2", "stretch-3"), voice_threshold_db=60.0, frame_count=60
     )
-    rows = extract.extract_clip(catalogue.Clip("a", 1, "happy", path), spec)
+    rows = extract.extract_clip(Clip("a", 1, "happy", path), spec)
     middles = []
     for row in rows:
         loud = row.features.mfcc[0, :, 0]
@@ -123,62 +116,54 @@ def test_sound_and_pictures_of_a_stretched_variant_cover_the_same_stretch(tmp_pa
     assert np.ptp(middles) > 0.03
 
 
-@pytest.mark.torture
-def test_any_number_of_jobs_writes_the_same_bytes(cache, raw, spec, tmp_path):
-    make(raw, tmp_path, spec, jobs=2)
-    assert hashes(tmp_path / spec.digest) == hashes(cache / spec.digest)
-    tally("same bytes: jobs, backend, order of the folder", 1, 1)
+# The same bytes
 
 
 @pytest.mark.torture
-def test_neither_backend_nor_order_of_the_folder_changes_a_byte(
-    cache, raw, spec, tmp_path, monkeypatch
+@pytest.mark.parametrize(
+    "backends", [["threading"], pytest.param(["loky", None], marks=pytest.mark.slow)]
+)
+def test_neither_jobs_nor_order_of_the_folder_changes_a_byte(
+    tiny, raw, tmp_path, monkeypatch, backends
 ):
-    """Threads instead of processes, and a file system that lists everything backwards."""
-    walk = catalogue.os.walk
+    """Two at a time, and a file system that lists everything backwards."""
+    walk = scan.os.walk
 
     def backwards(root, **options):
         for folder, subfolders, names in walk(root, **options):
             subfolders.reverse()
             yield folder, subfolders, names[::-1]
 
-    monkeypatch.setattr(catalogue.os, "walk", backwards)
-    with joblib.parallel_config(backend="threading"):
-        make(raw, tmp_path, spec, jobs=2)
-    assert hashes(tmp_path / spec.digest) == hashes(cache / spec.digest)
-    names = [folder / spec.digest / "index.json" for folder in (tmp_path, cache)]
-    assert names[0].read_bytes() == names[1].read_bytes()
-    tally("same bytes: jobs, backend, order of the folder", 1, 1)
+    monkeypatch.setattr(scan.os, "walk", backwards)
+    for number, backend in enumerate(backends):
+        make(raw, tmp_path / f"{number}", workers=Workers(2, backend))
+        assert lasting(tmp_path / f"{number}" / TINY.digest) == lasting(tiny / TINY.digest)
+        tally("same bytes: jobs, backend, order of the folder", 1, 1)
 
 
-def test_nothing_changed_opens_no_media(made, own_raw, spec, monkeypatch):
-    def opened(path):
-        raise AssertionError(f"{path} was opened")
-
-    for reader in (video, audio):
-        monkeypatch.setattr(reader, "opened", opened)
-    before = (made / spec.digest / "index.json").stat().st_mtime_ns
-    done = make(own_raw, made, spec)
-    assert (done.extracted, done.index.rows) == (0, 32)
-    assert (made / spec.digest / "index.json").stat().st_mtime_ns == before
-
-
-def test_a_touched_file_is_not_extracted_again(made, own_raw, spec, extracted):
-    next(own_raw.rglob("*.wav")).touch()
-    make(own_raw, made, spec)
-    assert extracted == []
+def test_a_clip_that_comes_and_goes_leaves_the_same_bytes(made, own_raw, folder):
+    before = lasting(folder)
+    added = write_take(own_raw, "01-01-06-01-01-01-02")
+    make(own_raw, made)
+    for path in own_raw.rglob("*01-06-01-01-01-02.*"):
+        path.unlink()
+    assert not added.exists()
+    done = make(own_raw, made, only_wanted=True)
+    build.remove_unnamed(done)
+    assert lasting(folder) == before
 
 
-def test_a_changed_file_changes_its_own_rows_alone(made, own_raw, spec, extracted):
-    before = hashes(made / spec.digest)
-    write_take(own_raw, "01-01-05-01-01-01-02", hertz=999)
-    make(own_raw, made, spec)
-    after = hashes(made / spec.digest)
-    assert extracted == ["01-05-01-01-01-02"]
-    assert {name for name in before if before[name] != after[name]} == {"actor-02.h5"}
-    shutil.rmtree(made)
-    make(own_raw, made, spec)
-    assert hashes(made / spec.digest) == after
+# What is fresh
+
+
+def test_nothing_changed_opens_and_writes_nothing(made, raw, monkeypatch):
+    monkeypatch.setattr(guard, "call", None)
+    before = tree(made)
+    done = make(raw, made)
+    assert (done.extracted, done.index.rows, done.unnamed, done.absent) == (0, 32, (), ())
+    del before[made / TINY.digest / ".lock"]
+    after = tree(made)
+    assert before.items() <= after.items() and len(after) == len(before) + 1
 
 
 TAKE = "05-01-01-01-02"
@@ -203,16 +188,24 @@ def change_last_byte(path):
     path.write_bytes(text[:-1] + bytes([text[-1] ^ 1]))
 
 
+def remove(root, pattern):
+    for path in list(root.rglob(pattern)):
+        path.unlink()
+
+
 @pytest.mark.torture
 @pytest.mark.parametrize(
     ("change", "made_again"),
     [
-        (lambda root: change_last_byte(next(root.rglob(f"03-01-{TAKE}.wav"))), {TAKE}),
-        (lambda root: change_last_byte(next(root.rglob(f"01-01-{TAKE}.mp4"))), {TAKE}),
-        (lambda root: rename(root, (f"01-01-{TAKE}", f"02-01-{TAKE}")), {TAKE}),
-        (lambda root: rename(root, (TAKE, "06-01-01-01-02")), takes([2], [6])),
-        (lambda root: rename(root, (f"Actor_02/01-01-{TAKE}", f"01-01-{TAKE}")), {TAKE}),
-        (lambda root: next(root.rglob(f"03-01-{TAKE}.wav")).unlink(), {TAKE}),
+        (lambda root: change_last_byte(next(root.rglob(f"03-01-{TAKE}.wav"))), takes([2])),
+        (lambda root: change_last_byte(next(root.rglob(f"01-01-{TAKE}.mp4"))), takes([2])),
+        (lambda root: rename(root, (f"01-01-{TAKE}", f"02-01-{TAKE}")), takes([2])),
+        (lambda root: rename(root, (TAKE, "06-01-01-01-02")), takes([2], [1, 3, 6, 8])),
+        (lambda root: rename(root, (f"Actor_02/01-01-{TAKE}", f"01-01-{TAKE}")), takes([2])),
+        (lambda root: next(root.rglob(f"03-01-{TAKE}.wav")).unlink(), takes([2])),
+        (lambda root: remove(root, f"*-{TAKE}.*"), set()),
+        (lambda root: write_take(root, "01-01-06-01-01-01-02"), takes([2], [1, 3, 5, 6, 8])),
+        (lambda root: write_take(root, "01-01-06-01-01-01-07"), takes([7], [6])),
         (lambda root: rename(root, ("_02", "_09"), ("-02.", "-09.")), takes([9])),
         (lambda root: rename(root, ("Actor_", "actor ")), takes([1, 2, 3, 4])),
         (lambda root: [path.touch() for path in root.rglob("*.*")], set()),
@@ -220,12 +213,15 @@ def change_last_byte(path):
         (lambda root: (root / "notes.txt").write_text("new"), set()),
     ],
     ids=[
-        "sound changed",
+        "audio changed",
         "video changed",
         "video renamed",
         "emotion renamed",
         "video moved",
-        "sound removed",
+        "audio removed",
+        "clip removed",
+        "clip added",
+        "actor added",
         "actor renamed",
         "folders renamed",
         "all touched",
@@ -233,206 +229,408 @@ def change_last_byte(path):
         "a file that is no media",
     ],
 )
-def test_exactly_the_right_rows_are_made_again(made, own_raw, spec, extracted, change, made_again):
-    before = hashes(made / spec.digest)
+def test_exactly_the_right_shards_are_made_again(
+    made, own_raw, folder, extracted, change, made_again
+):
+    """And nothing that was there before is touched, whatever became of its clips."""
+    before = tree(folder)
     change(own_raw)
-    done = make(own_raw, made, spec)
+    done = make(own_raw, made)
     assert sorted(extracted) == sorted(f"01-{take}" for take in made_again)
-    after = hashes(made / spec.digest)
-    touched = {f"actor-{int(take[-2:]):02d}.h5" for take in made_again}
-    changed = {name for name in after if after[name] != before.get(name)}
-    assert changed == touched and after.keys() == {shard.file for shard in done.index.shards}
-    assert not verify.check_cache(made / spec.digest, progress=False).faults
+    actors = {int(take[-2:]) for take in made_again}
+    after = tree(folder)
+    new = {path.name for path in after.keys() - before.keys() if path.suffix == ".h5"}
+    assert new == {shards_of(folder, actor)[-1] for actor in actors} and len(new) == len(actors)
+    for path, state in before.items():
+        assert path.name in ("index.json", ".lock") or after[path] == state
+    found = index.find_cache(made)
+    assert {clip.clip for clip in found.clips} == {clip.id for clip in scan.scan(own_raw).clips}
+    assert found == done.index and not faults(folder)
+    extracted.clear()
+    assert make(own_raw, made).extracted == 0 and not extracted
     tally("stale: raw files added, changed, removed, renamed, touched", 1, 1)
 
 
+def changed_value(value):
+    """Another value of the same type, allowed or not."""
+    if isinstance(value, tuple):
+        return value[:-1] if value else ("noise",)
+    return {int: 7, float: 1.75, str: "other", bool: not value}[type(value)]
+
+
+def leaves(record, path=()):
+    """Paths of the fields of a record, and of the records in it."""
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, (*path, field.name))
+        else:
+            yield (*path, field.name)
+
+
+def with_change(record, path):
+    """A copy in which one field has another value; no check sees it."""
+    value = getattr(record, path[0])
+    other = changed_value(value) if len(path) == 1 else with_change(value, path[1:])
+    changed = copy.copy(record)
+    object.__setattr__(changed, path[0], other)
+    return changed
+
+
 @pytest.mark.torture
-@pytest.mark.parametrize("field", dataclasses.fields(FeatureSpec), ids=lambda field: field.name)
-def test_no_row_outlives_a_change_of_the_spec(cache, raw, spec, tmp_path, field):
+@pytest.mark.parametrize("path", list(leaves(FeatureSpec())), ids=".".join)
+def test_no_row_outlives_a_change_of_the_spec(tiny, tmp_path, path):
     """Neither in the folder of the changed spec, nor if the old files are moved there."""
-    other = {int: 7, float: 1.5, str: "other", tuple: ("noise",)}[type(field.default)]
-    changed = dataclasses.replace(spec, **{field.name: other})
-    found = catalogue.scan(raw)
-    assert changed.digest != spec.digest
-    shutil.copytree(cache / spec.digest, tmp_path / changed.digest, copy_function=os.link)
-    known = contents.survey(tmp_path / changed.digest, changed)
-    plans = plan.plan_shards(found, known)
-    assert [clip for one in plans for clip in one.missing] == found.clips
-    same = plan.plan_shards(found, contents.survey(cache / spec.digest, spec))
-    assert not any(one.missing for one in same)
+    changed = with_change(TINY, path)
+    assert changed.digest != TINY.digest
+    old = tiny / TINY.digest
+    shutil.copytree(old, tmp_path / changed.digest, copy_function=os.link)
+    assert not survey.known_shards(tmp_path / changed.digest, changed).shards
+    assert len(survey.known_shards(old, TINY).shards) == 4
     tally("stale: each field of the spec", 1, 1)
 
 
-def test_added_and_removed_files(made, own_raw, spec, extracted):
-    before = hashes(made / spec.digest)
-    added = write_take(own_raw, "01-01-06-01-01-01-02")
-    assert make(own_raw, made, spec).index.rows == 34
-    assert extracted == ["01-06-01-01-01-02"]
-    added.unlink()
-    assert make(own_raw, made, spec).index.rows == 32
-    assert hashes(made / spec.digest) == before
-    for path in own_raw.rglob("*-04.*"):
-        path.unlink()
-    assert make(own_raw, made, spec).index.actors == [1, 2, 3]
-    assert extracted == ["01-06-01-01-01-02"]
-    assert not (made / spec.digest / "actor-04.h5").exists()
-
-
-def test_an_interrupted_run_goes_on_at_the_next_shard(cache, raw, spec, tmp_path, monkeypatch):
-    extract, calls = build.extract, []
-
-    def interrupt(clip, root, spec):
-        calls.append(clip.id)
-        if len(calls) == 11:
-            raise KeyboardInterrupt
-        return extract(clip, root, spec)
-
-    monkeypatch.setattr(build, "extract", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        make(raw, tmp_path, spec)
-    folder = tmp_path / spec.digest
-    assert sorted(path.name for path in folder.iterdir()) == ["actor-01.h5", "actor-02.h5"]
-    with pytest.raises(InputError, match="no finished cache"):
-        index.find_cache(tmp_path)
-    calls.clear()
-    calls += ["resumed"] * 11
-    make(raw, tmp_path, spec)
-    assert len(calls) == 11 + 8
-    assert hashes(folder) == hashes(cache / spec.digest)
-
-
-def test_a_clip_that_cannot_be_read_stops_nothing(made, own_raw, spec, extracted):
-    video = next(own_raw.rglob("01-01-03-01-01-01-02.mp4"))
-    video.write_bytes(b"<html></html>")
-    done = make(own_raw, made, spec)
-    assert [entry.clip for entry in done.failed] == ["01-03-01-01-01-02"]
-    assert "a web page" in done.failed[0].reason
-    assert done.index.rows == 30
-    with h5py.File(made / spec.digest / "actor-02.h5") as file:
-        assert len(file["frames"]) == len(file["mfcc"]) == len(file["label"]) == 6
-        assert file["label"][:].tolist() == [0, 0, 4, 4, 7, 7]
-        assert all(file["frames"][row].any() for row in range(6))
-    again = make(own_raw, made, spec)
-    assert (len(again.failed), extracted) == (1, ["01-03-01-01-01-02"])
-
-
-def test_a_clip_that_took_its_worker_along_is_listed_and_tried_again(
-    raw, cache, spec, tmp_path, monkeypatch
-):
-    lost = "01-05-01-01-01-02"
-
-    def lose_one(work, clips, jobs, limit_seconds):
-        assert (jobs, limit_seconds) == (1, 60.0)
-        for clip in clips:
-            yield workers.Lost("expected an end") if clip.id == lost else work(clip)
-
-    monkeypatch.setattr(workers, "in_order", lose_one)
-    done = build.build(
-        catalogue.scan(raw), tmp_path, spec, jobs=1, progress=False, clip_timeout_seconds=60.0
-    )
-    assert [(entry.clip, entry.reason) for entry in done.failed] == [(lost, "expected an end")]
-    assert done.index.rows == 30
-    again = make(raw, tmp_path, spec)
-    assert (again.extracted, again.failed) == (1, [])
-    assert hashes(tmp_path / spec.digest) == hashes(cache / spec.digest)
-
-
-def test_only_unreadable_clips_is_an_error(tmp_path, spec):
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    (raw / "01-01-03-01-01-01-02.mp4").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="expected readable clips"):
-        make(raw, tmp_path / "cache", spec)
-    assert not list((tmp_path / "cache").rglob("*.h5"))
-
-
-def test_a_damaged_shard_is_made_again(made, own_raw, spec, extracted):
-    before = hashes(made / spec.digest)
-    path = made / spec.digest / "actor-03.h5"
-    path.write_bytes(path.read_bytes()[:100_000])
-    make(own_raw, made, spec)
-    assert len(extracted) == 4 and hashes(made / spec.digest) == before
-
-
-def test_a_full_disk_is_refused_before_work(raw, spec, tmp_path, monkeypatch, extracted):
-    usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
-    monkeypatch.setattr(build.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(InputError, match=r"expected 0\.02 GiB of room"):
-        make(raw, tmp_path, spec)
-    assert not extracted
-
-
-def test_a_disk_that_fills_up_leaves_no_half_shard(raw, spec, tmp_path, monkeypatch):
-    append = shards.ShardWriter.append
-
-    def refuse(writer, clip, *rest):
-        if clip.id == "01-05-01-01-01-02":
-            raise OSError(28, "No space left on device")
-        append(writer, clip, *rest)
-
-    monkeypatch.setattr(shards.ShardWriter, "append", refuse)
-    with pytest.raises(OSError, match="No space left"):
-        make(raw, tmp_path, spec)
-    assert [path.name for path in (tmp_path / spec.digest).iterdir()] == ["actor-01.h5"]
-
-
-def test_a_large_actor_gets_numbered_shards(raw, spec, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "CLIPS_PER_SHARD", 3)
-    found = make(raw, tmp_path, spec).index
-    assert [shard.file for shard in found.shards[:2]] == ["actor-01.h5", "actor-01-2.h5"]
-    assert found.rows == 32 and found.actors == [1, 2, 3, 4]
-
-
-def test_sound_of_the_video_is_used_without_a_wav(tmp_path, spec):
-    sound = np.random.default_rng(0).normal(0, 0.1, 30_000).astype(np.float32)
+def test_sound_that_gets_a_file_of_its_own_is_read_from_there(tmp_path):
+    sound = np.sin(np.arange(30_000) / 9).astype(np.float32) / 2
     write_video(tmp_path / "01-01-03-01-01-01-02.mp4", sound=sound)
-    own = make(tmp_path, tmp_path / "a", spec)
+    own = make(tmp_path, tmp_path / "a")
     write_wav(tmp_path / "03-01-03-01-01-01-02.wav", sound)
-    paired = make(tmp_path, tmp_path / "a", spec)
+    paired = make(tmp_path, tmp_path / "a")
     assert len(own.index.clips[0].sources) == 1 and len(paired.index.clips[0].sources) == 2
     assert (own.extracted, paired.extracted) == (1, 1)
 
 
+def test_content_that_changed_under_the_same_size_and_stamp(made, own_raw, folder, extracted):
+    path = next(own_raw.rglob(f"03-01-{TAKE}.wav"))
+    stamp = path.stat().st_mtime_ns
+    change_last_byte(path)
+    os.utime(path, ns=(stamp, stamp))
+    assert make(own_raw, made).extracted == 0, "the default does not read what looks the same"
+    done = make(own_raw, made, check_content=True)
+    assert set(extracted) == {f"01-{take}" for take in takes([2])} and done.extracted == 4
+    assert make(own_raw, made, check_content=True).extracted == 0
+
+
+# Nothing goes that nobody asked for
+
+
+def test_another_raw_folder_deletes_nothing(made, raw, folder, tmp_path, extracted):
+    """It is listed, kept out of this run's index, and back at once."""
+    part = tmp_path / "part"
+    shutil.copytree(raw / "audios/Actor_02", part / "Actor_02")
+    shutil.copytree(raw / "videos/Actor_02", part / "Actor_02", dirs_exist_ok=True)
+    before = tree(folder)
+    done = make(part, made)
+    assert done.index.actors == [2] and len(done.absent) == 12
+    assert {shard.actor for shard in done.unnamed} >= {1, 3, 4}
+    after = tree(folder)
+    assert all(after[path] == before[path] for path in before if path.name.startswith("actor-"))
+    extracted.clear()
+    back = make(raw, made)
+    assert not extracted and back.index.rows == 32 and not back.absent
+
+
+def test_two_corpora_of_the_same_names_keep_their_shards(made, raw, own_raw, folder, extracted):
+    """Same clips, same sizes, other content: in turn on one cache, each is made once."""
+    first = index.find_cache(made)
+    for path in own_raw.rglob("*.wav"):
+        text = bytearray(path.read_bytes())
+        text[20_000:20_400] = bytes(400)
+        path.write_bytes(text)
+    second = make(own_raw, made)
+    assert len(extracted) == 16 and second.index.fingerprint != first.fingerprint
+    extracted.clear()
+    for root, expected in ((raw, first), (own_raw, second.index)) * 2:
+        done = make(root, made)
+        assert done.index.fingerprint == expected.fingerprint and not done.absent
+        assert not faults(folder)
+    assert not extracted and len(list(folder.glob("*.h5"))) == 8
+
+
+def test_only_what_the_index_does_not_name_is_removed_where_asked(made, own_raw, folder):
+    remove(own_raw, "*-04.*")
+    remove(own_raw, f"*-{TAKE}.*")
+    done = make(own_raw, made, only_wanted=True)
+    assert [len(shards_of(folder, actor)) for actor in (1, 2, 3, 4)] == [1, 2, 1, 1]
+    build.remove_unnamed(done)
+    assert [len(shards_of(folder, actor)) for actor in (1, 2, 3, 4)] == [1, 1, 1, 0]
+    assert {path.stem for path in folder.glob("actor-*.json")} == {
+        path.stem for path in folder.glob("*.h5")
+    }
+    assert index.find_cache(made) == done.index and done.index.rows == 22
+    assert not done.index.excluded
+
+
+def test_nothing_is_removed_beside_a_run_for_some_actors(made, own_raw, folder):
+    remove(own_raw, "*-04.*")
+    done = make(own_raw, made, only_wanted=True)
+    with lock.held(folder, name="-4"), pytest.raises(InputError, match="expected no other run"):
+        build.remove_unnamed(done)
+    assert shards_of(folder, 4)
+
+
+def test_what_another_run_has_named_meanwhile_is_not_removed(made, raw, own_raw, folder):
+    remove(own_raw, "*-04.*")
+    done = make(own_raw, made, only_wanted=True)
+    assert [shard.actor for shard in done.unnamed] == [4]
+    other = make(raw, made)
+    build.remove_unnamed(done)
+    assert index.find_cache(made) == other.index and other.index.actors == [1, 2, 3, 4]
+
+
+# Versions
+
+
+def test_versions_stand_beside_the_shard_they_made(made, own_raw, folder, monkeypatch):
+    """An increment with another library says so of the new shard alone."""
+    today = manifest_of(folder, 1)["libraries"]
+    assert {"python", "numpy", "scipy", "librosa", "av", "h5py", "reader"} <= today.keys()
+    monkeypatch.setattr(task, "versions", lambda: {**today, "scipy": "99.0"})
+    write_take(own_raw, "01-01-06-01-01-01-07")
+    make(own_raw, made)
+    assert manifest_of(folder, 7)["libraries"]["scipy"] == "99.0"
+    assert manifest_of(folder, 1)["libraries"] == today
+
+
+# Clips that cannot be read
+
+
+@pytest.fixture
+def bad(own_raw):
+    """A raw folder in which one clip is a web page."""
+    video = next(own_raw.rglob("01-01-03-01-01-01-02.mp4"))
+    stamp = video.stat().st_mtime_ns
+    good = video.read_bytes()
+    video.write_bytes(b"<html></html>")
+    return video, good, stamp
+
+
+def test_a_clip_that_cannot_be_read_stops_nothing(made, own_raw, folder, bad):
+    done = make(own_raw, made)
+    assert [entry.clip for entry in done.index.unreadable] == ["01-03-01-01-01-02"]
+    assert "a web page" in done.index.unreadable[0].reason and done.index.rows == 30
+    with h5py.File(folder / shards_of(folder, 2)[-1]) as file:
+        assert len(file["frames"]) == len(file["mfcc"]) == len(file["label"]) == 6
+        assert file["label"][:].tolist() == [0, 0, 4, 4, 7, 7]
+        assert all(file["frames"][row].any() for row in range(6))
+
+
+def test_when_a_bad_clip_is_tried_again(made, own_raw, bad, extracted, monkeypatch):
+    make(own_raw, made)
+    extracted.clear()
+    assert make(own_raw, made).extracted == 0 and not extracted
+    assert make(own_raw, made, retry_bad=True).extracted == 4
+    monkeypatch.setattr(task, "reader_version", lambda: "another")
+    monkeypatch.setattr(task, "versions", lambda: {"reader": "another"})
+    assert make(own_raw, made).extracted == 4
+    assert make(own_raw, made).extracted == 0
+    video, good, _ = bad
+    video.write_bytes(good)
+    done = make(own_raw, made)
+    assert done.index.rows == 32 and not done.index.unreadable
+
+
+def test_the_readers_version_is_that_of_its_code_and_library(monkeypatch):
+    first = task.reader_version()
+    assert task.reader_version() == first == task.versions()["reader"]
+    monkeypatch.setattr(task.importlib.metadata, "version", lambda name: f"{name} 99")
+    assert task.reader_version.__wrapped__() != first
+    monkeypatch.setattr(task, "READER_FOLDERS", ("media",))
+    assert task.reader_version.__wrapped__() != first
+
+
+def test_a_clip_lost_with_its_process_is_listed_and_tried_again(
+    tiny, raw, tmp_path, extracted, monkeypatch
+):
+    lost, call = "01-05-01-01-01-02", guard.call
+
+    def lose_one(target, clip, *given, limit_seconds):
+        assert limit_seconds == 60.0
+        if clip.id == lost:
+            return guard.Lost("expected an end", transient=True)
+        return call(target, clip, *given, limit_seconds=limit_seconds)
+
+    monkeypatch.setattr(guard, "call", lose_one)
+    done = make(raw, tmp_path, clip_timeout_seconds=60.0)
+    assert [(bad.clip, bad.reason) for bad in done.index.unreadable] == [(lost, "expected an end")]
+    assert done.index.rows == 30
+    monkeypatch.setattr(guard, "call", call)
+    extracted.clear()
+    again = make(raw, tmp_path)
+    assert len(extracted) == 4 and not again.index.unreadable
+    assert again.index.fingerprint == index.find_cache(tiny).fingerprint
+
+
+def test_a_clip_of_which_no_file_could_be_opened_is_listed(made, own_raw, monkeypatch):
+    """Without a source to compare it is stale at once; it is left out all the same, not lost."""
+    note, lost = task.extract, "01-05-01-01-01-07"
+
+    def refuse(clip, work):
+        if clip.id != lost:
+            return note(clip, work)
+        reason = "expected a readable file, got: Permission denied; check its permissions"
+        return shard_format.ClipRows(clip.id, clip.emotion, (), reason=reason, transient=True)
+
+    monkeypatch.setattr(task, "extract", refuse)
+    write_take(own_raw, "01-01-05-01-01-01-07")
+    for _ in (1, 2):
+        done = make(own_raw, made)
+        assert [entry.clip for entry in done.index.unreadable] == [lost]
+        assert index.find_cache(made) == done.index and done.index.rows == 32
+    monkeypatch.setattr(task, "extract", note)
+    assert make(own_raw, made).index.rows == 34
+
+
+def test_a_file_that_changes_on_the_way_is_in_the_index_as_it_was_read(
+    made, own_raw, extracted, monkeypatch
+):
+    note, path = task.extract, next(own_raw.rglob(f"03-01-{TAKE}.wav"))
+    write_take(own_raw, "01-01-06-01-01-01-02")
+
+    def change(clip, work):
+        if clip.id.endswith(TAKE):
+            change_last_byte(path)
+        return note(clip, work)
+
+    monkeypatch.setattr(task, "extract", change)
+    done = make(own_raw, made)
+    assert done.index.rows == 34
+    (entry,) = (clip for clip in done.index.clips if clip.clip.endswith(TAKE))
+    assert entry.sources[1].sha256 == file_sha256(path)
+    monkeypatch.setattr(task, "extract", note)
+    assert make(own_raw, made, check_content=True).extracted == 0
+
+
+def test_only_unreadable_clips_is_an_error(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "01-01-03-01-01-01-02.mp4").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="expected readable clips"):
+        make(raw, tmp_path / "cache")
+    assert not list((tmp_path / "cache").rglob("*.h5"))
+
+
+# Damage and interruption
+
+
 @pytest.mark.parametrize(
-    ("change", "said"),
+    "damage",
     [
-        ({"format_version": 1}, "expected cache format 2"),
-        ({"spec": {}}, "fields of this version's spec"),
-        ({"clips": [{}]}, "expected an index of this version"),
+        lambda path: path.write_bytes(path.read_bytes()[:1000]),
+        lambda path: path.unlink(),
+        lambda path: path.with_suffix(".json").write_text("{"),
+        lambda path: path.with_suffix(".json").unlink(),
     ],
+    ids=["shard cut", "shard gone", "manifest damaged", "manifest gone"],
 )
-def test_foreign_indexes_are_refused(made, spec, change, said):
-    path = made / spec.digest / "index.json"
-    content = json.loads(path.read_text()) | change
-    sha256 = index.content_sha256({k: v for k, v in content.items() if k != "sha256"})
-    path.write_text(json.dumps(content | {"sha256": sha256}))
-    with pytest.raises(InputError, match=said):
-        index.find_cache(made)
+def test_a_shard_that_is_not_whole_is_made_again(made, own_raw, folder, extracted, damage):
+    before = lasting(folder)
+    damage(folder / shards_of(folder, 3)[0])
+    make(own_raw, made)
+    assert set(extracted) == {f"01-{take}" for take in takes([3])}
+    assert lasting(folder) == before
 
 
-def test_foreign_shards_are_refused(made, spec, tmp_path):
-    path = made / spec.digest / "actor-01.h5"
-    with pytest.raises(InputError, match="expected features of spec"):
-        contents.open_shard(path, FeatureSpec())
-    text = path.read_bytes()
-    path.write_bytes(text.replace(b'"format_version": 2', b'"format_version": 9', 1))
-    with pytest.raises(InputError, match="expected shard format 2"):
-        contents.open_shard(path, spec)
-    path.write_bytes(text[:-1] + b"x")
-    with pytest.raises(InputError, match="expected the structure of"):
-        contents.open_shard(path, spec)
-    with pytest.raises(InputError, match="expected a sealed shard"):
-        contents.open_shard(made / spec.digest / "index.json", spec)
-    with pytest.raises(InputError, match="got nothing"):
-        contents.open_shard(tmp_path / "none.h5", spec)
+def test_an_interrupted_first_run_goes_on_at_the_next_shard(
+    tiny, raw, tmp_path, extracted, monkeypatch
+):
+    note = task.extract
+
+    def interrupt(clip, work):
+        if len(extracted) == 10:
+            raise KeyboardInterrupt
+        return note(clip, work)
+
+    monkeypatch.setattr(task, "extract", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make(raw, tmp_path)
+    folder = tmp_path / TINY.digest
+    assert [len(shards_of(folder, actor)) for actor in (1, 2, 3, 4)] == [1, 1, 0, 0]
+    assert not list(folder.glob("*.partial"))
+    with pytest.raises(InputError, match="no finished cache"):
+        index.find_cache(tmp_path)
+    monkeypatch.setattr(task, "extract", note)
+    extracted.clear()
+    make(raw, tmp_path)
+    assert len(extracted) == 8
+    assert lasting(folder) == lasting(tiny / TINY.digest)
 
 
-def test_which_cache_is_meant(cache, raw, spec, tmp_path):
-    assert index.find_cache(cache / spec.digest).spec == spec
-    shutil.copytree(cache, tmp_path / "two")
-    other = FeatureSpec(variants=())
-    make(raw, tmp_path / "two", other)
-    with pytest.raises(InputError, match="expected one finished cache"):
-        index.find_cache(tmp_path / "two")
-    make(raw, tmp_path / "two", FeatureSpec())
-    assert index.find_cache(tmp_path / "two").spec == FeatureSpec()
+def test_a_task_whose_shard_is_there_does_nothing(folder, monkeypatch):
+    """So a second run, or a task that a scheduler sends out again, is harmless."""
+    monkeypatch.setattr(guard, "call", None)
+    before = tree(folder)
+    (name,) = shards_of(folder, 1)
+    work = task.ShardTask(folder, name, 1, (), folder, TINY, 0.0, folder / "progress")
+    assert work.is_done() and task.make_shard(work) is None
+    assert tree(folder) == before
+
+
+def test_two_runs_at_once_where_no_lock_keeps_them_apart(made, own_raw, folder, monkeypatch):
+    """The later one takes the shard that the earlier one has made meanwhile."""
+    write_take(own_raw, "01-01-06-01-01-01-02")
+    carry_out, states = build.carry_out, []
+
+    def overtaken(*given):
+        if not states:
+            states.append({})
+            make(own_raw, made)
+            states[0] = tree(folder)
+        return carry_out(*given)
+
+    monkeypatch.setattr(lock, "held", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(build, "carry_out", overtaken)
+    done = make(own_raw, made)
+    assert done.index.rows == 34 and tree(folder) == states[0]
+    assert index.find_cache(made) == done.index
+
+
+def test_a_full_disk_is_refused_before_work(raw, tmp_path, monkeypatch, extracted):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1_000)
+    monkeypatch.setattr(build.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(InputError, match="GiB of room at"):
+        make(raw, tmp_path)
+    assert not extracted
+
+
+# More clips than one shard holds
+
+
+@pytest.fixture
+def many(tmp_path):
+    """Twenty clips of one actor, which are one recording under as many names."""
+    root = tmp_path / "many"
+    first = write_take(root, "01-01-03-01-01-01-01", seconds=1.2)
+    for number in range(19):
+        name = f"01-01-{number % 7 + 2:02d}-0{number % 2 + 1}-0{number // 14 + 1}-02-01.mp4"
+        os.link(first, first.with_name(name))
+    return root
+
+
+def test_a_large_actor_has_several_shards_and_one_more_clip_disturbs_one(many, tmp_path, extracted):
+    done = make(many, tmp_path / "cache")
+    folder = tmp_path / "cache" / TINY.digest
+    assert [shard.rows <= 32 for shard in done.index.shards] == [True, True]
+    assert sum(shard.rows for shard in done.index.shards) == done.index.rows
+    before, extracted[:] = hashes(folder), []
+    write_take(many, "01-01-08-02-02-02-01", seconds=1.2)
+    make(many, tmp_path / "cache")
+    assert 0 < len(extracted) <= 17 and before.items() <= hashes(folder).items()
+    assert shard_format.has_file(folder, index.find_cache(tmp_path / "cache").shards[0])
+
+
+# Explaining
+
+
+def test_explain_says_where_a_clip_is_or_why_it_is_made(made, own_raw, folder):
+    clip = f"01-{TAKE}"
+    (name,) = shards_of(folder, 2)
+    found = scan.scan(own_raw)
+    said = build.explain(found, made, TINY, clip)
+    assert f"cached in {folder / name}, rows" in said and "numpy" in said
+    change_last_byte(next(own_raw.rglob(f"03-01-{TAKE}.wav")))
+    said = build.explain(found, made, TINY, "01-08-01-01-01-02")
+    assert f"because {clip}: the content of audios/Actor_02/03-01-{TAKE}.wav changed" in said
+    with pytest.raises(InputError, match="a clip is named by its take"):
+        build.explain(found, made, TINY, "x")
+    assert "not cached yet" in build.explain(found, made / "none", TINY, clip)

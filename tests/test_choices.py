@@ -6,15 +6,14 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.cache import index
 from pipeline.errors import InputError
 from train import choices, protocol, views, voices
 from train.settings import Settings
 
 
 @pytest.fixture(scope="module")
-def found(cache):
-    return index.find_cache(cache)
+def found(small_cache):
+    return small_cache
 
 
 @pytest.mark.parametrize("count", [4, 18, 24])
@@ -47,10 +46,10 @@ def test_each_recipe_leaves_out_one_thing_and_learns_from_as_many_rows():
     assert "variants" not in choices.recipes("video", 6, 0)
 
 
-def test_half_of_the_people_give_as_many_rows(found):
+def test_half_of_the_actors_give_as_many_rows(found):
     for trial in choices.plan(found, "video", Settings(epochs=3), [0]):
         others = [actor for actor in (1, 2, 3) if actor not in trial.split.validation]
-        halved = trial.left_out == choices.HALF_THE_PEOPLE
+        halved = trial.left_out == choices.HALF_THE_ACTORS
         assert list(trial.split.train) == (others[:1] if halved else others)
         if halved:
             assert trial.recipe == choices.Recipe("video", 6)

@@ -4,7 +4,6 @@ import joblib
 import numpy as np
 import pytest
 
-from pipeline.cache import index
 from pipeline.errors import InputError
 from train import confidence, crossval, evaluate, figures, judging, protocol, runtime, table
 from train.heads import HEADS
@@ -91,9 +90,9 @@ def test_most_wrong_is_sorted_and_never_right():
 
 
 @pytest.fixture
-def folded(cache, tmp_path):
+def folded(small_cache, tmp_path):
     """Two folds whose predictions are made up: actor n is right on its first n - 1 clips."""
-    found = index.find_cache(cache)
+    found = small_cache
     splits = protocol.folds("contiguous:2", found.actors)
     folders = []
     for number, split in enumerate(splits):
@@ -124,6 +123,39 @@ def test_folds_are_judged_together(folded, tmp_path):
     assert "37.5 ± 35.4" in judging.table(judged)
 
 
+def test_a_head_is_judged_where_it_answers_and_left_out_where_it_never_does(small_spec, tmp_path):
+    # Not at the top: a worker that imports this module has to keep its share of the cores.
+    from conftest import write_rows
+
+    clips = [
+        (actor, emotion, "a" if actor < 3 else "av")
+        for actor in (1, 2, 3, 4)
+        for emotion in ("happy", "sad")
+    ]
+    found = write_rows(tmp_path / "cache", small_spec, clips)
+    splits = protocol.folds("contiguous:2", found.actors)
+    folders = []
+    for split in splits:
+        rows = table.select_rows(found, split.test)
+        right, wrong = np.eye(8, dtype=np.float32)[[rows.label, (rows.label + 1) % 8]]
+        answers = {"fused": right, "audio": right, "video": wrong}
+        folders.append(tmp_path / f"fold-{len(folders) + 1}")
+        report = folders[-1] / "report"
+        evaluate.write_report(report, rows, answers, evaluate.metrics(rows, answers))
+    judged = judging.judge(folders, splits)
+    assert judged["fused"]["uar"]["folds"] == judged["audio"]["uar"]["folds"] == [1, 1]
+    assert judged["video"]["uar"]["folds"] == [0] and judged["video"]["actors"].keys() == {"3", "4"}
+    assert judged["left_out"] == ["fold 1: face alone: no clip has video"]
+    assert judged["left_out"][0] in judging.table(judged)
+    judging.write_report(tmp_path / "report", judged)
+    audio_alone = judging.judge(folders[:1], splits[:1])
+    assert "video" not in audio_alone
+    assert audio_alone["left_out"] == ["face alone: no clip has video"]
+    said = judging.table(audio_alone)
+    assert audio_alone["left_out"][0] in said and "\nvideo" not in said
+    judging.write_report(tmp_path / "report", audio_alone)
+
+
 def test_a_single_fold_has_no_deviation(folded):
     folders, splits = folded
     judged = judging.judge(folders[:1], splits[:1])
@@ -143,10 +175,10 @@ def test_people_are_drawn_only_where_the_clips_are_real(folded, tmp_path, monkey
 
 
 @pytest.mark.slow
-def test_a_finished_fold_is_not_trained_again(cache, tmp_path, monkeypatch):
+def test_a_finished_fold_is_not_trained_again(small_cache, tmp_path, monkeypatch):
     from train import fit
 
-    found = index.find_cache(cache)
+    found = small_cache
     splits = protocol.folds("contiguous:2", found.actors)
     settings = {"epochs": 1, "seed": 0, "batch_size": 8}
     tasks = crossval.fold_tasks(found, tmp_path, splits, settings)

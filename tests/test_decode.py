@@ -15,9 +15,11 @@ from pipeline.features.extract import Span
 from pipeline.media import audio, container, encode, video
 from pipeline.spec import FeatureSpec
 
+SPEC, FAST = FeatureSpec(decode="full"), FeatureSpec()
 
-def level(picture):
-    return None if picture is None else round((picture.mean() - 20) / 6)
+
+def level(frame):
+    return None if frame is None else round((frame.mean() - 20) / 6)
 
 
 @pytest.mark.parametrize(
@@ -31,12 +33,12 @@ def test_wav_is_what_librosa_loads(tmp_path, rate, channels):
     assert np.array_equal(audio.read_waveform(path, RATE), expected)
 
 
-def test_sound_may_not_be_held_without_bounds(tmp_path, monkeypatch):
+def test_audio_may_not_be_held_without_bounds(tmp_path, monkeypatch):
     path = write_wav(tmp_path / "a.wav", tone(1.0)[:, np.newaxis].repeat(2, 1))
-    assert audio.read_sound(path)[0].shape == (RATE, 2)
+    assert audio.read_audio(path)[0].shape == (RATE, 2)
     monkeypatch.setattr(audio, "MAX_HELD_SAMPLES", 2 * RATE - 1)
-    with pytest.raises(MediaError, match=r"billion samples of sound in .*, got more; export it"):
-        audio.read_sound(path)
+    with pytest.raises(MediaError, match=r"billion samples of audio in .*, got more; export it"):
+        audio.read_audio(path)
 
 
 PEAK_OF_READING = """
@@ -82,7 +84,7 @@ def test_memory_does_not_follow_rate_and_channels(tmp_path):
     assert float(more_mb) < 60
 
 
-def test_sound_of_an_mp4_lies_where_that_of_the_wav_does(tmp_path):
+def test_audio_of_an_mp4_lies_where_that_of_the_wav_does(tmp_path):
     sound = np.concatenate([np.zeros(RATE // 2), tone(1.0), np.zeros(RATE // 2)])
     sound = (sound + np.random.default_rng(0).normal(0, 0.01, len(sound))).astype(np.float32)
     heard = audio.read_waveform(write_video(tmp_path / "a.mp4", 2.0, sound=sound), RATE)
@@ -92,19 +94,19 @@ def test_sound_of_an_mp4_lies_where_that_of_the_wav_does(tmp_path):
     assert abs(len(heard) - len(sound)) < 2048
 
 
-def test_pictures_are_those_on_screen(tmp_path):
+def test_frames_are_those_on_screen(tmp_path):
     path = write_video(tmp_path / "a.mp4", 2.0)
     times = [1.95, 0.0, 0.05, 0.149, 0.151 + 0.1, -0.1, 2.5]
-    found = [level(picture) for picture in video.read_pictures(path, times)]
+    found = [level(frame) for frame in video.read_frames(path, times, SPEC)]
     assert found == [19, 0, 0, 1, 2, None, None]
 
 
-def test_pictures_reach_beyond_the_window_and_are_held_at_the_ends(tmp_path):
+def test_frames_reach_beyond_the_window_and_are_held_at_the_ends(tmp_path):
     path = write_video(tmp_path / "a.mp4", 2.0)
     spec = FeatureSpec(frame_count=5, window_seconds=1.0, frames_margin=2.0, decode="full")
     spans = [Span(round(start * RATE), round(RATE)) for start in (0.05, 0.55, 1.05, 4.0)]
     windows = extract.read_windows(None, path, spans, spec)
-    assert [[level(picture) for picture in window.pictures] for window in windows] == [
+    assert [[level(frame) for frame in window.frames] for window in windows] == [
         [1, 1, 5, 9, 13],
         [2, 6, 10, 14, 18],
         [7, 11, 15, 19, 19],
@@ -119,38 +121,38 @@ def test_uneven_frame_times_are_kept(tmp_path):
         for number, time in enumerate(times)
     )
     encode.write_mp4(tmp_path / "a.mp4", frames, None, RATE)
-    found = video.read_pictures(tmp_path / "a.mp4", [0.49, 0.55, 1.0, 1.49, 1.51])
-    assert [level(picture) for picture in found] == [0, 10, 20, 20, 30]
+    found = video.read_frames(tmp_path / "a.mp4", [0.49, 0.55, 1.0, 1.49, 1.51], SPEC)
+    assert [level(frame) for frame in found] == [0, 10, 20, 20, 30]
 
 
 def test_a_late_time_is_found_behind_the_first_key_frame(tmp_path):
     path = write_video(tmp_path / "a.mp4", 30.0)
-    (picture,) = video.read_pictures(path, [25.05])
-    assert level(picture) == level(np.full((1, 1, 3), 20 + 6 * 250 % 230))
+    (frame,) = video.read_frames(path, [25.05], SPEC)
+    assert level(frame) == level(np.full((1, 1, 3), 20 + 6 * 250 % 230))
 
 
 def test_reference_frames_alone_stay_close_to_the_full_decode(tmp_path):
-    """A face-sized ball that crosses the picture in two seconds, B-frames included."""
+    """A face-sized ball that crosses the frame in two seconds, B-frames included."""
 
-    def picture(number):
+    def frame(number):
         image = np.full((180, 320, 3), 90, np.uint8)
         return cv2.circle(image, (40 + 4 * number, 90), 30, (200, 160, 140), cv2.FILLED)
 
     path = tmp_path / "a.mp4"
-    encode.write_mp4(path, ((n / 30, picture(n)) for n in range(60)), None, RATE, preset="medium")
+    encode.write_mp4(path, ((n / 30, frame(n)) for n in range(60)), None, RATE, preset="medium")
     with av.open(str(path)) as container:
         kinds = {frame.pict_type for frame in container.decode(video=0)}
     assert av.video.frame.PictureType.B in kinds
     times = [0.1 * number for number in range(20)]
-    full = np.array(video.read_pictures(path, times), float)
-    fast = np.array(video.read_pictures(path, times, reference_only=True), float)
+    full = np.array(video.read_frames(path, times, SPEC), float)
+    fast = np.array(video.read_frames(path, times, FAST), float)
     assert 0 < np.abs(full - fast).mean() <= 1.5
 
 
-def test_consecutive_pictures(tmp_path):
+def test_consecutive_frames(tmp_path):
     path = write_video(tmp_path / "a.mp4", 1.0)
-    assert [level(p) for p in video.read_consecutive_pictures(path, 0.0, 3)] == [0, 1, 2]
-    assert [level(p) for p in video.read_consecutive_pictures(path, 0.75, 4)] == [
+    assert [level(p) for p in video.read_consecutive_frames(path, 0.0, 3, SPEC)] == [0, 1, 2]
+    assert [level(p) for p in video.read_consecutive_frames(path, 0.75, 4, SPEC)] == [
         7,
         8,
         9,
@@ -159,10 +161,10 @@ def test_consecutive_pictures(tmp_path):
 
 
 def test_rotation_metadata_is_honoured(tmp_path):
-    picture = np.zeros((64, 96, 3), np.uint8)
-    picture[:32] = 200
+    frame = np.zeros((64, 96, 3), np.uint8)
+    frame[:32] = 200
     plain, turned = tmp_path / "plain.mp4", tmp_path / "turned.mp4"
-    encode.write_mp4(plain, ((n / 10, picture) for n in range(5)), None, RATE)
+    encode.write_mp4(plain, ((n / 10, frame) for n in range(5)), None, RATE)
     data = bytearray(plain.read_bytes())
     # The track header's display matrix, 16.16 fixed point: identity, then a quarter turn clockwise.
     one = (1 << 16).to_bytes(4, "big")
@@ -172,10 +174,10 @@ def test_rotation_metadata_is_honoured(tmp_path):
     place = data.index(identity, data.index(b"tkhd"))
     data[place : place + 20] = none + one + none + minus + none
     turned.write_bytes(data)
-    (shown,) = video.read_pictures(turned, [0.2])
+    (shown,) = video.read_frames(turned, [0.2], SPEC)
     assert shown.shape == (96, 64, 3)
     assert shown[:, 36:].mean() > 180 and shown[:, :28].mean() < 20
-    ((_, frame), *_) = video.every_frame(turned, 32, 1920)
+    ((_, frame), *_) = video.every_yuv_frame(turned, 32, 1920)
     assert (frame.format.name, frame.width, frame.height) == ("yuv420p", 64, 96)
     np.testing.assert_allclose(
         frame.to_ndarray(format="rgb24").mean(axis=(0, 2)), shown.mean((0, 2)), atol=2
@@ -185,16 +187,16 @@ def test_rotation_metadata_is_honoured(tmp_path):
 
 
 def test_frames_of_a_recorded_screen_are_given_a_matrix(tmp_path):
-    """Videos of RGB pictures name none, and no encoder takes that for YUV."""
-    picture = np.zeros((48, 64, 3), np.uint8)
-    picture[:] = (200, 60, 40)
+    """Videos of RGB frames name none, and no encoder takes that for YUV."""
+    frame = np.zeros((48, 64, 3), np.uint8)
+    frame[:] = (200, 60, 40)
     path = tmp_path / "screen.mov"
     with av.open(str(path), "w") as made:
         stream = made.add_stream("png", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
-        made.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        made.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
         made.mux(stream.encode(None))
-    frames = list(video.every_frame(path, 16, 1920))
+    frames = list(video.every_yuv_frame(path, 16, 1920))
     encode.write_mp4(tmp_path / "a.mp4", frames, None, 0, crf=10)
     with av.open(str(tmp_path / "a.mp4")) as written:
         frame = next(written.decode(video=0))
@@ -215,7 +217,7 @@ def test_frames_of_a_recorded_screen_are_given_a_matrix(tmp_path):
 def test_frames_to_be_shown_are_of_a_useful_size(tmp_path, size, smallest, largest, expected):
     path = tmp_path / "a.mp4"
     encode.write_mp4(path, [(0.0, np.full((*size, 3), 90, np.uint8))], None, RATE)
-    ((_, frame),) = video.every_frame(path, smallest, largest)
+    ((_, frame),) = video.every_yuv_frame(path, smallest, largest)
     assert (frame.height, frame.width) == expected
     assert [plane.shape for plane in video.planes(frame)] == [
         (expected[0] // part, expected[1] // part) for part in video.PLANES_SMALLER
@@ -223,11 +225,11 @@ def test_frames_to_be_shown_are_of_a_useful_size(tmp_path, size, smallest, large
     assert np.abs(frame.to_ndarray(format="rgb24").astype(int) - 90).max() <= 2
 
 
-def test_large_pictures_are_bounded(tmp_path):
+def test_large_frames_are_bounded(tmp_path):
     frames = [(0.0, np.full((32, 2560, 3), 100, np.uint8))]
     encode.write_mp4(tmp_path / "a.mp4", frames, None, RATE)
-    (picture,) = video.read_pictures(tmp_path / "a.mp4", [0.0])
-    assert picture.shape == (8, video.MAX_PICTURE_SIDE_PX, 3)
+    (frame,) = video.read_frames(tmp_path / "a.mp4", [0.0], SPEC)
+    assert frame.shape == (8, SPEC.decoded_side_px, 3)
 
 
 def test_probe(tmp_path):
@@ -255,7 +257,7 @@ def test_what_is_not_media_is_refused(tmp_path, content):
         for read in (
             container.probe,
             lambda path: audio.read_waveform(path, RATE),
-            lambda path: video.read_pictures(path, [0.1]),
+            lambda path: video.read_frames(path, [0.1], SPEC),
         ):
             with pytest.raises(MediaError, match=rf"expected .*{name}.*, got"):
                 read(path)
@@ -273,7 +275,7 @@ def test_missing_streams_are_refused(tmp_path):
     with pytest.raises(MediaError, match="no audio stream"):
         audio.read_waveform(silent, RATE)
     with pytest.raises(MediaError, match="no video stream"):
-        video.read_pictures(write_wav(tmp_path / "a.wav", tone(1.0)), [0.1])
+        video.read_frames(write_wav(tmp_path / "a.wav", tone(1.0)), [0.1], SPEC)
 
 
 @pytest.mark.parametrize("part", [0.2, 0.5, 0.9])
@@ -285,7 +287,7 @@ def test_a_truncated_mp4_is_refused_or_whole_where_it_is_read(tmp_path, part):
     cut.write_bytes(data[: int(len(data) * part)])
     with pytest.raises(MediaError):
         audio.read_waveform(cut, RATE)
-        video.read_pictures(cut, [3.9])
+        video.read_frames(cut, [3.9], SPEC)
 
 
 def test_a_wav_of_not_a_number_is_refused(tmp_path):

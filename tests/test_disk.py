@@ -1,79 +1,68 @@
 """A disk that refuses: by a limit of file size, by a small file system, and by shims."""
 
 import errno
-import hashlib
+import itertools
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import tally
+from conftest import TINY, hashes, make, shards_of, tally
 
-from pipeline import atomic
-from pipeline.cache import build, index, shards
-from pipeline.corpora import catalogue
+from pipeline.cache import build, facts, index
 from pipeline.errors import STORAGE_ERRNOS
 
 pytestmark = pytest.mark.torture
 ROOT = Path(__file__).parents[1]
 
 
-def make(raw, cache, spec):
-    return build.build(catalogue.scan(raw), cache, spec, jobs=1, progress=False)
-
-
-def contents(folder):
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.iterdir()
-        if path.suffix == ".h5"
-    }
-
-
 @pytest.fixture
-def half(cache, spec, tmp_path):
+def half(made):
     """A cache in which three of four shards are finished."""
-    shutil.copytree(cache, tmp_path / "cache")
-    for name in ("actor-04.h5", "index.json"):
-        (tmp_path / "cache" / spec.digest / name).unlink()
-    return tmp_path / "cache"
+    folder = made / TINY.digest
+    (name,) = shards_of(folder, 4)
+    for path in (folder / name, facts.manifest_path(folder, name), folder / "index.json"):
+        path.unlink()
+    return made
 
 
-def assert_refused_then_finished(raw, half, cache, spec, number, relieve, what):
+def assert_refused_then_finished(raw, half, tiny, number, relieve, what):
     """One error that names a file; finished shards untouched; the next run completes them all."""
-    folder, whole = half / spec.digest, contents(cache / spec.digest)
+    folder, whole = half / TINY.digest, index.find_cache(tiny)
+    before = hashes(folder, "actor-*")
     try:
         with pytest.raises(OSError) as caught:
-            make(raw, half, spec)
+            make(raw, half)
         assert caught.value.errno == number and number in STORAGE_ERRNOS
         assert str(half) in str(caught.value.filename) and "\n" not in str(caught.value)
-        left = contents(folder)
-        assert whole.keys() - left.keys() <= {"actor-04.h5"}
-        assert all(whole[name] == content for name, content in left.items())
-        assert not list(folder.glob("*.partial*")) and not (folder / "index.json").exists()
+        assert before.items() <= hashes(folder, "actor-*").items()
+        assert not list(folder.glob("*.partial*"))
+        if (folder / "index.json").exists():
+            assert index.read_index(folder).fingerprint == whole.fingerprint
     finally:
         relieve()
-    assert make(raw, half, spec).index.rows == 32
-    assert contents(folder) == whole
-    assert {path.name for path in folder.iterdir()} == {*whole, "index.json"}
+    done = make(raw, half)
+    assert done.index.rows == 32 and done.index.fingerprint == whole.fingerprint
+    assert hashes(folder) == hashes(whole.folder)
+    assert before.items() <= hashes(folder, "actor-*").items()
+    assert index.read_index(folder) == done.index and not list(folder.glob("*.partial*"))
     tally(f"disk: {what}", 1, 1)
 
 
-@pytest.mark.parametrize("limit_bytes", [100, 5_000, 700_000, 3_000_000, -6_000, -1])
-def test_a_file_that_cannot_grow(raw, half, cache, spec, limit_bytes):
+@pytest.mark.parametrize("part", [0.001, 0.01, 0.1, 0.5, 0.9, 0.999999])
+def test_a_file_that_cannot_grow(raw, half, tiny, part):
     """Real failed writes, from the first byte to the last."""
-    limit_bytes %= (cache / spec.digest / "actor-04.h5").stat().st_size
+    folder = tiny / TINY.digest
+    size = (folder / shards_of(folder, 4)[0]).stat().st_size
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(part * size), before[1]))
     assert_refused_then_finished(
         raw,
         half,
-        cache,
-        spec,
+        tiny,
         errno.EFBIG,
         lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before),
         "file too large (EFBIG)",
@@ -82,11 +71,11 @@ def test_a_file_that_cannot_grow(raw, half, cache, spec, limit_bytes):
 
 @pytest.fixture
 def small_disk(half, tmp_path):
-    """A file system of 40 MB that holds the half-finished cache."""
+    """A file system of 4 MB that holds the half-finished cache."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=40m", "none", place], check=False, capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "none", place], check=False, capture_output=True
     )
     if mounted.returncode:
         pytest.skip("no permission to mount a file system")
@@ -95,83 +84,105 @@ def small_disk(half, tmp_path):
     subprocess.run(["umount", place], check=True)
 
 
-@pytest.mark.parametrize("free_bytes", [100_000, 2_000_000, 6_000_000])
-def test_a_full_disk(raw, small_disk, cache, spec, monkeypatch, free_bytes):
+@pytest.mark.parametrize("free_pages", [0, 1, 2, 3, 8, 18])
+def test_a_full_disk(raw, small_disk, tiny, monkeypatch, free_pages):
     monkeypatch.setattr(build, "refuse_small_disk", lambda *_: None)
-    filler = small_disk / "filler"
+    filler, page = small_disk / "filler", resource.getpagesize()
     with filler.open("wb") as stream:
-        os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(small_disk).free - free_bytes)
+        free = shutil.disk_usage(small_disk).free
+        os.posix_fallocate(stream.fileno(), 0, free - free_pages * page)
     assert_refused_then_finished(
-        raw, small_disk, cache, spec, errno.ENOSPC, filler.unlink, "full (ENOSPC)"
+        raw, small_disk, tiny, errno.ENOSPC, filler.unlink, "full (ENOSPC)"
     )
 
 
-def test_a_read_only_cache(raw, small_disk, cache, spec):
+def test_a_read_only_cache(raw, small_disk, tiny):
     def mount_again(how):
         subprocess.run(["mount", "-o", f"remount,{how}", small_disk.parent], check=True)
 
     mount_again("ro")
     assert_refused_then_finished(
-        raw, small_disk, cache, spec, errno.EROFS, lambda: mount_again("rw"), "read-only (EROFS)"
+        raw, small_disk, tiny, errno.EROFS, lambda: mount_again("rw"), "read-only (EROFS)"
     )
+    (small_disk / TINY.digest / f"x.{os.uname().nodename}-999999999-0123abcd.partial").touch()
     mount_again("ro")
     try:
-        assert make(raw, small_disk, spec).extracted == 0
+        assert make(raw, small_disk).extracted == 0
+        assert index.find_cache(small_disk).rows == 32
     finally:
         mount_again("rw")
 
 
-STEPS = ("create", *range(1, 47), "read back", "rename", "index")
-SHORT = {(1, errno.EIO), (20, errno.ENOSPC), (46, errno.EIO), ("rename", errno.EIO)}
-SHORT |= {("create", errno.ENOSPC), ("read back", errno.EIO), ("index", errno.ENOSPC)}
+CALLS = ((Path, "mkdir"), (Path, "write_bytes"), (os, "fsync"), (os, "replace"))
+"""What a build asks the disk to do: the progress folder, then shard, manifest and index, each
+written, synchronised, renamed, and its folder synchronised."""
+
+STEPS = 13
+NUMBERS = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS)
+FAST = {(1, errno.EROFS), (2, errno.ENOSPC), (3, errno.EIO), (4, errno.EIO), (5, errno.EIO)}
+FAST |= {(6, errno.EDQUOT), (9, errno.EIO), (10, errno.ENOSPC), (12, errno.EIO), (13, errno.EIO)}
+
+
+def refuse_at(step, number, monkeypatch, share=0.0):
+    """Let one of the calls fail, a write after a share of its bytes."""
+    counter = itertools.count(1)
+
+    def shim(owner, name):
+        original = getattr(owner, name)
+
+        def call(first, *given, **options):
+            is_other = name == "mkdir" and not first.name.startswith("progress")
+            if is_other or next(counter) != step:
+                return original(first, *given, **options)
+            if name == "write_bytes":
+                original(first, bytes(given[0])[: int(share * len(given[0]))])
+            raise OSError(number, os.strerror(number), *([str(first)] * (name == "mkdir")))
+
+        monkeypatch.setattr(owner, name, call)
+
+    for owner, name in CALLS:
+        shim(owner, name)
+    return counter
+
+
+def test_the_steps_are_all_there_are(raw, half, monkeypatch):
+    counter = refuse_at(0, 0, monkeypatch)
+    make(raw, half)
+    assert next(counter) - 1 == STEPS
 
 
 @pytest.mark.parametrize(
     ("step", "number"),
     [
-        pytest.param(step, number, marks=() if (step, number) in SHORT else pytest.mark.slow)
-        for step in STEPS
-        for number in (errno.ENOSPC, errno.EIO)
+        pytest.param(step, number, marks=() if (step, number) in FAST else pytest.mark.slow)
+        for step in range(1, STEPS + 1)
+        for number in NUMBERS
     ],
 )
-def test_a_refusal_at_every_step(raw, half, cache, spec, monkeypatch, step, number):
-    """Numbers are writes of HDF5: rows, columns, its own structure, the length, the end."""
-
-    def refuse(*_, **__):
-        raise OSError(number, os.strerror(number), str(half / "file"))
-
-    remembering, calls = atomic.PatientFile.remembering, []
-
-    def remember(file):
-        calls.append(file)
-        if len(calls) == step:
-            file.refusal = OSError(number, os.strerror(number))
-        return remembering(file)
-
-    describe = shards.describe_shard
-    if step == "create":
-        monkeypatch.setattr(atomic.PatientFile, "__init__", refuse)
-    elif step == "read back":
-        monkeypatch.setattr(
-            shards,
-            "describe_shard",
-            lambda path, spec: refuse() if path.suffix == ".partial" else describe(path, spec),
-        )
-    elif step == "rename":
-        monkeypatch.setattr(shards.os, "replace", refuse)
-    elif step == "index":
-        monkeypatch.setattr(index.json, "dump", refuse)
-    else:
-        monkeypatch.setattr(atomic.PatientFile, "remembering", remember)
+def test_a_refusal_at_every_step(raw, half, tiny, monkeypatch, step, number):
+    refuse_at(step, number, monkeypatch)
     assert_refused_then_finished(
-        raw,
-        half,
-        cache,
-        spec,
-        number,
-        monkeypatch.undo,
-        "refusal at every write (ENOSPC, EIO)",
+        raw, half, tiny, number, monkeypatch.undo, "refusal at every write (ENOSPC, EIO, …)"
     )
+
+
+@pytest.mark.parametrize(
+    ("step", "share"),
+    [
+        pytest.param(step, share / 10, marks=() if share == 5 else pytest.mark.slow)
+        for step in (2, 6, 10)
+        for share in range(1, 11)
+    ],
+)
+def test_a_write_that_ends_amid_its_bytes(raw, half, tiny, monkeypatch, step, share):
+    for number in (errno.ENOSPC, errno.EIO):
+        with monkeypatch.context() as patch:
+            refuse_at(step, number, patch, share)
+            what = "a write that ends after a part of its bytes"
+            shutil.copytree(half, half.parent / f"{number}", dirs_exist_ok=True)
+            assert_refused_then_finished(
+                raw, half.parent / f"{number}", tiny, number, patch.undo, what
+            )
 
 
 def test_the_command_says_it_in_one_line(raw, tmp_path):
@@ -187,19 +198,6 @@ def test_the_command_says_it_in_one_line(raw, tmp_path):
     assert answer.returncode == 2, answer.stderr
     lines = [line for line in answer.stderr.splitlines() if not line.startswith("features:")]
     lines = [line for line in lines if line]
-    assert len(lines) == 1 and "actor-01.h5.partial, got: File too large" in lines[0], answer.stderr
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-def test_signals_wait_while_hdf5_calls_python():
-    """An exception in the middle of HDF5 would look to it like a refusing disk."""
-    order = []
-    # A shell's background job starts with Ctrl-C ignored.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt), atomic.signals_held():
-            signal.raise_signal(signal.SIGINT)
-            order.append("went on")
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert order == ["went on"]
+    assert len(lines) == 1 and ".h5, got: File too large" in lines[0], answer.stderr
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left <= {".lock"}

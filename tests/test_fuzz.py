@@ -9,13 +9,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import tally
+from conftest import TINY, tally, write_cache
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_verify import SMALL, write_small_cache
 
-from pipeline.cache import index
-from pipeline.corpora import catalogue
+from pipeline.cache import build, caches, facts, index, survey, verify
+from pipeline.corpora import audit, ravdess, scan, sources
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
 from train import artefact, reading, table
@@ -67,7 +66,7 @@ def edit_json(content, edits):
             if remove:
                 del place[key]
             else:
-                place[key] = value
+                place[key] = copy.deepcopy(value)
             break
     return content
 
@@ -79,7 +78,7 @@ class IndexFile:
     """``index.json`` of a small cache: what comes out is the index that was written, or nothing."""
 
     def __init__(self, folder):
-        self.folder = write_small_cache(folder / SMALL.digest)
+        self.folder = write_cache(folder / TINY.digest)
         self.path = self.folder / "index.json"
         self.text = self.path.read_bytes()
         self.whole = index.read_index(self.folder)
@@ -98,10 +97,15 @@ class IndexFile:
 
     def structure(self, edits):
         """Edited and signed again, as by somebody who knows how."""
-        content = edit_json(json.loads(self.text), edits)
-        content.pop("sha256", None)
-        signed = content | {"sha256": index.content_sha256(content)}
-        self.path.write_text(json.dumps(signed))
+        self.path.write_text(signed(edit_json(json.loads(self.text), edits)))
+        known = survey.known_shards(self.folder, TINY)
+        assert len(known.shards) == 2 and known.modified_ns.get(("a", "b")) is None
+        caches.list_caches(self.folder.parent, [])
+        try:
+            build.join(self.folder)
+        except InputError as error:
+            assert "\n" not in str(error)
+        self.path.write_text(signed(edit_json(json.loads(self.text), edits)))
         try:
             found = index.read_index(self.folder)
             rows = table.select_rows(found, found.actors, variants=True) if found.actors else ()
@@ -110,6 +114,47 @@ class IndexFile:
                 reading.RowReader(rows).read(np.arange(len(rows)))
         except InputError as error:
             assert "\n" not in str(error)
+
+
+def signed(content):
+    """JSON with the checksum that it should have."""
+    content.pop("checksum", None)
+    return json.dumps(content | {"checksum": facts.canonical_sha256(content)})
+
+
+class Manifest:
+    """The manifest of a shard: what comes out is what was written, or nothing."""
+
+    def __init__(self, folder):
+        self.folder = write_cache(folder / TINY.digest, actors=(1,), emotions=EMOTIONS[:3])
+        self.path = next(self.folder.glob("actor-*.json"))
+        self.text = self.path.read_bytes()
+        self.whole = facts.read_manifest(self.path, TINY)
+
+    def bytes(self, edits):
+        self.path.write_bytes(edit_bytes(self.text, edits))
+        try:
+            assert facts.read_manifest(self.path, TINY) == self.whole
+        except InputError as error:
+            assert "\n" not in str(error)
+
+    def any_bytes(self, text):
+        self.path.write_bytes(text)
+        with pytest.raises(InputError):
+            facts.read_manifest(self.path, TINY)
+        assert not survey.known_shards(self.folder, TINY).shards
+
+    def structure(self, edits):
+        """Edited and signed again: no row is served that is not the one that was written."""
+        self.path.write_text(signed(edit_json(json.loads(self.text), edits)))
+        try:
+            found = facts.read_manifest(self.path, TINY)
+        except InputError as error:
+            assert "\n" not in str(error)
+            return
+        assert found.file == self.whole.file
+        for fault in verify.check((self.folder, found, TINY)):
+            assert fault["file"] == found.file
 
 
 class ModelFile:
@@ -162,10 +207,10 @@ TRICKS = st.sampled_from(
     ["a.mp4", "in/b.mp4", "out/secret.mp4", "out/../secret.mp4", "/etc/hostname"]
 )
 CELLS = st.tuples(
-    PATHS | TRICKS,
     PATHS | TRICKS | st.just(""),
-    st.sampled_from([*EMOTIONS, "HAPPY ", "joy"]) | st.text(max_size=5),
-    st.integers(-1, 30).map(str) | st.sampled_from(["٣", "1e3", "01", "9" * 5000]),
+    PATHS | TRICKS | st.just(""),
+    st.sampled_from([*EMOTIONS, "HAPPY ", "joy", "bored"]) | st.text(max_size=5),
+    st.integers(-1, 30).map(str) | st.sampled_from(["٣", "1e3", "01", "9" * 5000, "Anna", ""]),
 )
 
 
@@ -180,15 +225,18 @@ class Table:
             (folder / name).touch()
         (self.root / "out").symlink_to(folder / "elsewhere")
         self.path = self.root / "clips.csv"
+        self.labels = folder / "map.csv"
 
     def read(self):
         try:
-            found = catalogue.scan(self.root)
+            found = scan.scan(self.root, labels=self.labels if self.labels.exists() else None)
         except InputError as error:
             assert "\n" not in str(error)
             return
+        assert len({clip.id for clip in found.clips}) == len(found.clips)
         for clip in found.clips:
             assert clip.emotion in EMOTIONS and clip.actor >= 1
+            assert not found.actor_names or clip.actor in found.actor_names
             for path in clip.sources:
                 assert path.is_file() and ".." not in path.relative_to(self.root).parts
 
@@ -204,6 +252,11 @@ class Table:
         self.path.write_bytes(text)
         self.read()
 
+    def any_labels(self, text):
+        self.path.write_text("video,emotion,actor\na.mp4,bored,1\n")
+        self.labels.write_bytes(text)
+        self.read()
+
 
 ARABIC_ONE, FULL_WIDTH_ONE = "\u0660\u0661", "\uff10\uff11"
 DIGITS = st.sampled_from(
@@ -214,6 +267,7 @@ STEMS = (
     st.tuples(DIGITS, *[GOOD] * 6).map("-".join)
     | st.lists(DIGITS, min_size=5, max_size=8).map("-".join)
     | st.text(max_size=22)
+    | st.binary(max_size=22).map(os.fsdecode)
 )
 
 
@@ -225,11 +279,11 @@ class Names:
 
     def parse(self, stem):
         try:
-            fields = catalogue.parse_name(stem)
+            name = ravdess.parse_name(stem)
         except ValueError:
             return
-        assert "-".join(fields.values()) == stem and stem.isascii()
-        assert [len(value) for value in fields.values()] == [2] * 7
+        assert "-".join(name) == stem and stem.isascii()
+        assert [len(value) for value in name] == [2] * 7
 
     def scan(self, names):
         for path in self.root.iterdir():
@@ -241,21 +295,34 @@ class Names:
             except (OSError, UnicodeEncodeError):
                 continue  # not a name this file system takes
         try:
-            found = catalogue.scan(self.root)
-        except InputError:
+            found = scan.scan(self.root)
+        except InputError as error:
+            assert "\n" not in str(error) and str(error).encode()
             return
         assert all(clip.emotion in EMOTIONS and 1 <= clip.actor <= 24 for clip in found.clips)
+        for path, reason in found.unreadable + found.duplicates:
+            assert sources.printable(path).isprintable() and reason.isprintable()
+        report = audit.report_json(found, [], audit.judge(found, []))
+        assert json.loads(report)["clips"] == 0
 
 
 PROPERTIES = {
     "index bytes": (IndexFile, IndexFile.bytes, BYTE_EDITS),
     "index any bytes": (IndexFile, IndexFile.any_bytes, st.binary(max_size=60)),
     "index structure": (IndexFile, IndexFile.structure, JSON_EDITS),
+    "manifest bytes": (Manifest, Manifest.bytes, BYTE_EDITS),
+    "manifest any bytes": (Manifest, Manifest.any_bytes, st.binary(max_size=60)),
+    "manifest structure": (Manifest, Manifest.structure, JSON_EDITS),
     "model bytes": (ModelFile, ModelFile.bytes, BYTE_EDITS),
     "model any bytes": (ModelFile, ModelFile.any_bytes, st.binary(max_size=60)),
     "model structure": (ModelFile, ModelFile.structure, JSON_EDITS),
     "clips.csv cells": (Table, Table.cells, st.lists(CELLS, min_size=1, max_size=3)),
     "clips.csv any bytes": (Table, Table.any_bytes, st.binary(max_size=80)),
+    "labels any bytes": (
+        Table,
+        Table.any_labels,
+        st.binary(max_size=40) | st.just(b"Bored,calm") | st.text(max_size=40).map(str.encode),
+    ),
     "name": (Names, Names.parse, STEMS),
     "names": (
         Names,
@@ -285,14 +352,14 @@ def search(name, folder, examples):
 @pytest.mark.parametrize("name", PROPERTIES)
 def test_no_input_breaks_a_reader(name, examples, tmp_path):
     search(name, tmp_path, examples)
-    tally("fuzz: names, clips.csv, index.json, model.json", examples, examples)
+    tally("fuzz: names, clips.csv, manifests, index.json, model.json", examples, examples)
 
 
 def test_deep_nesting_is_refused(tmp_path):
     text = b'{"format_version": ' + b"[" * 200_000
-    cache, model = IndexFile(tmp_path), ModelFile(tmp_path)
-    cache.any_bytes(text)
-    model.any_bytes(text)
+    (tmp_path / "shard").mkdir()
+    for reader in (IndexFile(tmp_path), Manifest(tmp_path / "shard"), ModelFile(tmp_path)):
+        reader.any_bytes(text)
 
 
 # Models from elsewhere
@@ -334,5 +401,5 @@ def test_paths_of_clips_csv_stay_inside(tmp_path, kind):
     video = {"long name": "x" * 300 + ".mp4", "folder": "in", "link out": "out/../secret.mp4"}[kind]
     files.path.write_text(f"video,audio,emotion,actor\n{video},,happy,1\n")
     with pytest.raises(InputError, match="expected a file inside"):
-        catalogue.scan(files.root)
+        scan.scan(files.root)
     assert os.path.exists(Path(files.root, "out/../secret.mp4"))

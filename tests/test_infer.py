@@ -10,12 +10,12 @@ from conftest import RATE, tone, write_video, write_wav
 
 from infer import annotate, answers, canvas, predict, recording, results
 from infer.ahead import ahead
-from pipeline.corpora import catalogue
+from pipeline.corpora import scan
 from pipeline.errors import InputError
 from pipeline.features import extract
-from pipeline.features.faces import Box
+from pipeline.features.detectors import Box, Face
 from pipeline.media import audio, container, encode, video
-from pipeline.spec import EMOTIONS
+from pipeline.spec import EMOTIONS, FeatureSpec
 from train import artefact, model
 from train.protocol import Split
 
@@ -33,7 +33,7 @@ def opened(path, spec, sound=None):
 
 
 def test_one_window_is_the_cached_one(raw, spec, trained):
-    clip = catalogue.scan(raw).clips[0]
+    clip = scan.scan(raw).clips[0]
     take = opened(clip.video, spec, clip.audio)
     spans = [span for span, _ in recording.plan_windows(take, spec)]
     assert extract.clip_span(take.waveform, spec) in spans
@@ -156,9 +156,9 @@ def test_draw_marks_the_face_and_leaves_the_rest_alone():
 def test_what_is_drawn_is_no_reference_of_the_next_frame(tmp_path):
     """A decoder builds frames from those that it gave out before."""
     path = write_video(tmp_path / "a.mp4")
-    clean = [frame.to_ndarray() for _, frame in video.every_frame(path, 16, 1920)]
+    clean = [frame.to_ndarray() for _, frame in video.every_yuv_frame(path, 16, 1920)]
     assert len(clean) > 5
-    frames = video.every_frame(path, 16, 1920, threads=1)
+    frames = video.every_yuv_frame(path, 16, 1920, threads=1)
     for (_, frame), expected in zip(frames, clean, strict=True):
         np.testing.assert_array_equal(frame.to_ndarray(), expected)
         annotate.draw(frame, Box(5, 5, 30, 30), np.full(8, 0.125, np.float32))
@@ -208,41 +208,19 @@ def test_what_is_fetched_ahead_comes_in_order_and_with_its_errors():
 
 
 def test_boxes_move_evenly_between_detections(monkeypatch):
-    found = iter([[Box(0, 0, 100, 100)], [Box(20, 0, 100, 100)], []])
-    monkeypatch.setattr(annotate.faces, "detect", lambda picture, detector, near: next(found))
+    found = iter([[Face(Box(x, 0, 100, 100), 0.9)] for x in (0, 20)] + [[]])
+    monkeypatch.setattr(annotate.detectors, "detect", lambda frame, spec: next(found))
     step = annotate.DETECTION_SECONDS / 2
     frames = [(number * step, grey_frame((4, 4))) for number in range(6)]
-    boxes = [box and box.x for _, _, box in annotate.with_boxes(iter(frames), "any")]
+    boxes = [box and box.x for _, _, box in annotate.with_boxes(iter(frames), FeatureSpec())]
     assert boxes[:3] == pytest.approx([0, 10, 20])
     assert boxes[3:] == [None, None, None]
-
-
-def test_a_known_face_does_not_hide_a_larger_one_for_long(monkeypatch):
-    small, large = Box(0, 0, 100, 100), Box(300, 0, 200, 200)
-    come = 0.6
-    moment = 0.0
-
-    def detect(picture, detector, near):
-        seen = [small] if moment < come else [large, small]
-        return [small] if near == small else seen
-
-    def frames():
-        nonlocal moment
-        for number in range(30):
-            moment = number * annotate.DETECTION_SECONDS / 2
-            yield moment, grey_frame((4, 4))
-
-    monkeypatch.setattr(annotate.faces, "detect", detect)
-    shown = list(annotate.with_boxes(frames(), "any"))
-    taken = next(time for time, _, box in shown if box == large)
-    assert come < taken <= annotate.WHOLE_SEARCH_SECONDS
-    assert all(box == large for time, _, box in shown if time > taken)
 
 
 def render(path, spec, trained, target, sound=None):
     take = opened(path, spec, sound)
     said = predict.predict(take, trained)
-    annotate.render(take, said, target, spec.face_detector, progress=False)
+    annotate.render(take, said, target, spec, progress=False)
     return take, said
 
 

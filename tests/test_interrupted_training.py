@@ -20,10 +20,7 @@ import pytest
 from conftest import tally
 
 from pipeline import atomic
-from pipeline.cache import build, index
-from pipeline.corpora import catalogue
 from pipeline.errors import STORAGE_ERRNOS, InputError
-from pipeline.spec import FeatureSpec
 from train import artefact, evaluate, figures, fit, resume, robustness, stage, weights
 from train.protocol import Split
 from train.settings import Settings
@@ -35,12 +32,8 @@ SETTINGS = Settings(epochs=4, warm_start=0.8, refit=0.4, batch_size=6, seed=3)
 
 
 @pytest.fixture(scope="module")
-def found(raw, tmp_path_factory):
-    """A cache of small pictures."""
-    folder = tmp_path_factory.mktemp("small")
-    spec = FeatureSpec(window_seconds=1.0, variants=("pitch",), frame_count=8, frame_size_px=32)
-    build.build(catalogue.scan(raw), folder, spec, jobs=1, progress=False)
-    return index.find_cache(folder)
+def found(small_cache):
+    return small_cache
 
 
 def train(found, folder, settings=SETTINGS, **options):
@@ -277,7 +270,7 @@ def test_a_full_disk_is_one_line_of_the_command(found, small_disk, monkeypatch):
     fill(small_disk)
     process = start(found, small_disk / "model")
     _, said = process.communicate()
-    lines = [line for line in said.splitlines() if line and not line.startswith("voice:")]
+    lines = [line for line in said.splitlines() if line and not line.startswith("audio:")]
     assert process.returncode == 2, said
     assert len(lines) == 1, said
     assert "expected a readable, writable place with room" in lines[0]

@@ -1,11 +1,13 @@
 """The split that leaks, and the tables that train several times. Trainings here are made up."""
 
 import json
+import os
+import signal
 
-import joblib
 import numpy as np
 import pytest
 
+from pipeline.backends import Workers
 from pipeline.cache import index
 from pipeline.errors import InputError
 from train import ablation, artefact, crossval, evaluate, figures, judging, leak, protocol, table
@@ -13,8 +15,8 @@ from train.heads import HEADS
 
 
 @pytest.fixture(scope="module")
-def found(cache):
-    return index.find_cache(cache)
+def found(small_cache):
+    return small_cache
 
 
 def test_random_deals_clips_not_actors(found):
@@ -103,7 +105,9 @@ def pretend(task):
         "minutes": 1.5,
     }
     evaluate.write_report(task.folder / "report", test, probabilities, judged)
-    return judged
+    for name in ("model.keras", "model.json"):
+        (task.folder / name).touch()
+    crossval.write_result(task.folder / crossval.RESULT_NAME, task.description, judged)
 
 
 def test_the_meter_reads_what_the_split_leaks(found, tmp_path, monkeypatch):
@@ -121,30 +125,54 @@ def test_the_meter_reads_what_the_split_leaks(found, tmp_path, monkeypatch):
     assert f"{100 * leaked['mean']:+.1f}" in said and "not comparable" in said
 
 
-class Batch(joblib._parallel_backends.SequentialBackend):
-    """A backend that hands over its results only at the end, as most outside of joblib do."""
-
-    supports_return_generator = False
-
-
-joblib.register_parallel_backend("batch", Batch)
-
-
-@pytest.mark.parametrize("backend", ["batch", "threading"])
-def test_any_backend_carries_the_folds(found, tmp_path, monkeypatch, backend, capsys):
+def test_folds_print_a_line_each_and_come_back_in_order(found, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(crossval, "train_task", pretend)
     tasks = crossval.fold_tasks(found, tmp_path, protocol.folds("loso", found.actors), {"seed": 0})
-    with joblib.parallel_config(backend):
-        trained = crossval.run(tasks, jobs=2)
+    trained = crossval.run(tasks, Workers(2, "threading"))
     assert [judged["actors"] for judged in trained] == [[1], [2], [3], [4]]
     lines = [line for line in capsys.readouterr().out.splitlines() if "tested on" in line]
     assert len(lines) == 4 and all("1.5 minutes" in line for line in lines)
 
 
+def die_once(task):
+    """Kill this worker at the first try of each fold."""
+    tries = task.folder / "tries"
+    task.folder.mkdir(parents=True, exist_ok=True)
+    with tries.open("a") as log:
+        log.write("x")
+    if task.name == "fold 2" and tries.read_text() == "x":
+        os.kill(os.getpid(), signal.SIGKILL)
+    pretend(task)
+
+
+def test_a_fold_whose_worker_dies_is_tried_again_and_finished_ones_are_not(
+    found, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(crossval, "train_task", die_once)
+    splits = protocol.folds("loso", found.actors)
+    tasks = crossval.fold_tasks(found, tmp_path, splits, {"seed": 0})
+    pretend(tasks[0])
+    trained = crossval.run(tasks, Workers(2, "loky"), progress=False)
+    assert [judged["actors"] for judged in trained] == [[1], [2], [3], [4]]
+    assert not (tasks[0].folder / "tries").exists()
+    assert (tasks[1].folder / "tries").read_text() == "xx"
+    assert crossval.run(tasks, progress=False) == trained
+    assert (tasks[1].folder / "tries").read_text() == "xx"
+    # Another setting, split or cache is another training.
+    for changed in (
+        crossval.fold_tasks(found, tmp_path, splits, {"seed": 1}),
+        crossval.fold_tasks(found, tmp_path, splits[::-1], {"seed": 0}),
+        crossval.fold_tasks(found.without({found.clips[0].clip}), tmp_path, splits, {"seed": 0}),
+    ):
+        assert crossval.finished_metrics(changed[0]) is None
+
+
 def test_a_leaking_report_says_so_everywhere(found, tmp_path):
     splits = protocol.folds("random", found.actors)
     tasks = crossval.fold_tasks(found, tmp_path, splits, {"seed": 0})
-    trained = [pretend(task) for task in tasks]
+    for task in tasks:
+        pretend(task)
+    trained = [crossval.finished_metrics(task) for task in tasks]
     assert protocol.LEAKING in evaluate.table(trained[0] | {"stamp": splits[0].stamp})
     judged = judging.judge(
         [task.folder for task in tasks], splits, protocol.stamp("random", splits)
@@ -184,7 +212,7 @@ def test_both_recipes_are_told_apart_by_their_specs(tmp_path, found):
     for spec in (*ablation.RECIPES.values(), found.spec):
         folder = tmp_path / spec.digest
         folder.mkdir()
-        bare = dataclasses.replace(found, folder=folder, spec=spec, shards=(), clips=())
+        bare = dataclasses.replace(found, folder=folder, spec=spec, shards=())
         index.write_index(bare)
     caches = ablation.find_recipes(tmp_path)
     assert {name: cache.spec for name, cache in caches.items()} == ablation.RECIPES

@@ -1,5 +1,4 @@
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -8,10 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import tally
+from conftest import TINY, make, tally
 
-from pipeline.cache import build, index, lock
-from pipeline.corpora import catalogue
+from pipeline.cache import lock
 from pipeline.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -32,20 +30,21 @@ def holder(tmp_path):
 
 
 def test_the_second_run_says_who_holds_the_cache(holder, tmp_path):
-    with (
-        pytest.raises(InputError, match=rf"got process {holder.pid} on .* since 20"),
-        lock.held(tmp_path),
-    ):
+    expected = rf"got process {holder.pid} on .* since 20.*--wait"
+    with pytest.raises(InputError, match=expected), lock.held(tmp_path):
         pass
-    assert (tmp_path / lock.LOCK_NAME).exists()
+    with pytest.raises(InputError, match=expected), lock.held(tmp_path):
+        pass
 
 
 def test_the_lock_dies_with_its_holder(holder, tmp_path):
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
+    note = tmp_path / ".lock.holder"
+    assert f"process {holder.pid} " in note.read_text()
     with lock.held(tmp_path):
-        assert f"process {os.getpid()} " in (tmp_path / lock.LOCK_NAME).read_text()
-    assert not list(tmp_path.iterdir())
+        assert f"process {os.getpid()} " in note.read_text()
+    assert not note.exists()
 
 
 def test_a_run_may_wait_for_the_other(holder, tmp_path):
@@ -54,9 +53,19 @@ def test_a_run_may_wait_for_the_other(holder, tmp_path):
         assert holder.wait() == -signal.SIGKILL
 
 
+def test_runs_for_other_actors_do_not_wait_for_each_other(holder, tmp_path):
+    with lock.held(tmp_path, name="-1-12"), lock.held(tmp_path, name="-13-24"):
+        assert holder.poll() is None
+        with (
+            pytest.raises(InputError, match=f"got process {os.getpid()} "),
+            lock.held(tmp_path, name="-1-12"),
+        ):
+            pass
+
+
 @pytest.mark.torture
 def test_two_never_hold_it(tmp_path):
-    """Threads that take and remove it as fast as they can: flock tells open files apart."""
+    """Threads that take and release it as fast as they can: flock tells open files apart."""
     inside, most, taken = [], [], []
 
     def take():
@@ -81,26 +90,11 @@ def test_two_never_hold_it(tmp_path):
     tally("two at once: locks taken by one of 4", len(taken), sum(count == 1 for count in most))
 
 
-def test_a_build_refuses_beside_another_and_touches_nothing(raw, spec, tmp_path):
-    folder = tmp_path / spec.digest
+def test_a_build_refuses_beside_another_and_touches_nothing(raw, tmp_path):
+    folder = tmp_path / TINY.digest
     folder.mkdir()
     (folder / "actor-01.h5.partial").write_bytes(b"the other's")
     with lock.held(folder), pytest.raises(InputError, match="expected no other run"):
-        build.build(catalogue.scan(raw), tmp_path, spec, jobs=1, progress=False)
+        make(raw, tmp_path)
     assert (folder / "actor-01.h5.partial").read_bytes() == b"the other's"
-
-
-def test_nobody_reads_a_cache_that_is_being_filled(cache, raw, spec, tmp_path, monkeypatch):
-    shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
-    (tmp_path / spec.digest / "actor-02.h5").unlink()
-    write_shard, refused = build.write_shard, []
-
-    def look(*given):
-        with pytest.raises(InputError, match="no finished cache"):
-            index.find_cache(tmp_path)
-        refused.append(1)
-        return write_shard(*given)
-
-    monkeypatch.setattr(build, "write_shard", look)
-    build.build(catalogue.scan(raw), tmp_path, spec, jobs=1, progress=False)
-    assert len(refused) == 4 and index.find_cache(tmp_path).rows == 32
+    assert not list(folder.glob("actor-*.json"))

@@ -1,7 +1,6 @@
 """Peak memory of the real commands on a corpus, on four of it, and on sixteen."""
 
 import itertools
-import os
 import shutil
 import struct
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import tally, tone, write_video, write_wav
+from test_kill import descendants
 
 pytestmark = [pytest.mark.torture, pytest.mark.slow]
 ROOT = Path(__file__).parents[1]
@@ -49,19 +49,8 @@ def peak_megabytes(pid):
 
 
 def children(parent):
-    """Worker processes of a command."""
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            fields = Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)[1].split()
-            if (
-                int(fields[1]) == parent
-                and "popen_loky" in Path(f"/proc/{entry}/cmdline").read_text()
-            ):
-                yield int(entry)
-        except OSError:
-            continue
+    """Processes below a command that carry its tasks or read its media."""
+    return descendants(parent, "popen_loky") + descendants(parent, "guard.serve")
 
 
 def peaks(*words):

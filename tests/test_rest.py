@@ -4,11 +4,9 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from conftest import tone, write_take, write_video, write_wav
+from conftest import tone, write_rows, write_video, write_wav
 
 from infer import predict, recording
-from pipeline.cache import build, index
-from pipeline.corpora import catalogue
 from pipeline.errors import InputError
 from pipeline.features import extract
 from train import artefact, dataset, evaluate, model, reading, rest, robustness, table
@@ -18,15 +16,11 @@ MEAN, VARIANCE = np.zeros(40, np.float32), np.ones(40, np.float32)
 
 
 @pytest.fixture(scope="module")
-def two_neutral(spec, tmp_path_factory):
+def two_neutral(small_spec, tmp_path_factory):
     """Actors 2 and 4 with two neutral clips of four."""
-    raw, folder = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("cache")
-    for actor in (2, 4):
-        for emotion, repetition in ((1, 1), (1, 2), (3, 1), (8, 1)):
-            name = f"01-01-{emotion:02d}-01-01-{repetition:02d}-{actor:02d}"
-            write_take(raw, name, hertz=150 * emotion + 40 * repetition + 9 * actor)
-    build.build(catalogue.scan(raw), folder, spec, jobs=1, progress=False)
-    return index.find_cache(folder)
+    emotions = ("neutral", "neutral", "happy", "surprised")
+    clips = [(actor, emotion, "av") for actor in (2, 4) for emotion in emotions]
+    return write_rows(tmp_path_factory.mktemp("cache"), small_spec, clips)
 
 
 def tensors(count, seed=0):
@@ -78,8 +72,8 @@ def test_training_draws_one_neutral_clip_and_judging_takes_all(two_neutral):
             assert any(np.array_equal(row, one) for one in neutral.read(np.unique(choices))[0])
 
 
-def test_a_persons_only_neutral_clip_is_left_out(cache):
-    found = index.find_cache(cache)
+def test_an_actors_only_neutral_clip_is_left_out(small_cache):
+    found = small_cache
     rows = rest.beside(table.select_rows(found, (2, 3)), found)
     assert len(rows) == 6 and rows.label.all()
     neutral = rows.rest.rows
@@ -87,6 +81,20 @@ def test_a_persons_only_neutral_clip_is_left_out(cache):
     assert len(left_out) == 1
     with pytest.raises(InputError, match="got none of actors 3; train and test without"):
         rest.beside(table.select_rows(found, (2, 3)), found, left_out)
+
+
+def test_a_neutral_clip_without_a_modality_serves_no_row_that_has_it(tmp_path, small_spec):
+    clips = [(1, "neutral", "av"), (1, "neutral", "a"), (1, "sad", "av"), (1, "sad", "a")]
+    found = write_rows(tmp_path, small_spec, clips)
+    rows = rest.beside(table.select_rows(found, (1,)), found)
+    serving = {
+        clip: set(rows.rest.rows.clip[numbers])
+        for clip, numbers in zip(rows.clip, rows.rest.numbers, strict=True)
+    }
+    whole, heard = (clip.clip for clip in found.clips if clip.emotion == "neutral")
+    sad = [clip.clip for clip in found.clips if clip.emotion == "sad"]
+    # The only neutral clip with video has no other to be read against.
+    assert serving == {heard: {whole}, sad[0]: {whole}, sad[1]: {whole, heard}}
 
 
 def test_a_voice_keeps_what_departs_from_its_level_at_rest():
@@ -124,7 +132,7 @@ def test_pictures_hold_what_is_shown_and_the_person_at_rest():
     assert greys[:, 5:, ..., 1].astype(float) == pytest.approx(rest_frames[:, 5:] @ luma, abs=1)
 
 
-def test_training_judging_and_robustness_read_rows_against_the_person(two_neutral, spec):
+def test_training_judging_and_robustness_read_rows_against_the_person(two_neutral, small_spec):
     rows = rest.beside(table.select_rows(two_neutral, (2, 4)), two_neutral)
     everyone = np.arange(len(rows))
     reader = reading.RowReader(rows)
@@ -136,7 +144,7 @@ def test_training_judging_and_robustness_read_rows_against_the_person(two_neutra
     assert known.mean == pytest.approx(expected[0].mean(axis=(0, 2, 3)), abs=1e-3)
 
     keras.utils.set_random_seed(0)
-    network = model.build_fusion_cnn(spec, MEAN, VARIANCE, calibrated=True)
+    network = model.build_fusion_cnn(small_spec, MEAN, VARIANCE, calibrated=True)
     answers = network.predict({"mfcc": expected[0], "frames": expected[1]}, verbose=0)
     assert evaluate.predict(network, rows)["fused"] == pytest.approx(answers["fused"], abs=1e-5)
     judged = evaluate.averages(rows.label, answers["audio"].argmax(axis=1))

@@ -1,7 +1,16 @@
+import ast
 import csv
+import dataclasses
 import json
+import os
+import resource
 import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from pathlib import Path
 
 import cv2
 import h5py
@@ -9,12 +18,16 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import write_rows
 
 from pipeline.cache import index
+from pipeline.corpora.actors import format_actors, parse_actors
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
 from train import (
+    __main__,
     artefact,
+    commands,
     confidence,
     dataset,
     evaluate,
@@ -40,8 +53,8 @@ SHORT = Settings(epochs=3, warm_start=0.8, refit=0.4, batch_size=6, patience=5, 
 
 
 @pytest.fixture(scope="module")
-def found(cache):
-    return index.find_cache(cache)
+def found(small_cache):
+    return small_cache
 
 
 @pytest.fixture
@@ -90,9 +103,12 @@ def test_every_row_comes_once_an_epoch(found):
     rows = table.select_rows(found, (1, 2, 3), variants=True)
     expected = {tensor.tobytes() for tensor in reading.RowReader(rows).read(np.arange(24))[0]}
     batches = list(dataset.in_order(rows, 7).as_numpy_iterator())
-    assert [len(targets["fused"]) for _, targets in batches] == [7, 7, 7, 3]
-    assert {t.tobytes() for inputs, _ in batches for t in inputs["mfcc"]} == expected
-    targets = np.concatenate([targets["audio"] for _, targets in epoch_of(rows, 7)])
+    assert [len(targets["fused"]) for _, targets, _ in batches] == [7, 7, 7, 3]
+    assert {t.tobytes() for inputs, *_ in batches for t in inputs["mfcc"]} == expected
+    assert all(
+        weights["video"].tolist() == [1.0] * len(weights["video"]) for *_, weights in batches
+    )
+    targets = np.concatenate([targets["audio"] for _, targets, _ in epoch_of(rows, 7)])
     assert np.bincount(targets).tolist() == np.bincount(rows.label).tolist()
 
 
@@ -115,7 +131,7 @@ def test_batches_that_wait_keep_their_rows(found):
     held = list(dataset.shuffled(rows, 5, 0).take(20))
     pairs = [
         (a.tobytes(), b.tobytes())
-        for inputs, _ in held
+        for inputs, *_ in held
         for a, b in zip(inputs["mfcc"].numpy(), inputs["frames"].numpy(), strict=True)
     ]
     assert len(pairs) == 4 * 24 and all(known[a] == b for a, b in pairs)
@@ -125,13 +141,15 @@ def test_order_depends_on_seed_and_epoch_alone(found):
     rows = table.select_rows(found, (1, 2, 3), variants=True)
 
     def order(seed, epoch):
-        return [t.tobytes() for inputs, _ in epoch_of(rows, 5, seed, epoch) for t in inputs["mfcc"]]
+        return [
+            t.tobytes() for inputs, *_ in epoch_of(rows, 5, seed, epoch) for t in inputs["mfcc"]
+        ]
 
     assert order(0, 0) != order(0, 1) != order(1, 1)
     assert set(order(0, 0)) == set(order(0, 1)) and len(set(order(0, 0))) == 24
     assert order(0, 1) == order(0, 1)
     two = dataset.shuffled(rows, 5, 0).take(10).as_numpy_iterator()
-    assert [t.tobytes() for inputs, _ in two for t in inputs["mfcc"]] == order(0, 0) + order(0, 1)
+    assert [t.tobytes() for inputs, *_ in two for t in inputs["mfcc"]] == order(0, 0) + order(0, 1)
 
 
 SEED = np.array([1, 2], np.int64)
@@ -187,7 +205,8 @@ def test_whose_face_is_exchanged_belongs_to_another_person_with_the_same_emotion
     rows = table.select_rows(found, (1, 2, 3), variants=True)
     random = np.random.default_rng(0)
     numbers = np.arange(len(rows))
-    alike = np.array([table.draw_alike(rows, numbers, random) for _ in range(40)])
+    draws = table.Alike(rows)
+    alike = np.array([draws.draw(numbers, random) for _ in range(40)])
     assert (rows.label[alike] == rows.label).all() and (rows.actor[alike] != rows.actor).all()
     reachable = [
         np.flatnonzero((rows.label == rows.label[n]) & (rows.actor != rows.actor[n]))
@@ -195,7 +214,7 @@ def test_whose_face_is_exchanged_belongs_to_another_person_with_the_same_emotion
     ]
     assert all(set(alike[:, n]) == set(reachable[n]) for n in numbers)
     alone = rows.where(rows.actor == 1)
-    assert np.array_equal(table.draw_alike(alone, np.array([3, 0]), random), [3, 0])
+    assert np.array_equal(table.Alike(alone).draw(np.array([3, 0]), random), [3, 0])
 
 
 def test_masks_and_shifts_of_the_mfcc():
@@ -257,10 +276,145 @@ def test_a_cut_shard_names_the_row(found, tmp_path):
     shutil.copytree(found.folder, tmp_path / "cut")
     rows = table.select_rows(index.read_index(tmp_path / "cut"), (2,))
     reader = reading.RowReader(rows)
-    with (tmp_path / "cut" / "actor-02.h5").open("r+b") as file:
-        file.truncate(2_000_000)
-    with pytest.raises(InputError, match=r"row 6 of .*actor-02\.h5, clip 01-08-01-01-01-02"):
+    shard = found.shard_facts[found.clips[7].shard]
+    with (tmp_path / "cut" / shard.file).open("r+b") as file:
+        file.truncate(shard.frames_offset + 9)
+    reader.read(np.array([0, 1, 2]))
+    with pytest.raises(InputError, match=r"row 0 of .*actor-02-\w+\.h5, clip 01-08-01-00-07-02"):
         reader.read(np.array([3]))
+
+
+def test_a_damaged_clip_is_named_and_skipped_where_asked_for(found, tmp_path, capsys):
+    folder = tmp_path / found.folder.name
+    shutil.copytree(found.folder, folder)
+    damaged = found.clips[5]
+    shard = found.shard_facts[damaged.shard]
+    with (folder / shard.file).open("r+b") as file:
+        file.seek(shard.mfcc_offset + (damaged.row + 1) * found.spec.mfcc_bytes + 8)
+        file.write(b"xxxx")
+    rows = table.select_rows(index.read_index(folder), (1, 2, 3, 4), variants=True)
+    with pytest.raises(InputError, match=rf"clip {damaged.clip}, as it was written"):
+        reading.RowReader(rows).read(np.arange(len(rows)))
+    arguments = __main__.parser().parse_args(["fit", "--skip-bad", "--cache", str(tmp_path)])
+    kept = commands.open_cache(arguments)
+    assert damaged.clip in capsys.readouterr().out
+    assert {clip.clip for clip in found.clips} - {clip.clip for clip in kept.clips} == {
+        damaged.clip
+    }
+    assert kept.fingerprint != found.fingerprint
+    rows = table.select_rows(kept, (1, 2, 3, 4), variants=True)
+    reading.RowReader(rows).read(np.arange(len(rows)))
+
+
+def test_how_clips_are_grouped_into_shards_changes_no_table_and_no_batch(tmp_path, small_spec):
+    clips = [
+        (actor, emotion, modalities)
+        for emotion, modalities in (("sad", "av"), ("happy", "v"), ("sad", "a"), ("calm", "av"))
+        for actor in (2, 1, 10)
+    ]
+    seen = []
+    for size in (1, 3, 16):
+        made = write_rows(tmp_path / str(size), small_spec, clips, size)
+        rows = table.select_rows(made, (1, 2, 10), variants=True)
+        assert len(rows.shards) == 3 * -(-4 // size)
+        columns = (rows.actor, rows.clip, rows.variant, rows.label, rows.has_audio, rows.has_video)
+        batches = [
+            (inputs["mfcc"].tobytes(), inputs["frames"].tobytes(), weights["audio"].tolist())
+            for inputs, _, weights in epoch_of(rows, 7)
+        ]
+        seen.append(([column.tolist() for column in columns], batches))
+        keys = list(zip(rows.actor.tolist(), rows.clip.tolist(), strict=True))
+        assert keys == sorted(keys) and rows.variant.tolist() == ["clean", "pitch"] * 12
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_more_shards_than_files_may_be_open(tmp_path, small_spec, monkeypatch):
+    """Eight threads read 80 shards with room for a dozen files more than are open now."""
+    clips = [(actor, "sad", "av") for actor in range(1, 81)]
+    made = write_rows(tmp_path, small_spec, clips)
+    rows = table.select_rows(made, range(1, 81))
+    monkeypatch.setattr(reading, "OPEN_SHARDS", 3)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 12, hard))
+    try:
+        reader = reading.RowReader(rows)
+        order = [np.random.default_rng(seed).permutation(80) for seed in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            read = list(pool.map(reader.read, order))
+        count = len(os.listdir("/proc/self/fd"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for numbers, (mfcc, _, _) in zip(order, read, strict=True):
+        assert np.array_equal(mfcc, read[0][0][np.argsort(order[0])][numbers])
+    del reader
+    assert len(os.listdir("/proc/self/fd")) == count - 3
+
+
+def test_a_table_of_a_large_corpus_is_quick(tmp_path, small_spec):
+    """No step is quadratic: four times the clips take no more than eight times as long."""
+    one = write_rows(tmp_path, small_spec, [(1, "sad", "av")])
+    seconds = []
+    for actors in (250, 1000):
+        shards = tuple(many_clips(one.shards[0], actor) for actor in range(1, actors + 1))
+        made = dataclasses.replace(one, shards=shards)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(table, "refuse_other_size", lambda *_: None)
+            started = time.process_time()
+            rows = table.select_rows(made, range(1, actors + 1), variants=True)
+            table.Alike(rows).draw(np.arange(0, len(rows), 50), np.random.default_rng(0))
+            table.source_hashes(made, Split(tuple(range(1, actors)), (), ()))
+            seconds.append(time.process_time() - started)
+        assert len(rows) == actors * 16 * 2
+    assert seconds[1] < 8 * seconds[0]
+
+
+def many_clips(shard, actor):
+    """A shard like another one with sixteen clips of an actor."""
+    file = f"actor-{actor}-0000000000.h5"
+    clips = tuple(
+        dataclasses.replace(shard.clips[0], clip=f"{actor}-{n}", actor=actor, shard=file)
+        for n in range(16)
+    )
+    return dataclasses.replace(shard, file=file, actor=actor, clips=clips)
+
+
+def test_a_clip_without_a_modality_weighs_nothing_in_its_head_and_keeps_its_zeros(
+    tmp_path, small_spec
+):
+    clips = [(1, "sad", "av"), (1, "sad", "a"), (2, "sad", "v"), (2, "happy", "av")]
+    rows = table.select_rows(write_rows(tmp_path, small_spec, clips), (1, 2), variants=True)
+    known = reading.mfcc_statistics(rows)
+    batches = dataset.shuffled(rows, 3, 0, known).take(6)
+    for inputs, targets, weights in batches.as_numpy_iterator():
+        assert weights.keys() == targets.keys()
+        assert weights["fused"].all()
+        for head, tensor in (("audio", inputs["mfcc"]), ("video", inputs["frames"])):
+            given = tensor.reshape(len(tensor), -1).any(axis=1)
+            for name in LESSONS[head]:
+                assert np.array_equal(weights[name], given)
+    # A face is exchanged with one that is there.
+    alike = table.Alike(rows)
+    draws = {number: set() for number in range(len(rows))}
+    for seed in range(40):
+        drawn = alike.draw(np.arange(len(rows)), np.random.default_rng(seed))
+        for number, other in enumerate(drawn):
+            draws[number].add(int(other))
+    for number, others in draws.items():
+        if not rows.has_video[number] or rows.label[number] == EMOTIONS.index("happy"):
+            assert others == {number}
+        else:
+            assert all(rows.has_video[other] for other in others) and number not in others
+
+
+def test_statistics_are_those_of_the_rows_with_audio(tmp_path, small_spec):
+    clips = [(1, "sad", "av"), (1, "sad", "v"), (2, "sad", "a"), (3, "sad", "v")]
+    rows = table.select_rows(write_rows(tmp_path, small_spec, clips), (1, 2, 3))
+    known = reading.mfcc_statistics(rows)
+    heard = reading.mfcc_statistics(rows.where(rows.has_audio))
+    assert all(np.array_equal(a, b) for a, b in zip(known, heard, strict=True))
+    silent = reading.mfcc_statistics(rows.where(~rows.has_audio))
+    assert not silent.mean.any() and (silent.variance == 1).all()
 
 
 def test_unknown_actors_are_refused(found):
@@ -294,14 +448,14 @@ def test_named_split_and_refusals():
     ("text", "actors"), [("1-4,9", (1, 2, 3, 4, 9)), ("7", (7,)), ("3, 1 2", (1, 2, 3))]
 )
 def test_lists_of_actors(text, actors):
-    assert protocol.parse_actors(text) == actors
-    assert protocol.parse_actors(protocol.format_actors(actors)) == actors
+    assert parse_actors(text) == actors
+    assert parse_actors(format_actors(actors)) == actors
 
 
 @pytest.mark.parametrize("text", ["", "a", "4-1", "1--2", "-3", "1-99999999"])
 def test_wrong_lists_of_actors(text):
     with pytest.raises(InputError, match="expected actors such as"):
-        protocol.parse_actors(text)
+        parse_actors(text)
 
 
 # Model and schedule
@@ -508,7 +662,7 @@ def trained(found, tmp_path_factory):
     return folder, fit.fit(found, folder, SPLIT, SHORT)
 
 
-def test_a_training_leaves_a_complete_artefact(trained, found, raw):
+def test_a_training_leaves_a_complete_artefact(trained, found):
     folder, judged = trained
     assert {path.name for path in folder.iterdir()} == {
         "model.keras",
@@ -560,7 +714,7 @@ def test_only_the_voice_learns_in_the_warm_start(found, tmp_path):
     keras.utils.set_random_seed(0)
     network = model.build_fusion_cnn(found.spec, known.mean, known.variance)
     before = {variable.path: variable.numpy() for variable in network.weights}
-    alone = stage.Stage("voice", ("audio",), tmp_path, tmp_path / "warm-start", rows, None, 1)
+    alone = stage.Stage("audio", ("audio",), tmp_path, tmp_path / "warm-start", rows, None, 1)
     voice = stage.compiled(network, SHORT, alone.heads)
     stage.learn(voice, alone, known, SHORT, {}, False, False)
     moved = {
@@ -614,7 +768,8 @@ def test_temperatures_are_those_of_the_last_epoch_before_the_refit(trained, foun
     validation = table.select_rows(found, SPLIT.validation)
     voted = confidence.vote(evaluate.predict(network, validation), judged["votes"])
     answers = confidence.balance(voted, confidence.frequencies(training.label))
-    expected = confidence.fit_temperatures(answers, validation.label)
+    having = {head: validation.having(head) for head in HEADS}
+    expected = confidence.fit_temperatures(answers, validation.label, having)
     assert artefact.load(folder).temperatures == pytest.approx(expected, rel=1e-3)
 
 
@@ -690,3 +845,113 @@ def test_damaged_and_missing_models(trained, tmp_path):
     (tmp_path / "model.keras").write_bytes((trained[0] / "model.keras").read_bytes()[:5000])
     with pytest.raises(InputError, match="can serve"):
         artefact.load(tmp_path)
+
+
+# Corpora that lack a modality
+
+
+def corpus(modalities):
+    return [
+        (actor, emotion, modalities[actor])
+        for actor in (1, 2, 3, 4)
+        for emotion in ("neutral", "happy", "angry", "surprised")
+    ]
+
+
+TINY = Settings(epochs=1, warm_start=1.0, refit=1.0, batch_size=8, seed=3)
+
+
+@pytest.mark.parametrize(
+    ("letter", "head", "said"),
+    [("a", "audio", "face alone: no clip has video"), ("v", "video", "voice alone: no clip has")],
+)
+def test_a_corpus_of_one_modality_trains_tests_and_is_evaluated(
+    tmp_path, small_spec, letter, head, said, capsys
+):
+    made = write_rows(tmp_path / "cache", small_spec, corpus(dict.fromkeys(range(5), letter)))
+    folder = tmp_path / "model"
+    fit.fit(made, folder, SPLIT, TINY, progress=False)
+    judged = json.loads((folder / "report" / "metrics.json").read_text())
+    other = {"audio": "video", "video": "audio"}[head]
+    assert judged["left_out"] == [
+        {
+            "audio": "face alone: no training clip has video",
+            "video": "voice alone: no training clip has audio",
+        }[head]
+    ]
+    assert other not in judged and other not in judged["validation"]
+    # The fused answer is that of the only modality.
+    assert judged["fused"]["confusion"] == judged[head]["confusion"]
+    loaded = artefact.load(folder)
+    assert loaded.learned == (head,) and loaded.temperatures.keys() == {"fused", head}
+    with (folder / "report" / "predictions.csv").open() as stream:
+        for row in csv.DictReader(stream):
+            assert row[other] == "" and row["fused"] == row[head]
+    measured = json.loads((folder / "report" / "robustness.json").read_text())
+    assert all(other not in heads for heads in measured["conditions"].values())
+    assert not {"no sound", "no picture"} & measured["conditions"].keys()
+    assert "left out" in (folder / "report" / "robustness.md").read_text()
+    # A model that knows both modalities is judged on what this corpus has.
+    rows = table.select_rows(made, (4,))
+    answers = dict.fromkeys(HEADS, np.eye(8, dtype=np.float32)[rows.label])
+    by_both = evaluate.metrics(rows, answers)
+    assert other not in by_both and by_both[head]["uar"] == 1
+    assert said in evaluate.table(by_both) and said in by_both["left_out"][0]
+    # The command does the same.
+    command = ["evaluate", "--cache", str(made.folder), "--model", str(folder)]
+    arguments = __main__.parser().parse_args([*command, "--actors", "4"])
+    assert arguments.run(arguments) == 0
+    assert judged["left_out"][0] in capsys.readouterr().out
+
+
+def test_a_mixed_corpus_judges_each_head_by_its_own_clips(tmp_path, small_spec):
+    made = write_rows(tmp_path / "cache", small_spec, corpus({1: "av", 2: "a", 3: "v", 4: "av"}))
+    judged = fit.fit(made, tmp_path / "model", Split((1, 2), (3,), (4,)), TINY, progress=False)
+    assert judged["left_out"] == [] and set(HEADS) <= judged.keys()
+    assert judged["validation"].keys() == {"fused", "video"}
+    # Validation tells nothing of both together.
+    assert judged["votes"] == {"fused": 0.0, "audio": 1.0, "video": confidence.FACE_VOTE}
+    assert artefact.load(tmp_path / "model").temperatures.keys() == {"fused", "video"}
+
+
+def test_training_and_validation_without_a_common_modality_are_refused(tmp_path, small_spec):
+    made = write_rows(tmp_path / "cache", small_spec, corpus({1: "a", 2: "a", 3: "v", 4: "av"}))
+    with pytest.raises(InputError, match="validation clips with audio, as the training clips"):
+        fit.fit(made, tmp_path / "model", SPLIT, TINY, progress=False)
+
+
+def test_metrics_of_a_head_are_those_of_the_rows_with_its_modality(tmp_path, small_spec):
+    clips = [(4, "sad", "av"), (4, "sad", "a"), (4, "happy", "v"), (3, "happy", "v")]
+    rows = table.select_rows(write_rows(tmp_path, small_spec, clips), (3, 4))
+    right, wrong = np.eye(8, dtype=np.float32)[[rows.label, (rows.label + 1) % 8]]
+    answers = {
+        "fused": np.where(rows.actor[:, None] == 3, wrong, right),
+        "audio": np.where(rows.has_audio[:, None], right, wrong),
+        "video": np.where(rows.has_video[:, None], wrong, right),
+    }
+    judged = evaluate.metrics(rows, answers)
+    assert judged["fused"]["war"] == 3 / 4
+    assert judged["audio"]["war"] == 1 and judged["audio"]["actors"].keys() == {"4"}
+    assert judged["video"]["war"] == 0 and np.sum(judged["video"]["confusion"]) == 3
+
+
+# Imports
+
+
+def test_training_needs_no_part_of_extraction():
+    """Imports go one way: training reads what a cache holds, and never makes it."""
+    forbidden = ("pipeline.features", "pipeline.media", "pipeline.cache.build")
+    for path in (Path(__file__).parents[1] / "train").glob("**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            assert not [name for name in names if name.startswith(forbidden)], path
+    code = "import sys, train.__main__; print(*[n for n in ('av', 'librosa') if n in sys.modules])"
+    root = Path(__file__).parents[1]
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, check=True, capture_output=True, text=True
+    )
+    assert run.stdout.split() == []

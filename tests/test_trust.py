@@ -24,6 +24,9 @@ CALLS = {
     "tempfile.mktemp",
     "keras.config.enable_unsafe_deserialization",
 }
+ALLOWED = {"pipeline/guard.py": {"pickle", "pickle.dumps", "pickle.loads"}}
+"""A pipe between a process and the child that it has started: nobody else writes to it."""
+
 KEYWORDS = {("shell", True), ("allow_pickle", True), ("safe_mode", False)}
 
 
@@ -52,11 +55,21 @@ def dangers(tree):
 
 def test_no_source_unpickles_evaluates_or_starts_a_shell():
     assert len(SOURCES) > 30
-    found = {
-        path.relative_to(ROOT).as_posix(): list(dangers(ast.parse(path.read_text("utf-8"))))
-        for path in SOURCES
-    }
-    assert {name: places for name, places in found.items() if places} == {}
+    found = {}
+    for path in SOURCES:
+        name = path.relative_to(ROOT).as_posix()
+        for place in dangers(ast.parse(path.read_text("utf-8"))):
+            if place.partition(": ")[2] not in ALLOWED.get(name, ()):
+                found.setdefault(name, []).append(place)
+    assert found == {}
+
+
+def test_nothing_is_written_for_systems_that_are_not_supported():
+    """Linux and macOS: a branch for another one would be dead, and untested."""
+    for path in SOURCES:
+        for word in ("win32", "msvcrt", "os.name", "platform.system"):
+            assert word not in path.read_text("utf-8"), f"{path}: {word}"
+    assert "Needs Linux or macOS" in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_models_are_loaded_in_safe_mode():

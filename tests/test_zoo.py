@@ -10,10 +10,11 @@ import zoo
 from conftest import RATE, tally
 
 from infer import recording
-from pipeline.corpora import catalogue
+from pipeline.corpora import scan
+from pipeline.corpora.clip import Clip
 from pipeline.errors import InputError, MediaError
 from pipeline.features import extract
-from pipeline.features.frames import frame_times
+from pipeline.features.frames import spread_times
 from pipeline.features.mfcc import window_start
 from pipeline.media import audio, container, video
 from pipeline.spec import FeatureSpec
@@ -45,15 +46,15 @@ def refused(read, pattern, path):
     return True
 
 
-def check_sound(waveform, take, late_seconds):
+def check_audio(waveform, take, late_seconds):
     """The tone has its pitch, begins when it should, and the sound is as long as it is."""
-    length = take.sound_start + take.seconds
+    length = take.audio_start + take.seconds
     assert len(waveform) / RATE == pytest.approx(length, abs=0.12)
     assert np.isfinite(waveform).all()
     if not take.hertz:
         assert not waveform.any()
         return
-    onset, end = take.sound_start + take.onset, take.sound_start + take.end
+    onset, end = take.audio_start + take.onset, take.audio_start + take.end
     loud = np.flatnonzero(np.abs(waveform) > 0.2)
     assert loud[0] / RATE == pytest.approx(onset, abs=late_seconds + 0.002)
     assert loud[-1] / RATE == pytest.approx(end, abs=late_seconds + 0.04)
@@ -64,43 +65,43 @@ def check_sound(waveform, take, late_seconds):
     assert np.sqrt(np.mean(inner**2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.2)
 
 
-def check_pictures(path, take, end_known=True):
-    """Each time shows the picture that is on screen then, upright and in its shape."""
+def check_frames(path, take, end_known=True):
+    """Each time shows the frame that is on screen then, upright and in its shape."""
     gap = np.diff(take.times).min() if len(take.times) > 1 else 0.05
     places = range(0, len(take.times), max(1, len(take.times) // 60))
     times = [take.times[place] + gap / 2 for place in places]
     outside = [-0.1, take.times[-1] + 5] if end_known else [-0.1]
-    shown = video.read_pictures(path, [*times, *outside])
-    assert [zoo.number_in(picture) for picture in shown] == [*places, *(None for _ in outside)]
+    shown = video.read_frames(path, [*times, *outside], SPEC)
+    assert [zoo.number_in(frame) for frame in shown] == [*places, *(None for _ in outside)]
     height, width = take.size
     assert shown[0].shape[0] / shown[0].shape[1] == pytest.approx(height / width, rel=0.05)
     last = max(0, len(take.times) - 3)
-    late = video.read_consecutive_pictures(path, take.times[last] + gap / 3, 4)
+    late = video.read_consecutive_frames(path, take.times[last] + gap / 3, 4, SPEC)
     count = len(take.times) - last
-    assert [zoo.number_in(picture) for picture in late] == [
+    assert [zoo.number_in(frame) for frame in late] == [
         *range(last, len(take.times)),
         *[None] * (4 - count),
     ]
 
 
 def check_features(path, take):
-    """The cached tensors are those of the tone and of the pictures shown with it."""
-    clip = catalogue.Clip("a", 1, "happy", path)
-    ((_, (mfcc, frames), _),) = extract.extract_clip(clip, SPEC)
+    """The cached tensors are those of the tone and of the frames shown with it."""
+    clip = Clip("a", 1, "happy", path)
+    ((_, (mfcc, frames), *_),) = extract.extract_clip(clip, SPEC)
     start = window_start(audio.read_waveform(path, RATE), SPEC) / RATE
     assert mfcc.shape == (40, 44, 1) and np.isfinite(mfcc).all()
     if take.hertz:
-        onset = take.sound_start + take.onset
-        assert start == pytest.approx(min(onset, take.sound_start + take.seconds - 1), abs=0.15)
+        onset = take.audio_start + take.onset
+        assert start == pytest.approx(min(onset, take.audio_start + take.seconds - 1), abs=0.15)
         mel = librosa.feature.inverse.mfcc_to_mel(mfcc[:, 5:38, 0], n_mels=128)
         bands = librosa.mel_frequencies(130, fmax=SPEC.fmax_hz, htk=True)[1:-1]
         assert np.abs(bands[mel.argmax(axis=0)] / take.hertz - 1).max() < 0.15
     else:
         assert np.ptp(mfcc) == pytest.approx(abs(mfcc[0, 0, 0]))
     length, margin = SPEC.window_samples / RATE, SPEC.frames_margin
-    times = frame_times(start, length, SPEC.frame_count, margin)
+    times = spread_times(start, length, SPEC.frame_count, margin)
     near = [{take.number_at(time + step) for step in (-0.003, 0, 0.003)} for time in times]
-    # How long the last picture stays, files state in different ways.
+    # How long the last frame stays, files state in different ways.
     last = len(take.times) - 1
     near = [
         some | {last} if time > take.times[-1] else some
@@ -115,6 +116,24 @@ def check_features(path, take):
     assert all(zoo.number_in(frame) in some for frame, some in zip(frames, near, strict=True))
 
 
+def check_one_modality_or_refusal(path, case):
+    """A missing stream gives zeros and a row that says so; a damaged one is refused."""
+    clip = Clip("a", 1, "happy", path)
+    missing = {zoo.NO_SOUND: "has_audio", zoo.NO_VIDEO: "has_video"}
+    errors = [error for error in (case.audio_error, case.video_error) if error]
+    damages = [error for error in errors if error not in missing]
+    if damages or not errors:
+        pattern = damages[0] if damages else "the file is cut short"
+        refused(lambda: extract.extract_clip(clip, SPEC), pattern, path)
+        return
+    (row,) = extract.extract_clip(clip, SPEC)
+    assert [not getattr(row, name) for name in missing.values()] == [
+        pattern in errors for pattern in missing
+    ]
+    assert row.features.mfcc.any() == row.has_audio
+    assert row.features.frames.any() == row.has_video
+
+
 @pytest.mark.torture
 @pytest.mark.parametrize(
     "case",
@@ -126,18 +145,16 @@ def check_features(path, take):
 def test_the_zoo(case, tmp_path):
     path = made(case, tmp_path)
     take = case.take
-    heard = not refused(lambda: audio.read_waveform(path, RATE), case.sound_error, path)
-    seen = not refused(lambda: video.read_pictures(path, [0.1]), case.picture_error, path)
+    heard = not refused(lambda: audio.read_waveform(path, RATE), case.audio_error, path)
+    seen = not refused(lambda: video.read_frames(path, [0.1], SPEC), case.video_error, path)
     if heard:
-        check_sound(audio.read_waveform(path, RATE), take, case.late_seconds)
+        check_audio(audio.read_waveform(path, RATE), take, case.late_seconds)
     if seen:
-        check_pictures(path, take, case.end_known)
+        check_frames(path, take, case.end_known)
     if heard and seen and case.end_known:
         check_features(path, take)
     else:
-        pattern = case.sound_error or case.picture_error or "the file is cut short"
-        clip = catalogue.Clip("a", 1, "happy", path)
-        refused(lambda: extract.extract_clip(clip, SPEC), pattern, path)
+        check_one_modality_or_refusal(path, case)
     tally("odd media: the right tensor or refusal", 1, 1)
 
 
@@ -160,13 +177,13 @@ def test_a_file_cut_anywhere_is_refused_or_nearly_whole(case, tmp_path):
         spectrum = np.abs(np.fft.rfft(on * np.hanning(len(on))))
         assert spectrum.argmax() * RATE / len(on) == pytest.approx(take.hertz, abs=2)
     try:
-        shown = video.read_pictures(path, [take.times[place] + 0.02 for place in places])
+        shown = video.read_frames(path, [take.times[place] + 0.02 for place in places], SPEC)
     except MediaError as error:
         assert "\n" not in str(error)
         outcomes.add("refused")
     else:
         there = [place for place in places if take.times[place] < 4.0 - 0.6]
-        numbers = [zoo.number_in(picture) for picture in shown]
+        numbers = [zoo.number_in(frame) for frame in shown]
         assert numbers[: len(there)] == there
         for number, place in zip(numbers, places, strict=True):
             assert number in (None, place)
@@ -214,22 +231,20 @@ def test_links_that_lead_in_circles(tmp_path):
     (folder / "again").symlink_to(folder, target_is_directory=True)
     loop = folder / "01-01-04-01-01-01-01.mp4"
     loop.symlink_to(loop)
-    found = catalogue.scan(tmp_path / "raw")
-    assert [clip.id for clip in found.clips] == ["01-03-01-01-01-01", "01-04-01-01-01-01"]
+    found = scan.scan(tmp_path / "raw")
+    assert [clip.id for clip in found.clips] == ["01-03-01-01-01-01"]
+    assert [path for path, _ in found.unreachable] == [loop]
     assert extract.extract_clip(found.clips[0], SPEC)
     with pytest.raises(MediaError, match="symbolic links") as caught:
-        extract.extract_clip(found.clips[1], SPEC)
+        extract.extract_clip(Clip("a", 1, "sad", loop), SPEC)
     assert "\n" not in str(caught.value)
 
 
-def test_video_only_names_take_their_sound_from_the_wav(tmp_path):
-    silent = zoo.write(tmp_path / "02-01-03-01-01-01-01.mp4", zoo.SILENT_VIDEO)
-    zoo.write(tmp_path / "02-01-04-01-01-01-01.mp4", zoo.SILENT_VIDEO)
-    sound = zoo.plain_wav("PCM_16")(tmp_path / "03-01-03-01-01-01-01.wav", zoo.SOUND)
-    found = catalogue.scan(tmp_path)
-    assert [(clip.video, clip.audio) for clip in found.clips] == [(silent, sound)]
-    assert [path.name for path, _ in found.unpaired] == ["02-01-04-01-01-01-01.mp4"]
-    ((_, (mfcc, frames), _),) = extract.extract_clip(found.clips[0], SPEC)
+def test_a_silent_video_takes_its_audio_from_the_wav(tmp_path):
+    silent = zoo.write(tmp_path / "a.mp4", zoo.SILENT_VIDEO)
+    wav = zoo.plain_wav("PCM_16")(tmp_path / "b.wav", zoo.SOUND)
+    clip = Clip("a", 1, "happy", silent, wav)
+    ((_, (mfcc, frames), *_),) = extract.extract_clip(clip, SPEC)
     assert mfcc.any() and zoo.number_in(frames[0]) is not None
 
 
@@ -241,7 +256,7 @@ INFERRED = [
     "all-zero sound",
     "no audio stream",
     "turned 90",
-    "1 picture",
+    "1 frame",
     "starts at 10 s",
     "too many frames in the header",
     "named take:1.mp4",
@@ -256,7 +271,7 @@ INFERRED = [
 )
 def test_inference_opens_the_zoo(case, tmp_path):
     path, take = made(case, tmp_path), case.take
-    refusal = case.picture_error if case.picture_error != zoo.NO_VIDEO else None
+    refusal = case.video_error if case.video_error != zoo.NO_VIDEO else None
     if refused(lambda: recording.open_recording(path, None, SPEC), refusal, path):
         return
     taken = recording.open_recording(path, None, SPEC)
@@ -268,6 +283,6 @@ def test_inference_opens_the_zoo(case, tmp_path):
     if take.video:
         assert taken.width_px == take.size[1]
     if take.audio:
-        check_sound(taken.waveform, take, case.late_seconds)
+        check_audio(taken.waveform, take, case.late_seconds)
     windows = recording.plan_windows(taken, SPEC)
     assert len(windows) <= 2 * taken.duration_seconds / SPEC.window_seconds + 3

@@ -1,6 +1,6 @@
-"""Odd media files, each with an oracle drawn in: a picture shows its number, a tone is known.
+"""Odd media files, each with an oracle drawn in: a frame shows its number, a tone is known.
 
-A picture's number stands in it as twelve black or white fields, so it survives any codec, any size
+A frame's number stands in it as twelve black or white fields, so it survives any codec, any size
 from 16x16 up, and being squeezed into a frame tensor. The tone begins at a known second.
 """
 
@@ -21,8 +21,8 @@ ROWS, COLUMNS = 3, 4
 BLACK, WHITE = 40, 215
 
 
-def picture_of(number, height, width):
-    """A grey picture that shows a number below 4096 as twelve fields, the lowest bit first."""
+def frame_of(number, height, width):
+    """A grey frame that shows a number below 4096 as twelve fields, the lowest bit first."""
     bits = (number >> np.arange(ROWS * COLUMNS)) & 1
     fields = np.where(bits, WHITE, BLACK).astype(np.uint8).reshape(ROWS, COLUMNS)
     rows = np.arange(height) * ROWS // height
@@ -30,15 +30,15 @@ def picture_of(number, height, width):
     return np.repeat(fields[rows][:, columns, None], 3, axis=2)
 
 
-def number_in(picture):
-    """The number that a picture shows; None for one that is missing or all black."""
-    if picture is None or picture.max() < BLACK // 2:
+def number_in(frame):
+    """The number that a frame shows; None for one that is missing or all black."""
+    if frame is None or frame.max() < BLACK // 2:
         return None
-    height, width = picture.shape[:2]
+    height, width = frame.shape[:2]
     number = 0
     for place in range(ROWS * COLUMNS):
         row, column = divmod(place, COLUMNS)
-        middle = picture[
+        middle = frame[
             round((row + 0.3) * height / ROWS) : round((row + 0.7) * height / ROWS) + 1,
             round((column + 0.3) * width / COLUMNS) : round((column + 0.7) * width / COLUMNS) + 1,
         ]
@@ -55,25 +55,25 @@ class Take:
     video, audio
         Encoders; None leaves the stream out.
     times
-        Second at which each picture begins, rising from 0.
+        Second at which each frame begins, rising from 0.
     size
         Height and width as shown.
     pixels
         Pixel format.
     hertz, onset, end, seconds
-        The tone, where it begins and ends, and the length of the sound. 0 Hz is silence.
+        The tone, where it begins and ends, and the length of the audio. 0 Hz is silence.
     rate, layout
-        Of the sound.
+        Of the audio.
     start
-        Time stamp of the first picture.
-    sound_start
-        Second on the pictures' clock at which the sound's stream begins.
+        Time stamp of the first frame.
+    audio_start
+        Second on the frames' clock at which the audio's stream begins.
     turned
-        Degrees, counterclockwise, that a player has to turn the stored pictures.
+        Degrees, counterclockwise, that a player has to turn the stored frames.
     container, options, video_options
         FFmpeg's format and options.
     cover
-        Whether the sound file carries a still picture.
+        Whether the audio file carries a still frame.
     """
 
     video: str | None = "libx264"
@@ -88,7 +88,7 @@ class Take:
     rate: int = 48_000
     layout: str = "mono"
     start: float = 0.0
-    sound_start: float = 0.0
+    audio_start: float = 0.0
     turned: int = 0
     container: str | None = None
     options: dict = field(default_factory=dict)
@@ -96,7 +96,7 @@ class Take:
     cover: bool = False
 
     def number_at(self, second):
-        """Number of the picture on screen; None before the first and after the last."""
+        """Number of the frame on screen; None before the first and after the last."""
         gap = self.times[-1] - self.times[-2] if len(self.times) > 1 else 0.05
         if not 0 <= second < self.times[-1] + gap:
             return None
@@ -104,7 +104,7 @@ class Take:
 
 
 def tone_of(take, channels=1):
-    """The sound of a take, float32 (samples, channels), each channel alike."""
+    """The audio of a take, float32 (samples, channels), each channel alike."""
     times = np.arange(round(take.seconds * take.rate)) / take.rate
     on = (times >= take.onset) & (times < take.end) & (take.hertz > 0)
     return np.repeat(
@@ -119,7 +119,7 @@ def write(path, take):
         if take.video:
             tracks.append(video_packets(container, take))
         if take.audio:
-            tracks.append(sound_packets(container, take))
+            tracks.append(audio_packets(container, take))
         if take.cover:
             tracks.append(cover_packets(container))
         # The first of these opens the encoders: every stream has to be there by then.
@@ -131,7 +131,7 @@ def write(path, take):
 
 
 def video_packets(container, take):
-    """Encode the pictures."""
+    """Encode the frames."""
     ticks = 90_000
     rate = Fraction(20)
     if len(take.times) > 1:
@@ -149,7 +149,7 @@ def video_packets(container, take):
 
     def encode():
         for number, time in enumerate(take.times):
-            shown = picture_of(number, *take.size)
+            shown = frame_of(number, *take.size)
             stored = np.ascontiguousarray(np.rot90(shown, -take.turned // 90))
             frame = av.VideoFrame.from_ndarray(stored, format="rgb24").reformat(format=take.pixels)
             frame.time_base, frame.pts = time_base, round((take.start + time) / time_base)
@@ -159,7 +159,7 @@ def video_packets(container, take):
     return encode()
 
 
-def sound_packets(container, take):
+def audio_packets(container, take):
     """Encode the tone."""
     stream = container.add_stream(take.audio, rate=take.rate, layout=take.layout)
     channels = len(stream.codec_context.layout.channels)
@@ -175,7 +175,7 @@ def sound_packets(container, take):
             block = np.ascontiguousarray(blocks[first : first + 1024].T)
             frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=take.layout)
             frame.sample_rate, frame.time_base = take.rate, Fraction(1, take.rate)
-            frame.pts = first + round((take.start + take.sound_start) * take.rate)
+            frame.pts = first + round((take.start + take.audio_start) * take.rate)
             yield from stream.encode(frame)
         yield from stream.encode(None)
 
@@ -183,13 +183,13 @@ def sound_packets(container, take):
 
 
 def cover_packets(container):
-    """Encode the picture on a sound file's sleeve."""
+    """Encode the frame on a audio file's sleeve."""
     stream = container.add_stream("mjpeg", rate=1)
     stream.height, stream.width, stream.pix_fmt = 64, 64, "yuvj420p"
     stream.disposition = av.stream.Disposition.attached_pic
 
     def encode():
-        frame = av.VideoFrame.from_ndarray(picture_of(5, 64, 64), format="rgb24")
+        frame = av.VideoFrame.from_ndarray(frame_of(5, 64, 64), format="rgb24")
         yield from stream.encode(frame.reformat(format="yuvj420p"))
         yield from stream.encode(None)
 
@@ -210,13 +210,13 @@ class Case:
         What is drawn in; for a refused file what it was made from.
     make
         Writes the file.
-    sound_error, picture_error
+    audio_error, video_error
         Patterns that the refusals match; None where reading must succeed.
     late_seconds
-        How far the sound may lie from where it belongs.
+        How far the audio may lie from where it belongs.
     end_known
-        Whether the header tells the end of the pictures; where it is too late, a time behind the
-        last picture is one of a file cut short.
+        Whether the header tells the end of the frames; where it is too late, a time behind the
+        last frame is one of a file cut short.
     slow
         Whether it takes seconds.
     """
@@ -225,8 +225,8 @@ class Case:
     file: str
     take: Take
     make: Callable[[Path, Take], Path] = write
-    sound_error: str | None = None
-    picture_error: str | None = None
+    audio_error: str | None = None
+    video_error: str | None = None
     late_seconds: float = 0.005
     end_known: bool = True
     slow: bool = False
@@ -311,7 +311,7 @@ def with_mp4_duration(factor):
 
 
 def with_avi_size(width, height):
-    """A maker of avi files whose header states another size of the pictures."""
+    """A maker of avi files whose header states another size of the frames."""
 
     def make(path, take):
         data = bytearray(write(path, take).read_bytes())
@@ -335,7 +335,7 @@ def with_codec(old, new=b"xxxx"):
     return make
 
 
-def changing_sound(path, take):
+def changing_audio(path, take):
     """An mp3 that goes on with another rate and number of channels."""
     other = write(path.with_name("other.mp3"), taken(take, rate=44_100, layout="stereo"))
     path.write_bytes(write(path, take).read_bytes() + other.read_bytes())
@@ -343,7 +343,7 @@ def changing_sound(path, take):
 
 
 def with_png_size(width, height):
-    """A maker of files whose PNG pictures state another size than the container does."""
+    """A maker of files whose PNG frames state another size than the container does."""
 
     def make(path, take):
         data = bytearray(write(path, take).read_bytes())
@@ -416,8 +416,8 @@ def containers():
     ]
 
 
-def sounds():
-    """Sound files: rates, sample formats, channels, codecs."""
+def audio_files():
+    """Audio files: rates, sample formats, channels, codecs."""
     found = [
         Case(
             f"wav {rate} Hz", "a.wav", taken(SOUND, rate=rate), plain_wav("PCM_16"), None, NO_VIDEO
@@ -459,15 +459,15 @@ def sounds():
         ),
         Case("m4a", "a.m4a", taken(SOUND, container="ipod"), write, None, NO_VIDEO),
         Case("adts", "a.aac", taken(SOUND, container="adts"), write, None, NO_VIDEO, 0.06),
-        Case("sound alone in an mp4", "a.mp4", SOUND, write, None, NO_VIDEO),
-        Case("all-zero sound", "a.mp4", taken(H264, hertz=0)),
+        Case("audio alone in an mp4", "a.mp4", SOUND, write, None, NO_VIDEO),
+        Case("all-zero audio", "a.mp4", taken(H264, hertz=0)),
         Case("no audio stream", "a.mp4", SILENT_VIDEO, write, NO_SOUND),
     ]
     return found
 
 
-def pictures():
-    """Lengths, sizes, depths, rotations and clocks of pictures."""
+def videos():
+    """Lengths, sizes, depths, rotations and clocks of frames."""
     many = tuple(float(n) for n in range(600))
     found = [
         Case(f"{height}x{width}", "a.mp4", taken(H264, size=(height, width)))
@@ -497,8 +497,8 @@ def pictures():
             late_seconds=0.02,
             slow=True,
         ),
-        Case("1 picture", "a.mp4", taken(H264, times=(0.0,))),
-        Case("15 pictures", "a.mp4", taken(H264, times=tuple(n / 20 for n in range(15)))),
+        Case("1 frame", "a.mp4", taken(H264, times=(0.0,))),
+        Case("15 frames", "a.mp4", taken(H264, times=tuple(n / 20 for n in range(15)))),
         Case("10 bit h264", "a.mp4", taken(H264, pixels="yuv420p10le")),
         Case("10 bit hevc", "a.mp4", taken(X265, pixels="yuv420p10le")),
         Case("grey", "a.mp4", taken(H264, pixels="gray")),
@@ -525,13 +525,13 @@ def pictures():
             taken(H264, video_options={"crf": "10", "preset": "veryfast", "g": "1000"}),
         ),
         Case(
-            "every picture a key frame", "a.mp4", taken(H264, video_options={"crf": "10", "g": "1"})
+            "every frame a key frame", "a.mp4", taken(H264, video_options={"crf": "10", "g": "1"})
         ),
         Case("fragmented", "a.mp4", taken(H264, options={"movflags": "frag_keyframe+delay_moov"})),
         Case("starts at 10 s", "a.ts", taken(H264, start=10.0), late_seconds=0.03),
         Case("starts at 3 s", "a.mkv", taken(H264, start=3.0), late_seconds=0.03),
-        Case("sound starts late", "a.mp4", taken(H264, sound_start=0.3)),
-        Case("sound starts late mkv", "a.mkv", taken(H264, sound_start=0.3), late_seconds=0.03),
+        Case("audio starts late", "a.mp4", taken(H264, audio_start=0.3)),
+        Case("audio starts late mkv", "a.mkv", taken(H264, audio_start=0.3), late_seconds=0.03),
         Case(
             "too many frames in the header",
             "a.avi",
@@ -576,16 +576,16 @@ def refusals():
         *found,
         Case("zip named mp4", "a.mp4", SOUND, zipped, "a zip archive", "a zip archive"),
         Case("playlist named mp4", "a.mp4", H264, playlist, REFUSED, REFUSED),
-        Case("unknown picture codec", "a.mp4", H264, with_codec(b"avc1"), None, "codec"),
+        Case("unknown frame codec", "a.mp4", H264, with_codec(b"avc1"), None, "codec"),
         Case(
-            "sound changes on the way",
+            "audio changes on the way",
             "a.mp3",
             taken(SOUND, audio="libmp3lame"),
-            changing_sound,
+            changing_audio,
             REFUSED,
             NO_VIDEO,
         ),
-        Case("sound starts in 7 hours", "a.mkv", taken(H264, sound_start=25_200.0), write, "hours"),
+        Case("audio starts in 7 hours", "a.mkv", taken(H264, audio_start=25_200.0), write, "hours"),
         Case("100000x100000", "a.avi", big, with_avi_size(100_000, 100_000), None, "megapixels"),
         Case("20000x20000", "a.avi", big, with_avi_size(20_000, 20_000), None, "megapixels"),
         Case("png of 20000x20000", "a.mov", png, with_png_size(20_000, 20_000), None, REFUSED),
@@ -628,5 +628,5 @@ def names():
     return [Case(f"named {name[:20]}", name, H264) for name in awkward]
 
 
-CASES = [*containers(), *sounds(), *pictures(), *refusals(), *names()]
+CASES = [*containers(), *audio_files(), *videos(), *refusals(), *names()]
 CUTS = cuts()

@@ -6,7 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.errors import run
+from pipeline import backends
+from pipeline.console import run
+from pipeline.corpora.actors import parse_actors
 from train import commands, protocol
 from train.heads import CHANGES
 from train.settings import Settings
@@ -57,14 +59,14 @@ def parser() -> argparse.ArgumentParser:
     )
     fit.add_argument(
         "--test-actors",
-        type=protocol.parse_actors,
+        type=parse_actors,
         metavar="LIST",
         default=argparse.SUPPRESS,
         help="such as 15-18 (default: the last quarter by number)",
     )
     fit.add_argument(
         "--validation-actors",
-        type=protocol.parse_actors,
+        type=parse_actors,
         metavar="LIST",
         default=argparse.SUPPRESS,
         help="such as 13,14 (default: the last sixth of the others)",
@@ -144,7 +146,7 @@ def parser() -> argparse.ArgumentParser:
     add_places(test)
     test.add_argument(
         "--actors",
-        type=protocol.parse_actors,
+        type=parse_actors,
         metavar="LIST",
         default=argparse.SUPPRESS,
         help="such as 1-4,9 (default: all that the model has not seen)",
@@ -186,7 +188,13 @@ def add_budget(command: argparse.ArgumentParser, epochs: int) -> None:
     """Add the options of several trainings in a row."""
     command.add_argument("--epochs", type=int, default=epochs, metavar="N", help="most epochs")
     command.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="trainings at the same time"
+        "--jobs", type=int, default=1, metavar="N", help="trainings at the same time, -1 for all"
+    )
+    command.add_argument(
+        "--backend", choices=backends.BACKENDS, help="who carries trainings (default: loky)"
+    )
+    command.add_argument(
+        "--scheduler", metavar="ADDRESS", help="of a running dask or ray cluster, tcp://host:8786"
     )
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import atomic
+from pipeline.backends import Workers
 from pipeline.cache import index
 from pipeline.cache.index import Index
+from pipeline.corpora.actors import format_actors
 from pipeline.errors import InputError
 from pipeline.spec import FeatureSpec
 from train import crossval, judging, protocol
@@ -58,8 +60,8 @@ def find_recipes(root: Path) -> dict[str, Index]:
     if caches["published"].actors != caches["default"].actors:
         raise InputError(
             f"expected the same actors in both caches of {root}, got "
-            f"{protocol.format_actors(caches['published'].actors)} and "
-            f"{protocol.format_actors(caches['default'].actors)}; extract both from one folder"
+            f"{format_actors(caches['published'].actors)} and "
+            f"{format_actors(caches['default'].actors)}; extract both from one folder"
         )
     return caches
 
@@ -82,8 +84,9 @@ def plan_rows(
         One training each.
     """
     in_epochs = ("epochs", "patience", "plateau_patience", "warmup_epochs")
-    rows = []
-    for recipe, cache in caches.items():
+    rows, folder = [], folder.resolve()
+    for recipe, given in caches.items():
+        cache = crossval.elsewhere(given)
         split = protocol.split_actors(cache.actors)
         for variants in (False, True):
             factor = 1 if variants else 1 + len(cache.spec.variants)
@@ -104,8 +107,8 @@ def plan_rows(
     return rows
 
 
-def measure(rows: Sequence[Row], folder: Path, jobs: int = 1) -> dict:
-    """Train every row, several trainings at a time, and write ``ablation.json``.
+def measure(rows: Sequence[Row], folder: Path, workers: Workers | None = None) -> dict:
+    """Train every row, see :func:`train.crossval.run`, and write ``ablation.json``.
 
     What is finished is not trained again.
 
@@ -113,13 +116,15 @@ def measure(rows: Sequence[Row], folder: Path, jobs: int = 1) -> dict:
     -------
     dict
         ``actors`` of each side and ``rows``: ``recipe``, ``variants``, ``seeds`` and, of each side
-        and head, the UAR of each seed. Choices belong to the validation side; the test side is
-        for the report.
+        and head, the UAR of each seed; ``left_out``: heads that are not judged, and why. Choices
+        belong to the validation side; the test side is for the report.
     """
-    trained = iter(crossval.run([task for row in rows for task in row.tasks], jobs))
+    trained = iter(crossval.run([task for row in rows for task in row.tasks], workers))
     measured: dict = {"actors": dataclasses.asdict(rows[0].tasks[0].split), "rows": []}
+    left_out: set[str] = set()
     for row in rows:
         judged = [next(trained) for _ in row.tasks]
+        left_out.update(line for fold in judged for line in fold["left_out"])
         sides = {"validation": [fold["validation"] for fold in judged], "test": judged}
         measured["rows"].append(
             {
@@ -127,11 +132,16 @@ def measure(rows: Sequence[Row], folder: Path, jobs: int = 1) -> dict:
                 "variants": row.variants,
                 "seeds": [task.settings["seed"] for task in row.tasks],
                 **{
-                    side: {head: [fold[head]["uar"] for fold in folds] for head in HEADS}
+                    side: {
+                        head: [fold[head]["uar"] for fold in folds]
+                        for head in HEADS
+                        if all(head in fold for fold in folds)
+                    }
                     for side, folds in sides.items()
                 },
             }
         )
+    measured["left_out"] = sorted(left_out)
     atomic.write_durably(folder / NAME, json.dumps(measured, indent=1).encode())
     return measured
 
@@ -146,11 +156,12 @@ def table(measured: dict) -> str:
     for row in measured["rows"]:
         title = f"{row['recipe']}, {'with' if row['variants'] else 'without'} variants"
         cells = [
-            judging.spread(100 * np.array(values))
+            judging.spread(100 * np.array(row[side][head])) if head in row[side] else "left out"
             for side in SIDES
-            for values in (row[side][head] for head in heads)
+            for head in heads
         ]
         lines.append(f"{title:29}" + "".join(f"{cell:>12}" for cell in cells))
+    lines += measured["left_out"]
     seeds = ", ".join(map(str, measured["rows"][0]["seeds"]))
     lines.append(f"seeds {seeds}; choose by the validation side, report the other")
     return "\n".join(lines)

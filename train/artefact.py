@@ -15,6 +15,7 @@ import keras
 from pipeline import atomic
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
+from train.heads import HEADS
 from train.protocol import Split
 
 MODEL_NAME = "model.keras"
@@ -51,6 +52,8 @@ class Artefact:
     temperatures
         What divides the scores of each head, see :func:`train.confidence.temper`. The network
         answers without them.
+    learned
+        Heads that learned from clips with their modality; the answers of others mean nothing.
     """
 
     model: keras.Model
@@ -61,6 +64,7 @@ class Artefact:
     seen: tuple[str, ...] = ()
     cache: str = ""
     temperatures: dict[str, float] = field(default_factory=dict)
+    learned: tuple[str, ...] = HEADS
 
     @property
     def calibrated(self) -> bool:
@@ -69,7 +73,7 @@ class Artefact:
 
 
 def save(artefact: Artefact, folder: Path) -> None:
-    """Write ``model.keras`` and ``model.json``, which never stand beside an older one's other half.
+    """Write ``model.keras`` and ``model.json``, never one of them beside an older other one.
 
     Raises
     ------
@@ -90,6 +94,7 @@ def save(artefact: Artefact, folder: Path) -> None:
         "settings": artefact.settings,
         "metrics": artefact.metrics,
         "temperatures": artefact.temperatures,
+        "learned": artefact.learned,
         "libraries": library_versions(),
         "git_commit": git_commit(),
         "cache": artefact.cache,
@@ -170,6 +175,7 @@ def load(folder: Path) -> Artefact:
             tuple(content["seen"]),
             content["cache"],
             {head: float(value) for head, value in content.get("temperatures", {}).items()},
+            tuple(content.get("learned", HEADS)),
         )
     except (*DAMAGE_ERRORS, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,35 +1,36 @@
 """What each choice of the training recipe is worth, one branch at a time, on no test actor.
 
-The actors that a training may learn from or choose by are cut into groups; each group is judged by
-networks that learned from the others, with and without one choice. Branches learn alone, with
-their own heads, as they do within the whole network, whose fusion teaches them nothing.
+The actors that a training may learn from or choose by are cut into groups; networks trained on the
+others, with and without one choice, are judged on each group. Branches learn alone, with their own
+heads, as they do within the whole network, where fusion passes no gradient to them.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import joblib
 import numpy as np
 
 from pipeline import atomic
+from pipeline.backends import Workers
 from pipeline.cache.index import Index
-from pipeline.console import bar as progress_bar
+from pipeline.corpora.actors import format_actors
 from pipeline.errors import InputError
-from train import duplicates, judging, protocol, runtime
+from train import crossval, duplicates, judging, protocol, runtime
 from train.heads import CHANGES
 from train.protocol import Split
 from train.settings import Settings
-from train.table import select_rows
+from train.table import Rows, select_rows
 
 NAME = "choices.json"
 GROUPS = 3
 WHOLE = "the recipe"
-HALF_THE_PEOPLE = "half of the people"
+HALF_THE_ACTORS = "half of the actors"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Recipe:
     head
         ``"audio"`` or ``"video"``.
     epochs
-        All of them are done: nobody is there to choose one by.
+        All of them are done: there are no actors to choose one by.
     variants
         Whether the cached augmented rows are trained on.
     without
@@ -62,6 +63,29 @@ class Trial:
     recipe: Recipe
     split: Split
     seed: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A trial on a cache, and the folder of all results."""
+
+    trial: Trial
+    index: Index
+    folder: Path
+
+    @functools.cached_property
+    def description(self) -> dict:
+        """All that decides the result, but for the code, as JSON gives it back."""
+        settings = dataclasses.asdict(settings_of(self.trial))
+        trial = dataclasses.asdict(self.trial)
+        return crossval.as_json({**trial, "settings": settings, "cache": self.index.fingerprint})
+
+    @property
+    def path(self) -> Path:
+        """File that gets the result."""
+        group = format_actors(self.trial.split.validation)
+        name = self.trial.left_out.replace(" ", "-")
+        return self.folder / f"seed-{self.trial.seed}" / f"actors-{group}" / f"{name}.json"
 
 
 def recipes(head: str, epochs: int, variant_count: int) -> dict[str, Recipe]:
@@ -105,8 +129,8 @@ def plan(
 ) -> list[Trial]:
     """List every training of the first folds, those of one seed and fold beside each other.
 
-    The voice has the epochs of its warm start too. Half of the people are the first of them, men
-    and women as they come, with twice the epochs; what they are worth is a scale for the choices.
+    The audio branch has the epochs of its warm start too. Half of the actors are the first of them,
+    with twice the epochs; what they are worth is a scale for the choices.
     """
     epochs = settings.epochs + (settings.warm_start_epochs if head == "audio" else 0)
     listed = recipes(head, epochs, len(index.spec.variants))
@@ -116,12 +140,14 @@ def plan(
         for split in inner_folds(index.actors)[:folds]:
             trials += [Trial(name, recipe, split, seed) for name, recipe in listed.items()]
             half = dataclasses.replace(split, train=split.train[: (len(split.train) + 1) // 2])
-            trials.append(Trial(HALF_THE_PEOPLE, longer, half, seed))
+            trials.append(Trial(HALF_THE_ACTORS, longer, half, seed))
     return trials
 
 
-def measure(index: Index, folder: Path, trials: Sequence[Trial], jobs: int = 1) -> dict:
-    """Carry out trainings, several at a time, and write ``choices.json``.
+def measure(
+    index: Index, folder: Path, trials: Sequence[Trial], workers: Workers | None = None
+) -> dict:
+    """Carry out trainings, see :func:`train.crossval.carry`, and write ``choices.json``.
 
     What is finished is not trained again.
 
@@ -131,13 +157,12 @@ def measure(index: Index, folder: Path, trials: Sequence[Trial], jobs: int = 1) 
         ``head``, ``epochs``, ``actors`` judged, and ``uar``: of what is left out, of each seed,
         the mean over folds.
     """
-    works = (joblib.delayed(judged)(index, folder, trial) for trial in trials)
-    parallel = joblib.Parallel(jobs, return_as="generator")
+    index, place = crossval.elsewhere(index), folder.resolve()
+    tasks = [Task(trial, index, place) for trial in trials]
+    values = crossval.carry(train_task, tasks, finished_uar, workers or Workers(1))
     found: dict[tuple[str, int], list[float]] = {}
-    with progress_bar(total=len(trials), desc="trials", unit="training") as bar:
-        for trial, uar in zip(trials, parallel(works), strict=True):
-            found.setdefault((trial.left_out, trial.seed), []).append(uar)
-            bar.update()
+    for trial, uar in zip(trials, values, strict=True):
+        found.setdefault((trial.left_out, trial.seed), []).append(uar)
     names = list(dict.fromkeys(trial.left_out for trial in trials))
     seeds = sorted({trial.seed for trial in trials})
     measured = {
@@ -151,27 +176,17 @@ def measure(index: Index, folder: Path, trials: Sequence[Trial], jobs: int = 1) 
     return measured
 
 
-def judged(index: Index, folder: Path, trial: Trial) -> float:
-    """Carry out a training unless it is finished, and return its UAR."""
-    description = {
-        **dataclasses.asdict(trial),
-        "settings": dataclasses.asdict(settings_of(trial)),
-        "cache": index.fingerprint,
-    }
-    description = json.loads(json.dumps(description))
-    group = protocol.format_actors(trial.split.validation)
-    name = trial.left_out.replace(" ", "-")
-    path = folder / f"seed-{trial.seed}" / f"actors-{group}" / f"{name}.json"
-    try:
-        kept = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        kept = {}
-    if kept.get("trial") == description:
-        return kept["uar"]
-    uar = train_alone(index, folder, trial)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_durably(path, json.dumps({"trial": description, "uar": uar}).encode())
-    return uar
+def finished_uar(task: Task) -> float | None:
+    """UAR of a task that is finished; None for any other."""
+    return crossval.read_result(task.path, task.description)
+
+
+def train_task(task: Task) -> None:
+    """Carry out a training unless it is finished, and leave its UAR in a file."""
+    with crossval.ONE_TRAINING:
+        if finished_uar(task) is None:
+            uar = train_alone(task.index, task.folder, task.trial)
+            crossval.write_result(task.path, task.description, uar)
 
 
 def settings_of(trial: Trial) -> Settings:
@@ -186,9 +201,9 @@ def train_alone(index: Index, folder: Path, trial: Trial) -> float:
 
     recipe, split = trial.recipe, trial.split
     copies = duplicates.left_out(duplicates.across_actors(index))
-    training = select_rows(index, split.train, recipe.variants, copies)
+    training = having(recipe.head, select_rows(index, split.train, recipe.variants, copies))
     known = reading.mfcc_statistics(select_rows(index, split.train, left_out=copies))
-    judges = select_rows(index, split.validation, left_out=copies)
+    judges = having(recipe.head, select_rows(index, split.validation, left_out=copies))
 
     settings = settings_of(trial)
     network = model.build_fusion_cnn(index.spec, known.mean, known.variance, settings.dropout)
@@ -197,6 +212,24 @@ def train_alone(index: Index, folder: Path, trial: Trial) -> float:
         alone.learn(branch, training, known, settings, folder, without=recipe.without)
         answers = evaluate.predict(branch, judges)[recipe.head]
     return evaluate.averages(judges.label, answers.argmax(axis=1))["uar"]
+
+
+def having(head: str, rows: Rows) -> Rows:
+    """Return the rows that have the modality of a head.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    kept = rows.where(rows.having(head))
+    if not len(kept):
+        raise InputError(
+            f"expected clips with {head} of actors "
+            f"{format_actors(np.unique(rows.actor).tolist())}, got none; "
+            "choose the other --head"
+        )
+    return kept
 
 
 def table(measured: dict) -> str:
@@ -213,6 +246,6 @@ def table(measured: dict) -> str:
     seeds = ", ".join(map(str, measured["seeds"]))
     lines.append(
         f"{measured['epochs']} epochs, seeds {seeds}, judged on actors "
-        f"{protocol.format_actors(measured['actors'])}"
+        f"{format_actors(measured['actors'])}"
     )
     return "\n".join(lines)

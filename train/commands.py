@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from pipeline.cache import index, repair, verify
+from pipeline.backends import Workers
+from pipeline.cache import index, verify
+from pipeline.corpora.actors import format_actors
 from pipeline.errors import InputError
 from train import duplicates, protocol, runtime
 from train.settings import Settings
@@ -14,12 +16,20 @@ LONGEST_STAGE = 10
 
 
 def refuse_budget(arguments: argparse.Namespace) -> None:
-    """Raise where the options of :func:`add_budget` make no sense."""
-    if arguments.epochs < 1 or arguments.jobs == 0:
-        raise InputError(
-            f"expected at least 1 epoch and a number of jobs other than 0, got {arguments.epochs} "
-            f"and {arguments.jobs}; choose others"
-        )
+    """Raise where the number of epochs makes no sense."""
+    if arguments.epochs < 1:
+        raise InputError(f"expected at least 1 epoch, got {arguments.epochs}; choose more")
+
+
+def workers_of(arguments: argparse.Namespace) -> Workers:
+    """Who trains, as the options of ``add_budget`` say.
+
+    Raises
+    ------
+    InputError
+        If they contradict each other.
+    """
+    return Workers(arguments.jobs, arguments.backend, arguments.scheduler)
 
 
 def refuse_folds(folds: int, most: int) -> None:
@@ -33,10 +43,10 @@ def open_cache(arguments: argparse.Namespace) -> index.Index:
     cache = index.find_cache(arguments.cache)
     if not arguments.skip_bad:
         return cache
-    faults = verify.check_shards(cache)
+    faults = verify.check_shards(cache.folder, cache.shards, cache.spec)
     for fault in faults:
         print(f"{'left out' if fault.clips else 'fault'}: {cache.folder / str(fault)}")
-    return repair.leave_out(cache, faults)
+    return cache.without({clip for fault in faults for clip in fault.clips})
 
 
 def run_fit(arguments: argparse.Namespace) -> int:
@@ -69,9 +79,9 @@ def run_fit(arguments: argparse.Namespace) -> int:
     }
     settings = Settings(**named, variants=not arguments.clean_only)
     print(
-        f"train on actors {protocol.format_actors(split.train)}, choose by "
-        f"{protocol.format_actors(split.validation)}, test on "
-        f"{protocol.format_actors(split.test)}; {device}"
+        f"train on actors {format_actors(split.train)}, choose by "
+        f"{format_actors(split.validation)}, test on "
+        f"{format_actors(split.test)}; {device}"
     )
     print_duplicates(cache)
     judged = fit.fit(cache, arguments.model, split, settings, arguments.resume)
@@ -83,7 +93,7 @@ def run_fit(arguments: argparse.Namespace) -> int:
 
 
 def print_duplicates(cache: index.Index) -> None:
-    """Say which clips are not learned from because they are filed under two actors."""
+    """Print which clips are not trained on because they are filed under two actors."""
     if groups := duplicates.across_actors(cache):
         print(duplicates.line(groups))
 
@@ -91,6 +101,7 @@ def print_duplicates(cache: index.Index) -> None:
 def run_crossval(arguments: argparse.Namespace) -> int:
     """Train and test every fold, write the report and print the table."""
     refuse_budget(arguments)
+    workers = workers_of(arguments)
     cache = open_cache(arguments)
     splits = protocol.folds(arguments.protocol, cache.actors, arguments.present_only)
     from train import crossval, judging, rest
@@ -102,7 +113,7 @@ def run_crossval(arguments: argparse.Namespace) -> int:
     settings = {"epochs": arguments.epochs, "seed": arguments.seed, "calibrated": calibrated}
     print_duplicates(cache)
     tasks = crossval.fold_tasks(cache, folder, splits, settings)
-    trained = crossval.run(tasks, arguments.jobs)
+    trained = crossval.run(tasks, workers)
     stamp = rest.stamp(protocol.stamp(arguments.protocol, splits), calibrated)
     folders = [task.folder for task in tasks]
     judged = judging.judge(folders, splits, stamp, arguments.real_ravdess)
@@ -117,12 +128,13 @@ def run_leak(arguments: argparse.Namespace) -> int:
     """Train both ways and print the two numbers side by side."""
     refuse_budget(arguments)
     refuse_folds(arguments.folds, protocol.RANDOM_FOLDS)
+    workers = workers_of(arguments)
     cache = open_cache(arguments)
     from train import leak
 
     folder = arguments.model / f"leak-seed-{arguments.seed}"
     settings = {"epochs": arguments.epochs, "seed": arguments.seed}
-    print(leak.table(leak.measure(cache, folder, settings, arguments.folds, arguments.jobs)))
+    print(leak.table(leak.measure(cache, folder, settings, arguments.folds, workers)))
     print(f"report: {folder / leak.NAME}")
     return 0
 
@@ -130,13 +142,14 @@ def run_leak(arguments: argparse.Namespace) -> int:
 def run_ablation(arguments: argparse.Namespace) -> int:
     """Train both recipes with and without variants and print the table."""
     refuse_budget(arguments)
+    workers = workers_of(arguments)
     from train import ablation
 
     caches = ablation.find_recipes(arguments.cache)
     folder = arguments.model / "ablation"
     settings = dataclasses.asdict(Settings(epochs=arguments.epochs))
     rows = ablation.plan_rows(caches, folder, settings, arguments.seeds)
-    print(ablation.table(ablation.measure(rows, folder, arguments.jobs)))
+    print(ablation.table(ablation.measure(rows, folder, workers)))
     print(f"report: {folder / ablation.NAME}")
     return 0
 
@@ -147,12 +160,13 @@ def run_choices(arguments: argparse.Namespace) -> int:
 
     refuse_budget(arguments)
     refuse_folds(arguments.folds, choices.GROUPS)
+    workers = workers_of(arguments)
     cache = open_cache(arguments)
     folder = arguments.model / f"choices-{arguments.head}"
     settings = Settings(epochs=arguments.epochs)
     trials = choices.plan(cache, arguments.head, settings, arguments.seeds, arguments.folds)
     print_duplicates(cache)
-    print(choices.table(choices.measure(cache, folder, trials, arguments.jobs)))
+    print(choices.table(choices.measure(cache, folder, trials, workers)))
     print(f"report: {folder / choices.NAME}")
     return 0
 
@@ -169,10 +183,11 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
             f"expected a cache of the model's spec {trained.spec.digest}, got {cache.spec.digest} "
             f"in {arguments.cache}; extract with the recipe the model was trained with"
         )
+    known = set(trained.seen)
     seen = {
         entry.actor
         for entry in cache.clips
-        if {source.sha256 for source in entry.sources} & set(trained.seen)
+        if any(source.sha256 in known for source in entry.sources)
     }
     actors = getattr(arguments, "actors", None) or sorted(set(cache.actors) - seen)
     if not actors:
@@ -184,21 +199,21 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     if trained.calibrated:
         rows = rest.beside(rows, cache)
     stamp = rest.stamp(trained.split.stamp, trained.calibrated)
-    name = f"{arguments.cache.resolve().name}-actors-{protocol.format_actors(actors)}"
+    name = f"{arguments.cache.resolve().name}-actors-{format_actors(actors)}"
     own = evaluate.predict(trained.model, rows)
     probabilities = confidence.temper(own, trained.temperatures)
-    judged = evaluate.metrics(rows, probabilities) | {"stamp": stamp}
+    judged = evaluate.metrics(rows, probabilities, trained.learned) | {"stamp": stamp}
     judged["seen_in_training"] = sorted(seen & set(actors))
     report = arguments.model / f"report-{name}"
     evaluate.write_report(report, rows, probabilities, judged)
     print(evaluate.table(judged))
-    measured = robustness.measure(trained.model, rows)
+    measured = robustness.measure(trained.model, rows, trained.learned)
     robustness.write(report, measured)
     print(robustness.table(measured))
     if judged["seen_in_training"]:
         print(
             f"not a test: the model was trained on recordings of actors "
-            f"{protocol.format_actors(judged['seen_in_training'])}"
+            f"{format_actors(judged['seen_in_training'])}"
         )
     print(f"report: {report}")
     return 0

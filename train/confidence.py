@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,10 +73,24 @@ def scale(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.
 
 
 def fit_temperatures(
-    probabilities: Mapping[str, NDArray[np.float32]], label: NDArray[np.int64]
+    probabilities: Mapping[str, NDArray[np.float32]],
+    label: NDArray[np.int64],
+    having: Mapping[str, NDArray[np.bool_]],
 ) -> dict[str, float]:
-    """Find the temperature of each head, see :func:`fit_temperature`."""
-    return {head: fit_temperature(values, label) for head, values in probabilities.items()}
+    """Find the temperature of each head, see :func:`fit_temperature`.
+
+    Parameters
+    ----------
+    probabilities, label
+        See there.
+    having
+        Which clips count for a head, shape (clips,); a head without any gets no temperature.
+    """
+    return {
+        head: fit_temperature(probabilities[head][chosen], label[chosen])
+        for head, chosen in having.items()
+        if chosen.any()
+    }
 
 
 def fit_votes(
@@ -124,6 +138,20 @@ def fit_votes(
     bounds = [(0.0, HEAVIEST_VOTE)] * len(heads)
     found = optimize.minimize(loss, np.ones(len(heads)), jac=True, bounds=bounds)
     return dict(zip(heads, map(float, found.x), strict=True))
+
+
+def expected_votes(heads: Collection[str]) -> dict[str, float]:
+    """Weights of the heads in the fused answer where no clip has both modalities.
+
+    Parameters
+    ----------
+    heads
+        Those that have learned; others get no weight.
+    """
+    votes = {"fused": 0.0} | {head: float(head in heads) for head in ("audio", "video")}
+    if votes["audio"] and votes["video"]:
+        votes["video"] = FACE_VOTE
+    return votes
 
 
 def own_scores(

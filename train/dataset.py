@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Collection, Iterator
-from itertools import chain
 
 import keras
 import numpy as np
@@ -74,8 +73,9 @@ def shuffled(
     Returns
     -------
     tf.data.Dataset
-        ``({"mfcc", "frames"}, targets)`` with the same label for every name in
-        ``train.heads.LESSONS``, see :func:`steps_per_epoch`.
+        ``({"mfcc", "frames"}, targets, weights)`` with the same label for every name in
+        ``train.heads.LESSONS``, see :func:`steps_per_epoch`. Weights are 1, or 0 for the names of a
+        head whose modality the row's clip lacks; that tensor is zero, changed or not.
     """
 
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -84,16 +84,19 @@ def shuffled(
         steps = permutation.batch(batch_size).enumerate()
         return steps.map(lambda step, numbers: (numbers, [seed, epoch * MAX_STEPS + step]))
 
+    alike = table.Alike(rows)
+
     def draw_alike(numbers: NDArray[np.int64], seed: NDArray[np.int64]) -> NDArray[np.int64]:
-        return table.draw_alike(rows, numbers, np.random.default_rng((*seed, ALIKE_STREAM)))
+        return alike.draw(numbers, np.random.default_rng((*seed, ALIKE_STREAM)))
 
     read, memory = tensor_reader(rows), BatchMemory()
     tracts = cepstrum.tract_maps(rows.spec)
+    complete = bool((rows.has_audio & rows.has_video).all())
 
-    def load(numbers: tf.Tensor, step_seed: tf.Tensor) -> tuple[dict, dict]:
-        inputs, targets = read(numbers, step_seed)
+    def load(numbers: tf.Tensor, step_seed: tf.Tensor) -> tuple[dict, dict, dict]:
+        inputs, targets, weights = read(numbers, step_seed)
         if known is None:
-            return inputs, targets
+            return inputs, targets, weights
         mean, _, deviation = (value.reshape(1, -1, 1, 1) for value in known)
         mfcc, frames = inputs["mfcc"], inputs["frames"]
         if "tract" not in without:
@@ -120,7 +123,12 @@ def shuffled(
                 tf.uint8,
             )
         frames.set_shape(inputs["frames"].shape)
-        return {"mfcc": mfcc, "frames": frames}, targets
+        if not complete:
+            # A missing modality is known by its zeros.
+            mfcc = mfcc * tf.reshape(weights["audio"], (-1, 1, 1, 1))
+            shown = tf.reshape(weights["video"], (-1, 1, 1, 1, 1))
+            frames = frames * tf.cast(shown, tf.uint8)
+        return {"mfcc": mfcc, "frames": frames}, targets, weights
 
     # Numbers are shuffled, tensors read last: what waits in the queue is eight bytes a row.
     epochs = tf.data.Dataset.range(first_epoch, MAX_EPOCHS).flat_map(epoch_batches)
@@ -145,18 +153,25 @@ def shuffled_for(
     rows, batch_size, seed, known, first_epoch, without
         See :func:`shuffled`.
     """
-    # What the other branch would be given is left as it is: changing it is most of the work.
+    # What only the other branch reads is left as it is: changing it is most of the work.
     idle = [
         name
         for head, names in CHANGES.items()
         if INPUTS[head] not in branch.input
         for name in names
     ]
-    batches = shuffled(rows, batch_size, seed, known, first_epoch, (*without, *idle))
+    return restricted(
+        branch, shuffled(rows, batch_size, seed, known, first_epoch, (*without, *idle))
+    )
+
+
+def restricted(branch: keras.Model, batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Return batches with nothing but what a part of the network reads and learns."""
     return batches.map(
-        lambda inputs, targets: (
+        lambda inputs, targets, weights: (
             {name: inputs[name] for name in branch.input},
             {name: targets[name] for name in branch.output},
+            {name: weights[name] for name in branch.output},
         )
     )
 
@@ -182,28 +197,34 @@ def steps_per_epoch(rows: Rows, batch_size: int) -> int:
     return -(-len(rows) // batch_size)
 
 
-def tensor_reader(rows: Rows) -> Callable[..., tuple[dict, dict]]:
-    """Return the function that turns a batch of row numbers into inputs and targets.
+def tensor_reader(rows: Rows) -> Callable[..., tuple[dict, dict, dict]]:
+    """Return the function that turns a batch of row numbers into inputs, targets and weights.
 
     With a seed, people at rest are drawn by it, see :meth:`train.reading.RowReader.relate`.
     """
     reader, memory, spec = RowReader(rows), BatchMemory(), rows.spec
+    having = np.stack([rows.having(head) for head in LESSONS], axis=1).astype(np.float32)
 
     def tensors(
         numbers: NDArray[np.int64], *seed: NDArray[np.int64]
-    ) -> tuple[NDArray, NDArray, NDArray]:
+    ) -> tuple[NDArray, NDArray, NDArray, NDArray]:
         mfcc, frames, label = reader.read(numbers, memory.empty)
-        return *reader.relate(numbers, mfcc, frames, *seed), label
+        return *reader.relate(numbers, mfcc, frames, *seed), label, having[numbers]
 
     def read(
         numbers: tf.Tensor, *seed: tf.Tensor
-    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        mfcc, frames, label = tf.numpy_function(
-            tensors, [numbers, *seed], [tf.float32, tf.uint8, tf.int64]
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        mfcc, frames, label, having = tf.numpy_function(
+            tensors, [numbers, *seed], [tf.float32, tf.uint8, tf.int64, tf.float32]
         )
         mfcc.set_shape((None, *spec.mfcc_shape))
         frames.set_shape((None, *spec.frames_shape))
         label.set_shape((None,))
-        return {"mfcc": mfcc, "frames": frames}, dict.fromkeys(chain(*LESSONS.values()), label)
+        having.set_shape((None, len(LESSONS)))
+        targets, weights = {}, {}
+        for column, names in enumerate(LESSONS.values()):
+            targets |= dict.fromkeys(names, label)
+            weights |= dict.fromkeys(names, having[:, column])
+        return {"mfcc": mfcc, "frames": frames}, targets, weights
 
     return read

@@ -6,15 +6,16 @@ import hashlib
 
 import numpy as np
 
-from pipeline.cache import checksums
-from pipeline.cache.index import ClipEntry, Index
+from pipeline.cache import format as shard_format
+from pipeline.cache.facts import ClipEntry
+from pipeline.cache.index import Index
 
 
 def across_actors(index: Index) -> list[tuple[ClipEntry, ...]]:
     """Find recordings that the cache holds under more than one actor.
 
     Two clips are one recording if a raw file of theirs has the same bytes, or if their clean MFCC
-    images do: that is the same sound in another container, without loss. Silence is not compared.
+    images do: that is the same audio in another container, without loss. Silence is not compared.
     A copy that was encoded anew, or cut elsewhere, is not found.
 
     Parameters
@@ -50,19 +51,23 @@ def across_actors(index: Index) -> list[tuple[ClipEntry, ...]]:
 
 
 def mfcc_digests(index: Index) -> dict[str, str]:
-    """SHA-256 of the clean MFCC image of each clip that is not silent, by clip id."""
+    """SHA-256 of the clean MFCC image of each clip with audio that is not silent, by clip id."""
     digests = {}
-    offsets = {shard.file: shard.mfcc_offset for shard in index.shards}
+    by_shard: dict[str, list[ClipEntry]] = {}
     for entry in index.clips:
-        if entry.shard is None:
-            continue
-        with (index.folder / entry.shard).open("rb") as file:
-            image = checksums.read_tensor(
-                file.fileno(), offsets[entry.shard], entry.row, index.spec.mfcc_shape, np.float32
-            )
-        # Silence has the same value in every column that holds any sound.
-        if np.ptp(image[:, image.any(axis=(0, 2))], axis=1).any():
-            digests[entry.clip] = hashlib.sha256(image.tobytes()).hexdigest()
+        if entry.has_audio:
+            by_shard.setdefault(entry.shard, []).append(entry)
+    for shard, entries in by_shard.items():
+        offset = index.shard_facts[shard].mfcc_offset
+        with (index.folder / shard).open("rb") as file:
+            for entry in entries:
+                image = shard_format.read_tensor(
+                    file.fileno(), offset, entry.row, index.spec.mfcc_shape, np.float32
+                )
+                sounding = image[:, image.any(axis=(0, 2))]
+                # Silence has the same value in every column that holds any sound.
+                if sounding.size and np.ptp(sounding, axis=1).any():
+                    digests[entry.clip] = hashlib.sha256(image.tobytes()).hexdigest()
     return digests
 
 

@@ -42,7 +42,8 @@ def draw_confusion(path: Path, judged: dict) -> None:
         colour = "white" if value > 55 else "black"
         axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour)
     axes.set_title(
-        f"voice and face, {judged['clips']} clips of {len(judged['actors'])} test actors"
+        f"fused answer, {judged['clips']} clips of {len(judged['actors'])} test actors"
+        + "".join(f"\n{line}" for line in judged.get("left_out", ()))
         + (f"\n{judged['stamp']}" if judged.get("stamp") else "")
         + f"\nWAR {100 * judged['fused']['war']:.1f} %, "
         f"UAR {100 * judged['fused']['uar']:.1f} %"
@@ -62,6 +63,8 @@ def draw_curves(path: Path, log: Path) -> None:
     numbers = [int(epoch["epoch"]) + 1 for epoch in epochs]
     for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
         for head, colour in zip(HEADS, COLOURS, strict=True):
+            if f"{head}_{name}" not in epochs[0]:
+                continue  # It learned from no clip.
             for prefix, style in (("", ":"), ("val_", "-")):
                 values = [float(epoch[f"{prefix}{head}_{name}"]) for epoch in epochs]
                 axes.plot(
@@ -89,8 +92,10 @@ def draw_bars(path: Path, judged: dict) -> None:
     figure = Figure(figsize=(14, 4), dpi=110, layout="constrained")
     by_actor, by_emotion, curve = figure.subplots(1, 3, width_ratios=(3, 2, 2))
     for offset, head in enumerate(HEADS):
+        if head not in judged:
+            continue
         actors = judged[head]["actors"]
-        places = np.arange(len(actors)) + 0.27 * (offset - 1)
+        places = [judged["actors"].index(int(actor)) + 0.27 * (offset - 1) for actor in actors]
         by_actor.bar(places, [100 * actor["uar"] for actor in actors.values()], 0.27, label=head)
         places = np.arange(len(EMOTIONS)) + 0.27 * (offset - 1)
         by_emotion.bar(places, [100 * value for value in judged[head]["recall"].values()], 0.27)
@@ -107,8 +112,8 @@ def draw_bars(path: Path, judged: dict) -> None:
     curve.plot([0, 1], [0, 1], ":", color="grey")
     curve.plot([row["confidence"] for row in bins], [row["accuracy"] for row in bins], "o-")
     curve.set(xlabel="confidence of the fused answer", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-    if judged["stamp"]:
-        figure.suptitle(judged["stamp"])
+    if said := [*judged["left_out"], *filter(None, [judged["stamp"]])]:
+        figure.suptitle("; ".join(said))
     save(figure, path)
 
 

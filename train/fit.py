@@ -1,4 +1,4 @@
-"""Train, let validation actors choose, learn from them too, test once, save: a straight line."""
+"""Train, choose by validation actors, learn from them too, test once, save: a straight line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.cache.index import Index
+from pipeline.errors import InputError
 from train import (
     artefact,
     confidence,
@@ -43,9 +44,12 @@ def fit(
 ) -> dict:
     """Train on a cache and leave a tested model in a folder.
 
-    The voice begins alone: it learns longer than the face, and an epoch of it is cheap. Validation
-    actors choose the epoch, the votes and the temperatures; then the chosen network learns from
-    them too, because every person counts where there are few.
+    The audio branch begins alone: it learns longer than video, and an epoch of it is cheap.
+    Validation actors choose the epoch, the votes and the temperatures; then the chosen network
+    learns from them too, because every actor counts where there are few.
+
+    A head learns from the clips that have its modality. Where none has, it is left out of all that
+    is averaged, and the report says so.
 
     Parameters
     ----------
@@ -72,7 +76,8 @@ def fit(
     ------
     InputError
         If the cache lacks an actor, a row is not what was written, the interrupted training had
-        other settings, or the loss is no longer a number.
+        other settings, training and validation clips share no modality, or the loss is no longer a
+        number.
     """
     # A recording filed under two actors leaks from one side to the other.
     copies = duplicates.left_out(duplicates.across_actors(index))
@@ -88,6 +93,13 @@ def fit(
     validation = select(split.validation)
     all_but_test = select((*split.train, *split.validation), settings.variants)
     test = select(split.test, left_out=())
+    learned = learned_heads(training)
+    branches = [head for head in learned if head != "fused"]
+    if not any(validation.having(head).any() for head in branches):
+        raise InputError(
+            f"expected validation clips with {' or '.join(branches)}, as the training clips have, "
+            "got none; name other validation actors"
+        )
 
     work = folder / TRAINING_FOLDER
     started_with = {
@@ -102,20 +114,25 @@ def fit(
     network = model.build_fusion_cnn(
         index.spec, known.mean, known.variance, settings.dropout, calibrated=settings.calibrated
     )
-    before = settings.warm_start_epochs
+    before = settings.warm_start_epochs if "audio" in learned else 0
     if before:
+        heard = training.where(training.has_audio)
         warm_start = stage.Stage(
-            "voice", ("audio",), work, work / WARM_START_FOLDER, training, None, before
+            "audio", ("audio",), work, work / WARM_START_FOLDER, heard, None, before
         )
-        voice = stage.compiled(network, settings, warm_start.heads)
-        stage.learn(voice, warm_start, known, settings, started_with, go_on, progress)
-    lessons = stage.compiled(network, settings)
-    first = stage.Stage("train", HEADS, work, work, training, validation, settings.epochs, before)
+        audio = stage.compiled(network, settings, warm_start.heads)
+        stage.learn(audio, warm_start, known, settings, started_with, go_on, progress)
+    lessons = stage.compiled(network, settings, learned)
+    first = stage.Stage("train", learned, work, work, training, validation, settings.epochs, before)
     stage.learn(lessons, first, known, settings, started_with, go_on, progress)
     last = evaluate.predict(network, validation)
     resume.load_best(lessons, first.folder, resume.read_state(first.folder, started_with))
     best = evaluate.predict(network, validation)
-    votes = confidence.fit_votes(best, validation.label)
+    votes = confidence.expected_votes(learned)
+    both = validation.has_audio & validation.has_video
+    if "fused" in learned and both.any():
+        of_both = {head: values[both] for head, values in best.items()}
+        votes = confidence.fit_votes(of_both, validation.label[both])
     frequencies = confidence.frequencies(training.label)
     chosen_by = confidence.balance(confidence.vote(best, votes), frequencies)
 
@@ -123,7 +140,7 @@ def fit(
     if settings.refit_epochs:
         second = stage.Stage(
             "refit",
-            HEADS,
+            learned,
             work,
             work / REFIT_FOLDER,
             all_but_test,
@@ -133,10 +150,11 @@ def fit(
         )
         schedule.renew(lessons.optimizer, settings)
         stage.learn(lessons, second, known, settings, started_with, go_on, progress)
-        # Answers grow surer with every epoch. How sure they are when the refit ends, nobody is left
-        # to tell; the last epoch of the first stage had as long to learn.
+        # Answers grow surer with every epoch. No actor is left to measure how sure they are after
+        # the refit; the last epoch of the first stage had as long to learn.
         measured_by = confidence.balance(confidence.vote(last, votes), frequencies)
-    temperatures = confidence.fit_temperatures(measured_by, validation.label)
+    having = {head: validation.having(head) for head in HEADS if head == "fused" or head in learned}
+    temperatures = confidence.fit_temperatures(measured_by, validation.label, having)
 
     voting = model.build_fusion_cnn(
         index.spec,
@@ -150,15 +168,15 @@ def fit(
     voting.set_weights(network.get_weights())
 
     probabilities = confidence.temper(evaluate.predict(voting, test), temperatures)
-    judged = evaluate.metrics(test, probabilities) | {
+    judged = evaluate.metrics(test, probabilities, learned) | {
         "stamp": rest.stamp(split.stamp, settings.calibrated),
-        "validation": evaluate.head_averages(validation, chosen_by),
+        "validation": evaluate.head_averages(validation, chosen_by, learned),
         "votes": votes,
     }
     report = folder / "report"
     evaluate.write_report(report, test, probabilities, judged)
     figures.draw_curves(report / "learning_curves.png", work / stage.LOG_NAME)
-    robustness.write(report, robustness.measure(voting, test))
+    robustness.write(report, robustness.measure(voting, test, learned))
     artefact.save(
         artefact.Artefact(
             voting,
@@ -169,7 +187,18 @@ def fit(
             tuple(sorted(table.source_hashes(index, split))),
             index.fingerprint,
             temperatures,
+            learned,
         ),
         folder,
     )
     return judged
+
+
+def learned_heads(rows: table.Rows) -> tuple[str, ...]:
+    """Heads that learn from some training rows; fusion, from rows with both modalities."""
+    teaching = {
+        "fused": rows.has_audio & rows.has_video,
+        "audio": rows.has_audio,
+        "video": rows.has_video,
+    }
+    return tuple(head for head in HEADS if teaching[head].any())

@@ -9,6 +9,15 @@ READERS = ("cepstrum_cnn", "cepstrum_gru", "bands_cnn", "bands_gru")
 INPUTS = {"audio": "mfcc", "video": "frames"}
 """What the head of one modality is given."""
 
+LEFT_OUT = {"audio": "voice alone: no clip has audio", "video": "face alone: no clip has video"}
+"""What a report says of a head without any clip to be judged on."""
+
+UNTAUGHT = {
+    "audio": "voice alone: no training clip has audio",
+    "video": "face alone: no training clip has video",
+}
+"""What a report says of a head that has learned from no clip."""
+
 LESSONS = {
     "fused": ("fused",),
     "audio": ("audio", *(f"audio_{reader}" for reader in READERS)),

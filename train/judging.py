@@ -31,9 +31,11 @@ class Answers:
     clip, actor, label, fold
         What was tested: identity, person, index of the emotion, and number of the fold.
     answer
-        Label that each head gave, shape (clips,) each.
+        Label that each head gave, shape (clips,) each; -1 where it gave none.
     probabilities
         Of the fused head, float32 (clips, 8).
+    left_out
+        Heads that are not judged in some fold, and why.
     """
 
     clip: NDArray[np.str_]
@@ -42,22 +44,35 @@ class Answers:
     fold: NDArray[np.int64]
     answer: dict[str, NDArray[np.int64]]
     probabilities: NDArray[np.float32]
+    left_out: tuple[str, ...] = ()
 
 
 def read_answers(folders: Sequence[Path]) -> Answers:
     """Gather the predictions of all folds, sorted by actor and clip."""
     rows: list[dict] = []
+    missing: dict[str, list[int]] = {}
     for number, folder in enumerate(folders):
+        metrics = json.loads((folder / "report" / "metrics.json").read_bytes())
+        for line in metrics["left_out"]:
+            missing.setdefault(line, []).append(number + 1)
         with (folder / "report" / "predictions.csv").open(encoding="utf-8") as stream:
             rows += [row | {"fold": number} for row in csv.DictReader(stream)]
     rows.sort(key=lambda row: (int(row["actor"]), row["clip"]))
+    left_out = [
+        line if len(numbers) == len(folders) else f"fold {', '.join(map(str, numbers))}: {line}"
+        for line, numbers in missing.items()
+    ]
     return Answers(
         np.array([row["clip"] for row in rows]),
         np.array([int(row["actor"]) for row in rows]),
         np.array([EMOTIONS.index(row["emotion"]) for row in rows]),
         np.array([row["fold"] for row in rows]),
-        {head: np.array([EMOTIONS.index(row[head]) for row in rows]) for head in HEADS},
+        {
+            head: np.array([EMOTIONS.index(row[head]) if row[head] else -1 for row in rows])
+            for head in HEADS
+        },
         np.array([[float(row[f"p_{name}"]) for name in EMOTIONS] for row in rows], np.float32),
+        tuple(left_out),
     )
 
 
@@ -80,7 +95,7 @@ def averages(confusion: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
 
 
 def bootstrap(confusions: NDArray[np.int64], seed: int = 0) -> dict[str, list[float]]:
-    """Interval of the pooled WAR and UAR when other actors of the kind had been recorded.
+    """Interval of the pooled WAR and UAR over what other actors might have been recorded.
 
     Parameters
     ----------
@@ -107,7 +122,7 @@ def bootstrap(confusions: NDArray[np.int64], seed: int = 0) -> dict[str, list[fl
 
 
 def most_wrong(answers: Answers) -> list[dict]:
-    """List the clips whose true emotion was thought least probable, relative to the answer."""
+    """List the clips whose true emotion got the least probability, relative to the answer."""
     rows = np.arange(len(answers.label))
     given = answers.probabilities[rows, answers.label]
     gap = answers.probabilities.max(axis=1) - given
@@ -148,21 +163,27 @@ def judge(
     dict
         For each head ``war`` and ``uar``: mean and standard deviation over folds, pooled value and
         its interval over actors; ``confusion`` and ``recall`` pooled; ``actors``; then
-        ``calibration``, ``most_wrong``, ``folds``, ``stamp`` and ``real_ravdess``.
+        ``calibration``, ``most_wrong``, ``folds``, ``stamp``, ``real_ravdess`` and ``left_out``.
+        A head counts where it gave an answer, and is left out if it gave none.
     """
     answers = read_answers(folders)
-    actors = np.unique(answers.actor)
     judged: dict = {
         "stamp": stamp,
         "real_ravdess": real_ravdess,
         "clips": len(answers.clip),
-        "actors": actors.tolist(),
+        "actors": np.unique(answers.actor).tolist(),
+        "left_out": list(answers.left_out),
         "folds": [dataclasses.asdict(split) for split in splits],
     }
-    for head, answer in answers.answer.items():
-        of_actors = grouped_confusions(answers.actor, answers.label, answer)
+    for head, given in answers.answer.items():
+        chosen = given >= 0
+        if not chosen.any():
+            continue
+        answer, label, actor_of = given[chosen], answers.label[chosen], answers.actor[chosen]
+        actors = np.unique(actor_of)
+        of_actors = grouped_confusions(actor_of, label, answer)
         total = of_actors.sum(axis=0)
-        folds = averages(grouped_confusions(answers.fold, answers.label, answer))
+        folds = averages(grouped_confusions(answers.fold[chosen], label, answer))
         intervals = bootstrap(of_actors)
         judged[head] = {
             name: {
@@ -201,10 +222,11 @@ def spread(values: NDArray[np.float64], sign: str = "") -> str:
 def table(judged: dict) -> str:
     """Table of the heads' averages, in percent: mean ± deviation over folds, interval."""
     lines = [f"{'':8}{'WAR':>14}{'UAR':>14}{'UAR, 95 % over actors':>25}"]
-    for head in HEADS:
+    for head in (head for head in HEADS if head in judged):
         cells = [spread(100 * np.array(judged[head][name]["folds"])) for name in ("war", "uar")]
         low, high = (100 * edge for edge in judged[head]["uar"]["interval"])
         lines.append(f"{head:8}{cells[0]:>14}{cells[1]:>14}{f'{low:.1f} to {high:.1f}':>25}")
+    lines += judged["left_out"]
     error = judged["calibration"]["expected_calibration_error"]
     lines.append(
         f"{judged['clips']} clips of {len(judged['actors'])} actors, "

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline import atomic
+from pipeline.backends import Workers
 from pipeline.cache.index import Index
 from train import crossval, judging, protocol
 from train.heads import HEADS
@@ -21,16 +22,18 @@ NAME = "leak.json"
 def split_both_ways(index: Index, folds: int) -> dict[str, list[protocol.Split]]:
     """List some folds of both ways to split.
 
-    The leaking folds are the honest ones with the clips dealt out anew among the actors: both
-    train on as many rows and test on as many clips. On all 24 actors of RAVDESS the honest folds
-    are those of ``sixfold``; where some are missing, the present ones in order make six groups.
+    The leaking folds are the honest ones with the clips assigned anew to the actors: both train
+    on as many rows and test on as many clips. On all 24 actors of RAVDESS the honest folds are
+    those of ``sixfold``; where some are missing, the present ones in order make six groups.
     """
     groups = min(protocol.RANDOM_FOLDS, len(index.actors))
     names = {HONEST: f"{protocol.CONTIGUOUS}:{groups}", LEAKING: protocol.RANDOM}
     return {way: protocol.folds(name, index.actors)[:folds] for way, name in names.items()}
 
 
-def measure(index: Index, folder: Path, settings: dict, folds: int, jobs: int = 1) -> dict:
+def measure(
+    index: Index, folder: Path, settings: dict, folds: int, workers: Workers | None = None
+) -> dict:
     """Train the same budget both ways and compare.
 
     Parameters
@@ -43,8 +46,8 @@ def measure(index: Index, folder: Path, settings: dict, folds: int, jobs: int = 
         Fields of :class:`train.fit.Settings`.
     folds
         How many folds of each way are trained, from the first.
-    jobs
-        Trainings at the same time.
+    workers
+        Who trains, see :func:`train.crossval.run`.
 
     Returns
     -------
@@ -62,7 +65,7 @@ def measure(index: Index, folder: Path, settings: dict, folds: int, jobs: int = 
         ]
         for way in (HONEST, LEAKING)
     }
-    crossval.run([task for way in tasks.values() for task in way], jobs)
+    crossval.run([task for way in tasks.values() for task in way], workers)
     judged = {
         way: judging.judge(
             [task.folder for task in tasks[way]],
@@ -84,6 +87,8 @@ def table(measured: Mapping) -> str:
     """
     lines = [f"{'UAR':8}{HONEST:>16}{LEAKING:>18}{'leak':>10}"]
     for head in HEADS:
+        if not all(head in measured[way] for way in (HONEST, LEAKING)):
+            continue
         honest, leaking = (100 * measured[way][head]["uar"]["mean"] for way in (HONEST, LEAKING))
         lines.append(f"{head:8}{honest:>16.1f}{leaking:>18.1f}{leaking - honest:>+10.1f}")
     ranges = (
@@ -93,6 +98,7 @@ def table(measured: Mapping) -> str:
         for way in (HONEST, LEAKING)
     )
     lines.append("{:8}{:>16}{:>18}".format("95 %", *ranges))
+    lines += measured[HONEST]["left_out"]
     clips = measured[HONEST]["clips"]
     lines.append(f"{clips} clips tested each way, {measured['folds']} folds, the same budget")
     lines.append(f"{LEAKING}: {measured['stamp']}")

@@ -129,7 +129,7 @@ def lessons(network: keras.Model, heads: Sequence[str] = HEADS) -> keras.Model:
             name: keras.layers.Softmax(name=name)(network.get_layer(reader_scores(reader)).output)
             for name, reader in zip(LESSONS["audio"][1:], READERS, strict=True)
         }
-    given = {INPUTS[head] for head in heads if head in INPUTS} or set(INPUTS.values())
+    given = set(INPUTS.values()) if "fused" in heads else {INPUTS[head] for head in heads}
     inputs = {name: tensor for name, tensor in network.input.items() if name in given}
     taught = keras.Model(inputs, outputs, name="lessons")
     fuse_normalization(taught)

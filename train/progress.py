@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 
 from pipeline.console import bar as progress_bar
@@ -14,17 +16,19 @@ class Progress(keras.callbacks.Callback):
     ----------
     name
         What the bar calls the stage.
-    head
-        Whose loss and accuracy are shown.
+    heads
+        Those that learn; the first one's loss is shown.
     epochs, steps
         Most epochs, and steps in each.
     first_epoch
         Where a resumed training goes on.
     """
 
-    def __init__(self, name: str, head: str, epochs: int, steps: int, first_epoch: int) -> None:
+    def __init__(
+        self, name: str, heads: Sequence[str], epochs: int, steps: int, first_epoch: int
+    ) -> None:
         super().__init__()
-        self.name, self.head, self.epochs = name, head, epochs
+        self.name, self.heads, self.epochs = name, heads, epochs
         self.bar = progress_bar(
             total=epochs * steps, initial=first_epoch * steps, desc=name, unit="step"
         )
@@ -35,17 +39,14 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Print how the epoch went."""
-        logs = logs or {}
+        logs, first = logs or {}, self.heads[0]
         line = (
             f"{self.name} {epoch + 1:>3}/{self.epochs}  loss "
-            f"{logs[f'{self.head}_loss']:.3f}  accuracy {logs[f'{self.head}_accuracy']:.3f}"
+            f"{logs[f'{first}_loss']:.3f}  accuracy {logs[f'{first}_accuracy']:.3f}"
         )
-        if "val_fused_loss" in logs:
-            line += (
-                f"  validation: loss {logs['val_fused_loss']:.3f}  "
-                f"fused {logs['val_fused_accuracy']:.3f}  audio {logs['val_audio_accuracy']:.3f}  "
-                f"video {logs['val_video_accuracy']:.3f}"
-            )
+        if f"val_{first}_loss" in logs:
+            line += f"  validation: loss {logs[f'val_{first}_loss']:.3f}"
+            line += "".join(f"  {head} {logs[f'val_{head}_accuracy']:.3f}" for head in self.heads)
         self.bar.write(line)
 
     def on_train_end(self, logs: dict | None = None) -> None:

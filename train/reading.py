@@ -1,20 +1,22 @@
 """Tensors of cached rows by number, into memory that TensorFlow takes as it is.
 
-The tensors of a shard lie contiguously in its file, so a row is one ``pread`` at a known offset:
-no HDF5 lock, no mapping that counts as memory, and the interpreter lock is free while it copies.
+The tensors of a shard are contiguous in its file, so a row is two ``pread`` at known offsets: no
+HDF5 lock, no mapping that counts as memory, and the interpreter lock is free while it copies.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cache import checksums
+from pipeline.cache import format as shard_format
 from pipeline.errors import InputError
 from train import rest
 from train.table import Rows
@@ -25,12 +27,24 @@ REST_STREAM = 7
 ALIGNMENT_BYTES = 64
 """What Eigen asks of a tensor's address on processors with AVX-512, and enough for all others."""
 
+OPEN_SHARDS = 64
+"""Most files that a reader keeps open. A training has up to eight readers at a time, and a process
+often may open no more than 1,024 files."""
+
+
+class OpenShard:
+    """A file descriptor that is closed once nobody uses it."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.descriptor)
+
 
 class RowReader:
     """Reads rows by number into fresh batches. Safe to call from several threads.
 
-    Each row is compared with its checksum when it is first read. What the page cache holds does not
-    rot, and a comparison costs as much as five further reads.
+    Each row is compared with its checksum when it is first read: a comparison costs as much as five
+    further reads. Shards are opened when they are needed, ``OPEN_SHARDS`` at most stay open.
 
     Parameters
     ----------
@@ -41,11 +55,9 @@ class RowReader:
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
         self.rest = RowReader(rows.rest.rows) if rows.rest is not None else None
-        self.files: list[int] = []
         self.checked = np.zeros(len(rows), bool)
-        weakref.finalize(self, close_all, self.files)
-        for path in rows.shards:
-            self.files.append(os.open(path, os.O_RDONLY))
+        # Threads share it; a shard that it drops is closed after the last read that goes on.
+        self.open = functools.lru_cache(maxsize=OPEN_SHARDS)(OpenShard)
 
     def read(
         self,
@@ -141,7 +153,8 @@ class RowReader:
         view = memoryview(target).cast("B")
         place = self.rows.offsets[shard][tensor] + row * len(view)
         try:
-            read = os.preadv(self.files[shard], [view], place)
+            file = self.open(self.rows.shards[shard])
+            read = os.preadv(file.descriptor, [view], place)
         except OSError as error:
             raise self.damage(number, f"no answer ({error.strerror})") from error
         if read != len(view):
@@ -149,27 +162,19 @@ class RowReader:
 
     def check(self, number: int, mfcc: NDArray, frames: NDArray) -> None:
         """Compare a row with its checksum, and remember that it is sound."""
-        if (
-            checksums.of_row(int(self.rows.identity[number]), mfcc, frames)
-            != (self.rows.checksum[number])
-        ):
+        identity = int(self.rows.identity[number])
+        if shard_format.row_checksum(identity, mfcc, frames) != self.rows.checksum[number]:
             raise self.damage(number, "other bytes")
         self.checked[number] = True
 
     def damage(self, number: int, got: str) -> InputError:
         """Make the error that names a row."""
         shard, row = self.rows.shard[number], int(self.rows.row[number])
-        return checksums.damage(self.rows.shards[shard], row, str(self.rows.clip[number]), got)
-
-
-def close_all(files: list[int]) -> None:
-    """Close file descriptors."""
-    for file in files:
-        os.close(file)
+        return shard_format.damage(self.rows.shards[shard], row, str(self.rows.clip[number]), got)
 
 
 class BatchMemory:
-    """Arrays that TensorFlow adopts instead of copying, their memory used again when it lets go.
+    """Arrays that TensorFlow adopts instead of copying; their memory is reused once it is free.
 
     Fresh memory costs as much as reading into it. An array may be handed to TensorFlow alone:
     slices of it do not keep its memory.
@@ -193,7 +198,7 @@ class BatchMemory:
 
 
 class MfccStatistics(NamedTuple):
-    """What is known of the MFCCs of some rows, each of shape (mfcc_count,) and type float32.
+    """Statistics of the MFCCs of some rows, each of shape (mfcc_count,) and type float32.
 
     Parameters
     ----------
@@ -214,12 +219,17 @@ def mfcc_statistics(rows: Rows) -> MfccStatistics:
     Parameters
     ----------
     rows
-        Clean training rows.
+        Clean training rows. Those without audio do not count.
 
     Returns
     -------
     MfccStatistics
+        Those of a standard normal distribution where no row has audio.
     """
+    rows = rows.where(rows.has_audio)
+    if not len(rows):
+        zeros = np.zeros(rows.spec.mfcc_count, np.float32)
+        return MfccStatistics(zeros, zeros + 1, zeros)
     reader = RowReader(rows)
     actors = np.unique(rows.actor)
     sums = np.zeros((len(actors), 2, rows.spec.mfcc_count))
@@ -229,7 +239,7 @@ def mfcc_statistics(rows: Rows) -> MfccStatistics:
         image = mfcc[0, ..., 0].astype(np.float64)
         sums[actor] += image.mean(axis=1), np.square(image).mean(axis=1)
     mean, square = sums.sum(axis=0) / len(rows)
-    counts = np.array([(rows.actor == actor).sum() for actor in actors])
+    counts = np.bincount(np.searchsorted(actors, rows.actor))
     speakers = sums[:, 0] / counts[:, np.newaxis]
     values = mean, square - mean**2, speakers.std(axis=0)
     return MfccStatistics(*(value.astype(np.float32) for value in values))

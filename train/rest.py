@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cache.index import Index
+from pipeline.corpora.actors import format_actors
 from pipeline.errors import InputError
 from pipeline.spec import CLEAN, EMOTIONS, NOISE
-from train import protocol, table
+from train import table
 from train.table import AtRest, Rows
 
 CHOICES = 12
@@ -31,12 +32,12 @@ def stamp(of_split: str | None, calibrated: bool) -> str | None:
 
 
 def beside(rows: Rows, index: Index, left_out: Collection[str] = ()) -> Rows:
-    """Set neutral clips of the same person beside each row: the person at rest.
+    """Give each row a speaker reference: neutral clips of the same actor.
 
     Never the row's own clip. Training draws one anew each time, because one is what an answer
-    needs; judging takes the means over all of them, see :func:`deal`. A noisy row stands
-    beside noisy ones, because noise belongs to the room, where the person at rest is heard as
-    well. A change of pitch or tempo belongs to the speech: such a row stands beside clean ones.
+    needs; evaluation takes the means over all of them, see :func:`deal`. The reference of a noisy
+    row is noisy, because noise belongs to the room, where the reference is recorded as well. A
+    change of pitch or tempo belongs to the speech: the reference of such a row is clean.
 
     Parameters
     ----------
@@ -50,12 +51,13 @@ def beside(rows: Rows, index: Index, left_out: Collection[str] = ()) -> Rows:
     Returns
     -------
     Rows
-        With ``rest``. A row whose clip is its person's only neutral one is left out.
+        With ``rest``. A row is left out where no other neutral clip of its actor has the modalities
+        that it has.
 
     Raises
     ------
     InputError
-        If a person has no neutral clip.
+        If an actor has no neutral clip.
     """
     actors = np.unique(rows.actor).tolist()
     noisy = np.char.startswith(rows.variant, NOISE)
@@ -66,15 +68,20 @@ def beside(rows: Rows, index: Index, left_out: Collection[str] = ()) -> Rows:
     if missing := sorted(set(actors) - set(neutral.actor.tolist())):
         raise InputError(
             f"expected a neutral clip of each actor, got none of actors "
-            f"{protocol.format_actors(missing)}; train and test without --calibrated"
+            f"{format_actors(missing)}; train and test without --calibrated"
         )
+    by_actor: dict[tuple[int, str], list[int]] = {}
+    for number, key in enumerate(zip(neutral.actor, neutral.variant, strict=True)):
+        by_actor.setdefault(key, []).append(number)
     serving = np.full((len(rows), CHOICES), -1)
-    for actor, variant in sorted(set(zip(rows.actor.tolist(), room.tolist(), strict=True))):
-        at_rest = np.flatnonzero((neutral.actor == actor) & (neutral.variant == variant))
-        for number in np.flatnonzero((rows.actor == actor) & (room == variant)):
-            others = at_rest[neutral.clip[at_rest] != rows.clip[number]]
-            if len(others):
-                serving[number] = np.resize(others, CHOICES)
+    for number, key in enumerate(zip(rows.actor, room, strict=True)):
+        at_rest = np.array(by_actor.get(key, []), np.int64)
+        suited = neutral.clip[at_rest] != rows.clip[number]
+        # A missing modality has no level to be read against.
+        suited &= neutral.has_audio[at_rest] >= rows.has_audio[number]
+        suited &= neutral.has_video[at_rest] >= rows.has_video[number]
+        if suited.any():
+            serving[number] = np.resize(at_rest[suited], CHOICES)
     having = serving[:, 0] >= 0
     return dataclasses.replace(rows.where(having), rest=AtRest(neutral, serving[having]))
 

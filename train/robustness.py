@@ -1,10 +1,10 @@
-"""How answers hold when a modality is missing or weak: rows are spoilt on purpose and judged."""
+"""How answers hold when a modality is missing or weak: rows are degraded and judged."""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import keras
@@ -147,7 +147,15 @@ def conditions() -> dict[str, Spoil]:
     }
 
 
-def measure(model: keras.Model, rows: Rows) -> dict:
+def possible(rows: Rows, learned: Collection[str]) -> dict[str, Spoil]:
+    """Those conditions that degrade a modality which is there and leave an answer possible."""
+    heard, seen = (head in evaluate.judged_rows(rows, learned) for head in ("audio", "video"))
+    needed = {"untouched": True, "no sound": heard and seen, "no picture": heard and seen}
+    needed["half the pictures black"] = seen
+    return {name: spoil for name, spoil in conditions().items() if needed.get(name, heard)}
+
+
+def measure(model: keras.Model, rows: Rows, learned: Collection[str] = HEADS) -> dict:
     """Judge a model on rows that lack something.
 
     Parameters
@@ -157,15 +165,17 @@ def measure(model: keras.Model, rows: Rows) -> dict:
     rows
         Clean rows of test actors; at most ``MOST_CLIPS`` of them are taken. Where they are read
         against a person at rest, that recording has the same noise.
+    learned
+        Heads that have learned, see :func:`train.evaluate.judged_rows`.
 
     Returns
     -------
     dict
-        ``clips`` and ``conditions``: of each condition and head ``war`` and ``uar``.
+        ``clips``, ``left_out`` and ``conditions``: of each condition and head ``war`` and ``uar``.
     """
     random = np.random.default_rng(0)
     chosen = np.sort(random.permutation(len(rows))[:MOST_CLIPS])
-    spoils, reader = conditions(), RowReader(rows)
+    spoils, reader = possible(rows, learned), RowReader(rows)
     answers: dict = {name: {head: [] for head in HEADS} for name in spoils}
     for first in range(0, len(chosen), EVALUATION_BATCH_SIZE):
         numbers = chosen[first : first + EVALUATION_BATCH_SIZE]
@@ -180,13 +190,14 @@ def measure(model: keras.Model, rows: Rows) -> dict:
             outputs = model.predict_on_batch({"mfcc": heard, "frames": seen})
             for head in HEADS:
                 answers[name][head].append(np.asarray(outputs[head]).argmax(axis=1))
-    label = rows.label[chosen]
+    tested = rows.take(chosen)
     return {
-        "clips": len(chosen),
+        "clips": len(tested),
+        "left_out": evaluate.left_out(tested, learned),
         "conditions": {
             name: {
-                head: evaluate.averages(label, np.concatenate(given))
-                for head, given in heads.items()
+                head: evaluate.averages(tested.label[having], np.concatenate(heads[head])[having])
+                for head, having in evaluate.judged_rows(tested, learned).items()
             }
             for name, heads in answers.items()
         },
@@ -201,10 +212,11 @@ def table(measured: dict) -> str:
     ]
     for name, heads in measured["conditions"].items():
         values = [heads["fused"]["uar"], heads["fused"]["war"]]
-        values += [heads["audio"]["uar"], heads["video"]["uar"]]
-        cells = " | ".join(f"{100 * value:.1f}" for value in values)
+        values += [heads[head]["uar"] if head in heads else None for head in ("audio", "video")]
+        cells = " | ".join("left out" if v is None else f"{100 * v:.1f}" for v in values)
         lines.append(f"| {name} | {cells} |")
-    lines += ["", f"{measured['clips']} test clips; in percent"]
+    said = "".join(f"; {line}" for line in measured["left_out"])
+    lines += ["", f"{measured['clips']} test clips; in percent{said}"]
     return "\n".join(lines)
 
 

@@ -17,21 +17,21 @@ from train.settings import Settings
 
 LOG_NAME = "log.csv"
 CHOSEN_BY = "val_mean_accuracy"
-"""Of all heads, as :class:`MeanAccuracy` has it. The loss grows with a confidence that the
+"""Of the heads, as :class:`MeanAccuracy` computes it. The loss grows with a confidence that the
 temperatures take back, while answers get better; the accuracy of the fused head alone, on a hundred
 clips, is the highest by chance in an epoch that has taught the branches little."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of a training: the voice alone, both with validation actors apart, or the refit.
+    """One part of a training: the audio branch alone, validation actors apart, or the refit.
 
     Parameters
     ----------
     name
         What its bar is called.
     heads
-        What learns; the first one's loss is shown.
+        Those that learn; the first one's loss is shown.
     work
         Folder of the whole training.
     folder
@@ -93,7 +93,7 @@ def learn(
     steps = dataset.steps_per_epoch(stage.rows, settings.batch_size)
     bar = []
     if progress:
-        bar.append(Progress(stage.name, stage.heads[0], stage.epochs, steps, first_epoch))
+        bar.append(Progress(stage.name, stage.heads, stage.epochs, steps, first_epoch))
     kept = callbacks(stage, settings, started_with, steps, state)
     epochs = dataset.shuffled_for(
         lessons,
@@ -106,6 +106,7 @@ def learn(
     watched = None
     if stage.validation is not None:
         watched = dataset.in_order(stage.validation, settings.batch_size)
+        watched = dataset.restricted(lessons, watched)
     try:
         with dataset.input_errors(), runtime.storage_errors(stage.folder):
             lessons.fit(
@@ -129,7 +130,8 @@ def compiled(network: keras.Model, settings: Settings, heads: Sequence[str] = HE
     lessons.compile(
         optimizer=schedule.optimizer(settings),
         loss=dict.fromkeys(lessons.output, "sparse_categorical_crossentropy"),
-        metrics={head: ["accuracy"] for head in heads},
+        # Of rows that have the head's modality.
+        weighted_metrics={head: ["accuracy"] for head in heads},
         jit_compile=runtime.xla(),
     )
     # Variables that come into being in the first step make TensorFlow trace it twice.
@@ -142,12 +144,37 @@ def compiled(network: keras.Model, settings: Settings, heads: Sequence[str] = HE
     return lessons
 
 
+class NamedLogs(keras.callbacks.Callback):
+    """Names the logs of a network with a single output as Keras names those of several."""
+
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
+        """Add the named ones."""
+        if len(self.model.output) > 1:
+            return
+        (head,) = self.model.output
+        for side in ("", "val_"):
+            for name in ("loss", "accuracy"):
+                if f"{side}{name}" in logs:
+                    logs[f"{side}{head}_{name}"] = logs[f"{side}{name}"]
+
+
 class MeanAccuracy(keras.callbacks.Callback):
-    """Adds the mean of the heads' validation accuracies to what later callbacks are told."""
+    """Adds the mean of some heads' validation accuracies to the logs of later callbacks.
+
+    Parameters
+    ----------
+    heads
+        Those that some validation row has the modality of.
+    """
+
+    def __init__(self, heads: Sequence[str]) -> None:
+        super().__init__()
+        self.heads = heads
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         """Add it."""
-        logs[CHOSEN_BY] = sum(logs[f"val_{head}_accuracy"] for head in HEADS) / len(HEADS)
+        accuracies = [logs[f"val_{head}_accuracy"] for head in self.heads]
+        logs[CHOSEN_BY] = sum(accuracies) / len(accuracies)
 
 
 def callbacks(
@@ -158,6 +185,8 @@ def callbacks(
     log = stage.folder / LOG_NAME
     watched: list[keras.callbacks.Callback] = []
     if stage.validation is not None:
+        validation = stage.validation
+        judged = [head for head in stage.heads if validation.having(head).any()]
         watched = [
             keras.callbacks.ReduceLROnPlateau(
                 monitor=CHOSEN_BY, mode="max", factor=0.5, patience=settings.plateau_patience
@@ -171,7 +200,8 @@ def callbacks(
         schedule.WarmupCosine(
             round(settings.warmup_epochs * steps), stage.epochs * steps, first_epoch * steps
         ),
-        *([MeanAccuracy()] if watched else []),
+        NamedLogs(),
+        *([MeanAccuracy(judged)] if watched else []),
         *watched,
         keras.callbacks.CSVLogger(log, append=state is not None),
         keras.callbacks.TensorBoard(stage.folder / "tensorboard", write_graph=False),

@@ -1,4 +1,4 @@
-"""The table of cached rows: whose they are, what they show, and where they lie."""
+"""The table of cached rows: actor, emotion, modalities, and where each one is stored."""
 
 from __future__ import annotations
 
@@ -10,38 +10,40 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cache import checksums
+from pipeline.cache import format as shard_format
 from pipeline.cache.index import Index
 from pipeline.errors import InputError
-from pipeline.spec import EMOTIONS, FeatureSpec
+from pipeline.spec import FeatureSpec
 from train import protocol
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A table of cached rows: where each one lies and what it is.
+    """A table of cached rows: where each one is stored and what it is.
 
     Parameters
     ----------
     spec
         Shapes of the tensors.
     shards
-        Files the rows lie in.
+        Files that hold the rows.
     offsets
         Bytes before the MFCCs and before the frames of each file.
     shard, row
         Place of each row: number in ``shards`` and position in the file.
     label, actor
-        Index of its emotion, and its person.
+        Index of its emotion, and its actor.
     clip, variant
-        Where it came from.
+        Its clip and augmentation.
     face_found
         Whether its window shows a face.
+    has_audio, has_video
+        Which modalities its clip has; the tensor of a missing one is zero.
     identity, checksum
         CRC-32 of what each row is, and of the whole row, see
-        :func:`pipeline.cache.checksums.of_row`.
+        :func:`pipeline.cache.format.row_checksum`.
     rest
-        The same people at rest, to read these rows against; None knows nothing of them.
+        Neutral rows of the same actors, the speaker reference; None without one.
     """
 
     spec: FeatureSpec
@@ -54,12 +56,19 @@ class Rows:
     clip: NDArray[np.str_]
     variant: NDArray[np.str_]
     face_found: NDArray[np.bool_]
+    has_audio: NDArray[np.bool_]
+    has_video: NDArray[np.bool_]
     identity: NDArray[np.int64]
     checksum: NDArray[np.int64]
     rest: AtRest | None = None
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def having(self, head: str) -> NDArray[np.bool_]:
+        """Which rows a head answers for, shape (rows,): those with its modality; fused, all."""
+        everything = np.ones(len(self), bool)
+        return {"audio": self.has_audio, "video": self.has_video}.get(head, everything)
 
     def where(self, chosen: NDArray[np.bool_]) -> Rows:
         """Return the rows where ``chosen``, shape (rows,), is true."""
@@ -103,7 +112,10 @@ def select_rows(
     left_out: Collection[str] = (),
     clip_seed: int | None = None,
 ) -> Rows:
-    """List the rows of some actors, as the index has them; no shard is opened.
+    """List the rows of some actors; no shard is opened.
+
+    Sorted by actor, clip, and the order of the spec's variants: how clips are grouped into shards
+    changes nothing.
 
     Parameters
     ----------
@@ -133,71 +145,99 @@ def select_rows(
             f"{missing}; name others or extract theirs"
         )
     names = index.spec.row_names if variants else index.spec.row_names[:1]
-    dealt = protocol.deal_clips(clip_owners(index), clip_seed)
+    dealt, chosen = protocol.deal_clips(clip_owners(index), clip_seed), set(actors)
     wanted = [
-        clip for clip in index.clips if dealt.get(clip.clip) in actors and clip.clip not in left_out
+        clip for clip in index.clips if dealt[clip.clip] in chosen and clip.clip not in left_out
     ]
     if not wanted:
         raise InputError(
             f"expected rows of actors {sorted(actors)} in {index.folder}, got only clips that are "
             "left out; remove the copies of recordings from the raw folder"
         )
-    holding = {clip.shard for clip in wanted}
-    chosen = [entry for entry in index.shards if entry.file in holding]
-    number = {entry.file: place for place, entry in enumerate(chosen)}
-    for entry in chosen:
-        refuse_other_size(index.folder / entry.file, entry.bytes)
+    number = {file: place for place, file in enumerate(sorted({clip.shard for clip in wanted}))}
+    shards = [index.shard_facts[file] for file in number]
+    for shard in shards:
+        refuse_other_size(index.folder / shard.file, shard.bytes)
     columns = [
         (
             number[clip.shard],
             clip.row + place,
-            EMOTIONS.index(clip.emotion),
+            clip.label,
             clip.actor,
             clip.clip,
             name,
             clip.face_found,
-            identity,
+            clip.has_audio,
+            clip.has_video,
+            shard_format.row_identity(clip, name),
             checksum,
         )
-        for clip in sorted(wanted, key=lambda clip: (number[clip.shard], clip.row))
-        for place, (name, identity, checksum) in enumerate(
-            zip(names, checksums.of_clip(clip, index.spec), clip.checksums, strict=False)
-        )
+        for clip in wanted
+        for place, (name, checksum) in enumerate(zip(names, clip.checksums, strict=False))
     ]
     return Rows(
         index.spec,
-        tuple(index.folder / entry.file for entry in chosen),
-        tuple((entry.mfcc_offset, entry.frames_offset) for entry in chosen),
+        tuple(index.folder / shard.file for shard in shards),
+        tuple((shard.mfcc_offset, shard.frames_offset) for shard in shards),
         *(np.array(column) for column in zip(*columns, strict=True)),
     )
 
 
-def draw_alike(
-    rows: Rows, numbers: NDArray[np.int64], random: np.random.Generator
-) -> NDArray[np.int64]:
-    """Draw for each row one of another person with the same emotion.
+class Alike:
+    """Draws for rows others of another actor with the same emotion.
 
     Parameters
     ----------
     rows
-        The table.
-    numbers
-        Positions in it, shape (batch,).
-    random
-        Source of every choice.
-
-    Returns
-    -------
-    ndarray of int64, shape (batch,)
-        Positions in the table; the row's own where nobody else has its emotion.
+        The table. Those without video are neither drawn nor replaced.
     """
-    alike = np.array(numbers, np.int64)
-    for place, number in enumerate(numbers):
-        same = rows.label == rows.label[number]
-        others = np.flatnonzero(same & (rows.actor != rows.actor[number]))
-        if len(others):
-            alike[place] = random.choice(others)
-    return alike
+
+    def __init__(self, rows: Rows) -> None:
+        shown = np.flatnonzero(rows.has_video)
+        self.sorted = shown[np.lexsort((rows.actor[shown], rows.label[shown]))]
+        """Numbers of the rows with video: emotion by emotion, in each actor by actor."""
+        self.label, self.actor = rows.label, rows.actor
+        self.place = np.full(len(rows), -1)
+        self.place[self.sorted] = np.arange(len(self.sorted))
+        label, actor = rows.label[self.sorted], rows.actor[self.sorted]
+        new_label = np.diff(label, prepend=-1) != 0
+        self.labels = np.append(np.flatnonzero(new_label), len(label))
+        self.actors = np.append(
+            np.flatnonzero(new_label | (np.diff(actor, prepend=-1) != 0)), len(label)
+        )
+
+    def draw(self, numbers: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+        """Draw.
+
+        Parameters
+        ----------
+        numbers
+            Positions in the table, shape (batch,).
+        random
+            Source of every choice.
+
+        Returns
+        -------
+        ndarray of int64, shape (batch,)
+            Positions in the table; the row's own where no other actor has its emotion.
+        """
+        drawn = np.array(numbers, np.int64)
+        for target, place in enumerate(self.place[numbers]):
+            if place < 0:
+                continue
+            first, last = bounds(self.labels, place)
+            own_first, own_last = bounds(self.actors, place)
+            own = own_last - own_first
+            if own < last - first:
+                other = first + random.integers(last - first - own)
+                drawn[target] = self.sorted[other + own * (other >= own_first)]
+        return drawn
+
+
+def bounds(edges: NDArray[np.int64], place: int) -> tuple[int, int]:
+    """First and last edge around a place, out of sorted edges."""
+    number = np.searchsorted(edges, place, "right")
+    return int(edges[number - 1]), int(edges[number])
 
 
 def refuse_other_size(path: Path, size: int) -> None:
@@ -211,15 +251,16 @@ def refuse_other_size(path: Path, size: int) -> None:
 
 def clip_owners(index: Index) -> dict[str, int]:
     """Actor of each clip that has rows."""
-    return {entry.clip: entry.actor for entry in index.clips if entry.shard is not None}
+    return {entry.clip: entry.actor for entry in index.clips}
 
 
 def source_hashes(index: Index, split: protocol.Split) -> set[str]:
     """Hashes of the recordings that a split trains on or chooses by."""
     dealt = protocol.deal_clips(clip_owners(index), split.clip_seed)
+    actors = {*split.train, *split.validation}
     return {
         source.sha256
         for entry in index.clips
         for source in entry.sources
-        if dealt.get(entry.clip) in split.train + split.validation
+        if dealt[entry.clip] in actors
     }

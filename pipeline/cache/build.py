@@ -1,87 +1,121 @@
-"""Raw clips to a cache: decide what is missing, extract it in parallel, write shard by shard.
+"""Raw clips to a cache: catalogue, plan, one task a shard, index.
 
-Workers extract clips and return rows; only the parent writes. Results arrive in the order of the
-plan, so one shard is open at a time and its bytes do not depend on the number of jobs.
+A shard never changes once it is whole, and is removed only where somebody asks for that, so the
+index before stays valid until the new one replaces it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
+import logging
 import shutil
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import tqdm
-
-from pipeline import workers
-from pipeline.atomic import PARTIAL_SUFFIX
-from pipeline.cache import contents, lock, shards
-from pipeline.cache.extraction import Extraction, extract
-from pipeline.cache.index import INDEX_NAME, ClipEntry, Index, ShardEntry, write_index
-from pipeline.cache.plan import ShardPlan, forget_damage, plan_shards
-from pipeline.console import bar as progress_bar
-from pipeline.corpora.catalogue import Catalog, Clip
+from pipeline import atomic, console, parallel
+from pipeline.backends import Workers
+from pipeline.cache import facts, lock, survey, task
+from pipeline.cache import format as shard_format
+from pipeline.cache import plan as planning
+from pipeline.cache.facts import ShardFacts
+from pipeline.cache.index import INDEX_NAME, Index, read_content, read_index, write_index
+from pipeline.cache.plan import FileState, Known, Plan, Rules
+from pipeline.corpora.clip import Catalogue, Clip
 from pipeline.errors import InputError
 from pipeline.spec import FeatureSpec
 
-LIBRARIES = ("numpy", "librosa", "soxr", "opencv-python", "opencv-python-headless", "av", "h5py")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to build a cache.
+
+    Parameters
+    ----------
+    clip_timeout_seconds
+        Time a clip may take before it is given up; 0 for no limit.
+    wait
+        Whether to wait for another run on the same cache instead of refusing.
+    check_content
+        Whether to read every raw file, not only those whose time stamp changed.
+    retry_bad
+        Whether to try clips again that could not be read.
+    only_wanted
+        Whether a shard that holds clips the raw folder lacks is made again without them. Needed
+        before such clips can be removed, see :func:`remove_unnamed`.
+    progress
+        Whether to show bars.
+    part
+        Name of the lock, for runs that fill parts of a cache at the same time.
+    """
+
+    clip_timeout_seconds: float = 0.0
+    wait: bool = False
+    check_content: bool = False
+    retry_bad: bool = False
+    only_wanted: bool = False
+    progress: bool = True
+    part: str = ""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run of :func:`build` did: the finished index, clips extracted, and seconds."""
+    """What a run of :func:`build` did.
+
+    Parameters
+    ----------
+    index
+        The new index.
+    extracted
+        Number of clips that were extracted.
+    seconds
+        How long it took.
+    absent
+        Cached clips that the catalogue lacks.
+    unnamed
+        Complete shards that the index does not name.
+    """
 
     index: Index
     extracted: int
     seconds: float
-
-    @property
-    def failed(self) -> list[ClipEntry]:
-        """Clips that could not be read and are not in the cache."""
-        return [entry for entry in self.index.clips if entry.reason]
+    absent: tuple[str, ...]
+    unnamed: tuple[ShardFacts, ...]
 
     @property
     def faceless(self) -> int:
-        """Number of cached clips whose window shows no face."""
-        return sum(not entry.face_found for entry in self.index.clips if not entry.reason)
+        """Number of clips with video whose window shows no face."""
+        return sum(clip.has_video and not clip.face_found for clip in self.index.clips)
 
 
 def build(
-    catalog: Catalog,
+    catalogue: Catalogue,
     cache: Path,
     spec: FeatureSpec,
-    jobs: int = -1,
-    progress: bool = True,
+    workers: Workers | None = None,
+    options: Options | None = None,
     distrusted: Collection[str] = (),
-    clip_timeout_seconds: float = 0.0,
-    wait: bool = False,
 ) -> Summary:
     """Make the cache of a catalogue complete, extracting only what is missing.
 
     Parameters
     ----------
-    catalog
+    catalogue
         The clips.
     cache
         Folder of caches; this one becomes ``cache/<digest of the spec>``.
     spec
         What the cached numbers mean.
-    jobs
-        Worker processes; -1 for one a core.
-    progress
-        Whether to show a bar.
+    workers
+        Who extracts; by default a process a core.
+    options
+        How.
     distrusted
-        Names of shards to write anew although they seem complete. Their rows are copied where
-        they are what was written, and extracted again where they are not.
-    clip_timeout_seconds
-        Time a clip may take before it is given up; 0 for no limit.
-    wait
-        Whether to wait for another run on the same cache instead of refusing.
+        Shards that are damaged, and made again where their clips are wanted.
 
     Returns
     -------
@@ -90,136 +124,276 @@ def build(
     Raises
     ------
     InputError
-        If no clip could be read, the disk has no room for the rows, or another run is at it.
+        If no clip could be read, the disk has no room for the rows, another run is at it, or
+        workers go on dying.
     OSError
-        If the disk refuses; finished shards stay, the unfinished one is removed.
+        If the disk refuses; finished shards stay.
     """
+    workers, options = workers or Workers(), options or Options()
+    started = time.monotonic()
     folder = cache / spec.digest
     folder.mkdir(parents=True, exist_ok=True)
-    with lock.held(folder, wait):
-        return build_locked(catalog, folder, spec, jobs, progress, distrusted, clip_timeout_seconds)
+    with lock.held(folder, options.wait, options.part):
+        remove_leftovers(folder)
+        wanted = survey.wanted_clips(catalogue)
+        known = survey.known_shards(folder, spec, distrusted)
+        states = survey.file_states(
+            catalogue.root, folder, wanted, known, workers, options.check_content, options.progress
+        )
+        rules = Rules(task.reader_version(), options.retry_bad, options.only_wanted)
+        plan = planning.plan(wanted, states, known, rules)
+        log_plan(plan)
+        made = carry_out(plan, catalogue, folder, spec, workers, options, distrusted)
+        known = dataclasses.replace(known, shards=[*known.shards, *made])
+        states |= states_when_read(made)
+        # Whatever failed was tried a moment ago, even if not so much as a file could be opened.
+        rules = dataclasses.replace(rules, accept_failures=True)
+        held, _ = planning.choose(wanted, states, known, rules)
+        held = {clip.clip: shard.file for shard in made for clip in shard.clips} | held
+        index = index_of(held, known, states, folder, spec, str(catalogue.root))
+        publish(index, catalogue.root)
+    unnamed = tuple(shard for shard in known.shards if shard.file not in index.shard_facts)
+    extracted = sum(len(shard.clips) for shard in plan.make)
+    return Summary(index, extracted, time.monotonic() - started, plan.absent, unnamed)
 
 
-def build_locked(
-    catalog: Catalog,
+def carry_out(
+    plan: Plan,
+    catalogue: Catalogue,
     folder: Path,
     spec: FeatureSpec,
-    jobs: int,
-    progress: bool,
-    distrusted: Collection[str],
-    clip_timeout_seconds: float,
-) -> Summary:
-    """Make the cache in a folder complete that nobody else is at; see :func:`build`."""
-    started = time.monotonic()
-    for leftover in folder.glob(f"*{PARTIAL_SUFFIX}"):
-        leftover.unlink()
-    known = contents.survey(folder, spec)
-    plans = [forget_damage(plan, folder, spec) for plan in plan_shards(catalog, known, distrusted)]
-    kept = {plan.file for plan in plans if plan.missing or plan.stands or not plan.is_done}
-    surplus = [path for path in sorted(folder.glob("*.h5")) if path.name not in kept]
-    if surplus or not all(plan.is_done for plan in plans):
-        refuse_small_disk(folder, spec, plans)
-        # A cache under construction must not pass for a complete one.
-        (folder / INDEX_NAME).unlink(missing_ok=True)
-    for path in surplus:
-        path.unlink()
+    workers: Workers,
+    options: Options,
+    distrusted: Collection[str] = (),
+) -> list[ShardFacts]:
+    """Make the shards of a plan and return their manifests."""
+    if not plan.make:
+        return []
+    by_id = {clip.id: clip for clip in catalogue.clips}
+    count = sum(len(shard.clips) for shard in plan.make)
+    refuse_small_disk(folder, count * len(spec.row_names) * spec.row_bytes)
+    with progress_folder(folder) as progress:
+        tasks = [
+            task.ShardTask(
+                folder.resolve(),
+                shard.file,
+                shard.actor,
+                tuple(by_id[clip] for clip in shard.clips),
+                catalogue.root,
+                spec,
+                options.clip_timeout_seconds,
+                progress.resolve() / shard.file,
+            )
+            for shard in plan.make
+        ]
+        for made in tasks:
+            # With the manifest of a damaged shard the task would take it for done. A sound one is
+            # that of another run, which no lock kept away.
+            if made.is_done() and survey.whole_shard(made.manifest, spec, distrusted) is None:
+                made.manifest.unlink()
+        with console.bar(
+            total=len(catalogue.clips),
+            initial=len(catalogue.clips) - count,
+            desc="features",
+            unit="clip",
+            disable=not options.progress,
+        ) as bar:
+            watch = parallel.watching(bar, lambda: bytes_in(progress))
+            parallel.run(task.make_shard, tasks, task.ShardTask.is_done, workers, watch)
+    # Of workers that died on the way.
+    remove_leftovers(folder)
+    return [facts.read_manifest(made.manifest, spec) for made in tasks]
 
-    missing = [clip for plan in plans for clip in plan.missing]
-    clips: list[ClipEntry] = []
-    finished: list[ShardEntry] = []
-    with progress_bar(
-        total=sum(len(plan.clips) for plan in plans),
-        desc="features",
-        unit="clip",
-        initial=sum(len(plan.settled) for plan in plans),
-        disable=not (progress and missing),
-    ) as bar:
-        results = extract_all(missing, catalog.root, spec, jobs, clip_timeout_seconds)
-        with contextlib.closing(results):
-            for plan in plans:
-                entries, shard = write_shard(plan, folder, spec, results, bar)
-                clips += entries
-                finished += [shard] if shard else []
-    libraries = known.libraries if known.libraries and not missing else library_versions()
-    index = Index(folder, spec, tuple(finished), tuple(clips), libraries)
-    if not finished:
+
+def states_when_read(made: Sequence[ShardFacts]) -> dict[str, FileState]:
+    """Raw files as they were when shards were made of them: they may have changed on the way."""
+    return {
+        source.path: FileState(source.bytes, source.modified_ns, source.sha256)
+        for shard in made
+        for clip in shard.clips
+        for source in clip.sources
+    }
+
+
+def index_of(
+    held: Mapping[str, str],
+    known: Known,
+    states: Mapping[str, FileState],
+    folder: Path,
+    spec: FeatureSpec,
+    root: str,
+) -> Index:
+    """Make the index of some clips.
+
+    Parameters
+    ----------
+    held
+        Shard of each clip.
+    known
+        All complete shards.
+    states
+        Raw files now, by path; empty where nothing is known of them.
+    folder, spec, root
+        See :class:`pipeline.cache.index.Index`.
+    """
+    named = set(held.values())
+    shards = [shard for shard in known.shards if shard.file in named]
+    excluded, moved = {}, {}
+    for shard in shards:
+        others = {clip.clip for clip in shard.clips if held.get(clip.clip) != shard.file}
+        if others:
+            excluded[shard.file] = frozenset(others)
+        for clip in shard.clips:
+            for source in clip.sources if clip.clip not in others else ():
+                now = states[source.path].modified_ns if states else source.modified_ns
+                if now != source.modified_ns:
+                    moved[source.path, source.sha256] = now
+    in_order = tuple(sorted(shards, key=lambda shard: (shard.actor, shard.file)))
+    return Index(folder, spec, root, in_order, excluded, moved)
+
+
+def publish(index: Index, root: Path) -> None:
+    """Replace ``index.json`` where it would say something else.
+
+    Raises
+    ------
+    InputError
+        If no clip could be read.
+    """
+    if not index.clips:
+        first = index.unreadable[0]
         raise InputError(
-            f"expected readable clips in {catalog.root}, got none; "
-            f"first: {clips[0].clip}: {clips[0].reason}"
+            f"expected readable clips in {root}, got none; first: {first.clip}: {first.reason}"
         )
-    if index != known or not (folder / INDEX_NAME).is_file():
-        write_index(index)
-    return Summary(index, len(missing), time.monotonic() - started)
+    write_index(index)
 
 
-def refuse_small_disk(folder: Path, spec: FeatureSpec, plans: Sequence[ShardPlan]) -> None:
+def join(folder: Path) -> Index:
+    """Write the index of every shard of a cache, whoever made them; no raw file is looked at.
+
+    Of several copies of a clip the latest counts.
+
+    Parameters
+    ----------
+    folder
+        A cache that several runs filled, each with other actors.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no complete shard.
+    """
+    spec = survey.spec_of(folder)
+    known = survey.known_shards(folder, spec)
+    if not known.shards:
+        raise InputError(f"expected shards in {folder}, got none; run 'make features' first")
+    latest = {
+        clip.clip: shard.file for shard in planning.by_age(known.shards) for clip in shard.clips
+    }
+    try:
+        root = read_content(folder / INDEX_NAME)["root"]
+    except InputError:
+        root = ""
+    with lock.held(folder, name="-index"):
+        index = index_of(latest, known, {}, folder, spec, root)
+        publish(index, folder)
+    return index
+
+
+def remove_unnamed(summary: Summary) -> None:
+    """Delete the shards that a run's index does not name, nor one that came after it."""
+    folder = summary.index.folder
+    with lock.all_held(folder):
+        named = read_index(folder).shard_facts
+        for shard in summary.unnamed:
+            if shard.file not in named:
+                shard_format.remove_shard(folder, shard.file)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs of this machine left half-written; it counts for nothing."""
+    for path in atomic.dead_leftovers(folder):
+        log.info("%s is removed: the process that wrote it is gone", path.name)
+        # On a read-only disk it stays, and harms nothing.
+        with contextlib.suppress(OSError):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def refuse_small_disk(folder: Path, needed_bytes: int) -> None:
     """Raise before any work if the rows to be written cannot fit."""
-    clips = sum(len(plan.clips) for plan in plans if not plan.is_done)
-    needed = clips * (1 + len(spec.variants)) * spec.row_bytes
     free = shutil.disk_usage(folder).free
-    if needed > free:
+    if needed_bytes > free:
         raise InputError(
-            f"expected {needed / 2**30:.2f} GiB of room at {folder}, got "
+            f"expected {needed_bytes / 2**30:.2f} GiB of room at {folder}, got "
             f"{free / 2**30:.2f} GiB; free some or name another cache folder"
         )
 
 
-def extract_all(
-    clips: Sequence[Clip], root: Path, spec: FeatureSpec, jobs: int, clip_timeout_seconds: float
-) -> Iterator[Extraction]:
-    """Extract clips in worker processes, yielding results in the order of the clips.
+@contextlib.contextmanager
+def progress_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder for this run's progress files, and remove it afterwards."""
+    progress = folder / f"progress.{atomic.own_mark()}{atomic.PARTIAL_SUFFIX}"
+    progress.mkdir()
+    try:
+        yield progress
+    finally:
+        shutil.rmtree(progress, ignore_errors=True)
 
-    A single job without a time limit is done in this process, where a debugger reaches it.
+
+def bytes_in(folder: Path) -> int:
+    """Size of all files of a folder."""
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def log_plan(plan: Plan) -> None:
+    """Say why work is done."""
+    log.info("%d clips are fresh, %d shards are made", len(plan.held), len(plan.make))
+    for clip, reason in plan.reasons.items():
+        log.debug("%s is extracted: %s", clip, reason)
+
+
+def explain(catalogue: Catalogue, cache: Path, spec: FeatureSpec, clip_id: str) -> str:
+    """Say in words where a clip's rows are, or why the next run makes them.
+
+    Raises
+    ------
+    InputError
+        If the catalogue has no such clip.
     """
-    if jobs == 1 and not clip_timeout_seconds:
-        yield from (extract(clip, root, spec) for clip in clips)
-        return
-    work = partial(extract, root=root, spec=spec)
-    with contextlib.closing(workers.in_order(work, clips, jobs, clip_timeout_seconds)) as results:
-        for clip, result in zip(clips, results, strict=True):
-            if isinstance(result, workers.Lost):
-                # Without its sources in the index, the next run tries the clip again.
-                yield Extraction(clip, (), [], result.reason)
-            else:
-                yield result
+    clip = next((clip for clip in catalogue.clips if clip_id in names_of(clip)), None)
+    if clip is None:
+        raise InputError(
+            f"expected a clip of {catalogue.root}, got {clip_id!r}; a clip is named by its take, "
+            f"such as {catalogue.clips[0].id}"
+        )
+    clip_id = clip.id
+    folder, wanted = cache / spec.digest, survey.wanted_clips(catalogue)
+    known = survey.known_shards(folder, spec)
+    states = survey.file_states(catalogue.root, folder, wanted, known, Workers(), False, False)
+    plan = planning.plan(wanted, states, known, Rules(task.reader_version()))
+    files = ", ".join(next(own.paths for own in wanted if own.id == clip_id))
+    lines = [f"{clip_id}: {clip.emotion}, actor {clip.actor}, from {files}"]
+    if clip_id in plan.held:
+        lines.append(where(clip_id, plan.held[clip_id], known.shards, folder))
+    for shard in plan.make:
+        if clip_id in shard.clips:
+            cause = next(own for own in (clip_id, *shard.clips) if own in plan.reasons)
+            lines.append(f"to be made in {shard.file}, because {cause}: {plan.reasons[cause]}")
+    return "\n".join(lines)
 
 
-def write_shard(
-    plan: ShardPlan, folder: Path, spec: FeatureSpec, results: Iterator[Extraction], bar: tqdm.tqdm
-) -> tuple[list[ClipEntry], ShardEntry | None]:
-    """Make a shard as planned, from the file it replaces and from the workers' results."""
-    if plan.is_done:
-        return list(plan.settled.values()), plan.stands
-    path = folder / plan.file
-    writer = shards.ShardWriter(path, spec, plan.clips[0].actor, len(plan.clips))
-    entries = []
-    with writer:
-        for clip in plan.clips:
-            entry = plan.settled.get(clip.id)
-            if entry is None:
-                result = next(results)
-                rows, face_found = result.rows, any(row.face_found for row in result.rows)
-                entry = ClipEntry(
-                    clip.id,
-                    clip.actor,
-                    clip.emotion,
-                    result.sources,
-                    plan.file if rows else None,
-                    face_found,
-                    result.reason,
-                )
-                bar.update()
-            else:
-                rows = [] if entry.reason else shards.read_rows(folder, plan.old, entry, spec)
-            first = writer.rows if rows else None
-            checksums = writer.append(clip, entry.sources, rows)
-            entries.append(dataclasses.replace(entry, row=first, checksums=checksums))
-    if writer.entry is None:
-        path.unlink(missing_ok=True)
-    return entries, writer.entry
+def names_of(clip: Clip) -> set[str]:
+    """Return what people may call a clip: its id, and the names of its files."""
+    return {clip.id, *(name for path in clip.sources for name in (path.name, path.stem))}
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries whose numbers end up in a cache."""
-    installed = {dist.name.lower(): dist.version for dist in importlib.metadata.distributions()}
-    return {name: installed[name] for name in LIBRARIES if name in installed}
+def where(clip_id: str, file: str, shards: Sequence[ShardFacts], folder: Path) -> str:
+    """Say where the rows of a cached clip are, and what made them."""
+    shard = next(shard for shard in shards if shard.file == file)
+    entry = next(entry for entry in shard.clips if entry.clip == clip_id)
+    if entry.reason:
+        state = f"could not be read: {entry.reason}"
+    else:
+        state = f"rows {entry.row} to {entry.row + len(entry.checksums) - 1}"
+    versions = ", ".join(f"{name} {version}" for name, version in shard.libraries.items())
+    return f"cached in {folder / file}, {state}\nmade {shard.finished} with {versions}"

@@ -1,43 +1,41 @@
-"""One clip in a worker: raw files to rows, or the reason why there are none.
+"""One clip in a child process: raw files to rows, or the reason why there are none.
 
-Workers import this module and what it needs, and nothing that reads or writes shards.
+The child imports this module, and with it OpenCV, FFmpeg and librosa; nobody else does.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 
-from pipeline.cache.entries import Source
+from pipeline.cache.format import CachedRow, ClipRows
 from pipeline.corpora import sources
-from pipeline.corpora.catalogue import Clip
+from pipeline.corpora.clip import Clip
 from pipeline.errors import MediaError
-from pipeline.features import extract as features
-from pipeline.features.extract import Row
+from pipeline.features.extract import extract_clip
 from pipeline.spec import FeatureSpec
 
-
-@dataclass(frozen=True)
-class Extraction:
-    """What a worker returns for one clip: rows, or the reason why there are none."""
-
-    clip: Clip
-    sources: tuple[Source, ...]
-    rows: list[Row]
-    reason: str | None = None
+cv2.setNumThreads(1)
 
 
-def extract(clip: Clip, root: Path, spec: FeatureSpec) -> Extraction:
-    """Extract one clip in a worker; a file that cannot be read is a result, not an error."""
-    cv2.setNumThreads(1)
+def extract(clip: Clip, root: Path, spec: FeatureSpec) -> ClipRows:
+    """Extract one clip; a file that cannot be read is a result, not an error."""
     try:
         described = tuple(sources.describe(path, root) for path in clip.sources)
     except OSError as error:
         reason = f"expected a readable file, got: {error.strerror}; check its permissions"
-        return Extraction(clip, (), [], reason)
+        return ClipRows(clip.id, clip.emotion, (), reason=reason, transient=True)
     try:
-        return Extraction(clip, described, features.extract_clip(clip, spec))
+        rows = extract_clip(clip, spec)
     except MediaError as error:
-        return Extraction(clip, described, [], str(error))
+        return ClipRows(clip.id, clip.emotion, described, reason=str(error))
+    return ClipRows(
+        clip.id,
+        clip.emotion,
+        described,
+        tuple(CachedRow(row.variant, *row.features) for row in rows),
+        face_found=rows[0].face_found,
+        has_audio=rows[0].has_audio,
+        has_video=rows[0].has_video,
+    )

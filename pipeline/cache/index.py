@@ -1,29 +1,40 @@
-"""The index that completes a cache: what its shards hold, and the raw files they were made from.
+"""The index of a cache: which shards, and which clips of them, one run of ``features`` means.
 
-A cache is a folder named by the digest of its spec, ``data/cache/<digest>/``, with one
-``actor-NN.h5`` for each actor (numbered parts for a large one) and an ``index.json`` written last.
+A cache is a folder named by the digest of its spec, ``data/cache/<digest>/``, with shards, their
+manifests, and an ``index.json`` that is replaced in one step at the end of a run. Shards that it
+does not name stay where they are.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import functools
 import json
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.atomic import PARTIAL_SUFFIX, refusals_named, replace_durably
-from pipeline.cache.entries import ClipEntry, ShardEntry, Source, entry_of, refuse_contradictions
+from pipeline import atomic
+from pipeline.cache.facts import (
+    FORMAT_VERSION,
+    SHARD_PATTERN,
+    ClipEntry,
+    ShardFacts,
+    canonical_sha256,
+    manifest_path,
+    read_manifest,
+)
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
 
-FORMAT_VERSION = 2
 INDEX_NAME = "index.json"
+
+MAKE_NEW = "run 'make features' again, it makes a new one from the shards"
 
 
 @dataclass(frozen=True)
 class Index:
-    """What a complete cache holds.
+    """What a cache holds for its readers.
 
     Parameters
     ----------
@@ -31,131 +42,192 @@ class Index:
         Where its shards are.
     spec
         What their numbers mean.
-    shards, clips
-        Its content, sorted by actor and clip.
-    libraries
-        Versions of the libraries that made it.
+    root
+        The raw folder it was made for.
+    shards
+        Sorted by actor and name.
+    excluded
+        Clips of these shards that do not count, by shard: the raw folder lacks them, or a newer
+        shard holds them.
+    modified_ns
+        Modification times under which raw files were found unchanged although their shard
+        recorded another, by path and content: another shard may hold the path with other content.
     """
 
     folder: Path
     spec: FeatureSpec
-    shards: tuple[ShardEntry, ...]
-    clips: tuple[ClipEntry, ...]
-    libraries: dict[str, str]
+    root: str
+    shards: tuple[ShardFacts, ...]
+    excluded: Mapping[str, Collection[str]] = field(default_factory=dict)
+    modified_ns: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    @functools.cached_property
+    def entries(self) -> tuple[ClipEntry, ...]:
+        """Clips that count, readable or not, sorted by actor and id."""
+        chosen = [
+            clip
+            for shard in self.shards
+            for clip in shard.clips
+            if clip.clip not in self.excluded.get(shard.file, ())
+        ]
+        return tuple(sorted(chosen, key=lambda clip: (clip.actor, clip.clip)))
+
+    @functools.cached_property
+    def clips(self) -> tuple[ClipEntry, ...]:
+        """Clips with rows, sorted by actor and id."""
+        return tuple(clip for clip in self.entries if not clip.reason)
+
+    @property
+    def unreadable(self) -> tuple[ClipEntry, ...]:
+        """Clips without rows, with the reason."""
+        return tuple(clip for clip in self.entries if clip.reason)
 
     @property
     def actors(self) -> list[int]:
         """Sorted numbers of the actors that have rows."""
-        return sorted({shard.actor for shard in self.shards})
+        return sorted({clip.actor for clip in self.clips})
+
+    @functools.cached_property
+    def shard_facts(self) -> dict[str, ShardFacts]:
+        """Manifests by the names of their shards."""
+        return {shard.file: shard for shard in self.shards}
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that change with any byte of any shard, and with its clips."""
-        contents = [[shard.file, shard.sha256] for shard in self.shards]
-        contents += [[clip.shard, clip.row] for clip in self.clips if clip.shard]
-        return content_sha256(contents)[:16]
+        """Sixteen hexadecimal digits that change with any byte of any row that counts."""
+        rows = [[clip.clip, clip.checksums] for clip in self.clips]
+        return canonical_sha256([self.spec.digest, rows])[:16]
 
     @property
     def rows(self) -> int:
-        """Number of rows in all shards."""
-        return sum(shard.rows for shard in self.shards)
+        """Number of rows that count."""
+        return len(self.clips) * len(self.spec.row_names)
 
     @property
     def bytes(self) -> int:
-        """Size of all shards."""
+        """Size of all its shards."""
         return sum(shard.bytes for shard in self.shards)
 
+    def without(self, clips: Collection[str]) -> Index:
+        """Return the same index without some clips."""
+        excluded = {
+            shard.file: {*self.excluded.get(shard.file, ())}
+            | {clip.clip for clip in shard.clips if clip.clip in clips}
+            for shard in self.shards
+        }
+        return dataclasses.replace(self, excluded=excluded)
 
-def content_sha256(content: object) -> str:
-    """SHA-256 of what some JSON says, in hexadecimal, whatever its layout."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
+def write_index(index: Index) -> bool:
+    """Write ``index.json`` in one step; the index before it is valid up to then.
 
-def write_index(index: Index) -> None:
-    """Write ``index.json``, the mark of a complete cache, in one step."""
+    Returns
+    -------
+    bool
+        False where the file says the same already, and was left alone.
+    """
+    shards = []
+    for shard in index.shards:
+        entry: dict[str, object] = {"file": shard.file, "manifest": shard.checksum}
+        if excluded := sorted(index.excluded.get(shard.file, ())):
+            entry["excluded"] = excluded
+        shards.append(entry)
     content = {
         "format_version": FORMAT_VERSION,
         "digest": index.spec.digest,
         "spec": json.loads(index.spec.to_json()),
         "emotions": EMOTIONS,
-        "libraries": index.libraries,
-        "shards": [dataclasses.asdict(entry) for entry in index.shards],
-        "clips": [dataclasses.asdict(entry) for entry in index.clips],
+        "root": index.root,
+        "shards": shards,
+        "modified_ns": [[*key, time] for key, time in sorted(index.modified_ns.items())],
+        "left_out": [{"clip": clip.clip, "reason": clip.reason} for clip in index.unreadable],
     }
-    content["sha256"] = content_sha256(content)
+    content["checksum"] = canonical_sha256(content)
+    text = json.dumps(content, indent=1).encode()
     path = index.folder / INDEX_NAME
-    partial = path.with_name(path.name + PARTIAL_SUFFIX)
-    try:
-        # Piece by piece: the text of a large corpus is longer than its entries.
-        with refusals_named(path), partial.open("w", encoding="utf-8") as stream:
-            json.dump(content, stream, indent=1)
-        replace_durably(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    if path.is_file() and path.read_bytes() == text:
+        return False
+    atomic.write_durably(path, text)
+    return True
 
 
 def read_index(folder: Path) -> Index:
-    """Read the index of a complete cache.
+    """Read the index of a cache and the manifests it names.
 
     Raises
     ------
     InputError
-        If there is none, it is damaged, or it is of another format.
+        If there is none, it is damaged or of another format, or a manifest is not the one it
+        was written for.
     """
     path = folder / INDEX_NAME
     if not path.is_file():
         raise InputError(
             f"expected a finished cache in {folder}, got no {INDEX_NAME}; run 'make features' first"
         )
-    again = "run 'make features' again, it makes a new one from the shards"
+    content = read_content(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version, sha256 = content["format_version"], content.pop("sha256", None)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return parse_index(folder, content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"expected an index in {path}, got something else ({error}); {again}"
+            f"expected an index of this version in {path}, got: {error}; {MAKE_NEW}"
+        ) from error
+
+
+def read_content(path: Path) -> dict:
+    """Parse ``index.json``; the manifests it names are not looked at.
+
+    Raises
+    ------
+    InputError
+        If it is damaged, or of another format.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        version, checksum = content["format_version"], content.pop("checksum", None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"expected an index in {path}, got something else ({error}); {MAKE_NEW}"
         ) from error
     if version != FORMAT_VERSION:
         raise InputError(
-            f"expected cache format {FORMAT_VERSION} in {path}, got {version!r}; {again}"
+            f"expected cache format {FORMAT_VERSION} in {path}, got {version!r}; "
+            f"remove {path.parent} and run 'make features' again"
         )
-    if sha256 != content_sha256(content):
-        raise InputError(f"expected {path} as it was written, got other content; {again}")
+    if checksum != canonical_sha256(content):
+        raise InputError(f"expected {path} as it was written, got other content; {MAKE_NEW}")
     try:
-        return index_of(folder, content)
+        times = {(raw, sha256): time for raw, sha256, time in content["modified_ns"]}
+        return content | {"root": str(content["root"]), "modified_ns": times}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"expected an index of this version in {path}, got: {error}; run 'make features' again"
+            f"expected an index of this version in {path}, got: {error}; {MAKE_NEW}"
         ) from error
 
 
-def index_of(folder: Path, content: dict) -> Index:
+def parse_index(folder: Path, content: dict) -> Index:
     """Make an index of parsed JSON.
 
     Raises
     ------
-    ValueError, KeyError, TypeError
+    ValueError, KeyError, TypeError, AttributeError
         If it is not what :func:`write_index` writes.
+    InputError
+        If a manifest is missing, damaged or another one.
     """
     spec = FeatureSpec.from_json(json.dumps(content["spec"]))
     if content["digest"] != spec.digest or content["emotions"] != list(EMOTIONS):
         raise ValueError("another digest or other emotions")
-    clips = tuple(
-        entry_of(
-            ClipEntry,
-            values
-            | {
-                "sources": tuple(entry_of(Source, source) for source in values["sources"]),
-                "checksums": tuple(values["checksums"]),
-            },
-        )
-        for values in content["clips"]
-    )
-    shards = tuple(entry_of(ShardEntry, values) for values in content["shards"])
-    libraries = dict(content["libraries"])
-    refuse_contradictions(spec, shards, clips)
-    return Index(folder, spec, shards, clips, libraries)
+    shards = []
+    for entry in content["shards"]:
+        if not SHARD_PATTERN.fullmatch(entry["file"]):
+            raise ValueError(f"a shard named {entry['file']!r}")
+        facts = read_manifest(manifest_path(folder, entry["file"]), spec)
+        if facts.checksum != entry["manifest"]:
+            raise ValueError(f"another manifest of {entry['file']}")
+        shards.append(facts)
+    excluded = {e["file"]: frozenset(e["excluded"]) for e in content["shards"] if "excluded" in e}
+    return Index(folder, spec, content["root"], tuple(shards), excluded, content["modified_ns"])
 
 
 def find_cache(root: Path) -> Index:

@@ -1,50 +1,55 @@
-"""Raw data looked at before it is trusted: what is missing, copied, misfiled, broken or odd."""
+"""Raw data checked before it is trusted: what is missing, copied, misfiled, broken or odd."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
-import re
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import atomic
-from pipeline.corpora import sources
-from pipeline.corpora.catalogue import CHANNELS, Catalog
-from pipeline.corpora.measure import Facts
-from pipeline.errors import MediaError
+from pipeline.corpora import ravdess, sources
+from pipeline.corpora.clip import Catalogue
+from pipeline.corpora.facts import Facts, facts_to_json
+from pipeline.errors import InputError, MediaError
 from pipeline.media import container
 
 APART_SECONDS = 0.2
-"""Sound and pictures of a take that differ more in length were not recorded together."""
+"""Audio and video of a take that differ more in length were not recorded together."""
 
 CLIPPED_PART = 1e-3
 """A recording with more of its samples at full scale was too loud for its microphone."""
 
 RATE_TOLERANCE = 0.01
 
-RAVDESS_ACTORS = {"speech": range(1, 25), "song": (*range(1, 18), *range(19, 25))}
-RAVDESS_EMOTIONS = {"speech": 8, "song": 6}
-RAVDESS_TAKE = re.compile(r"\d{2}(-\d{2}){5}")
-
 KINDS = {
+    "unreachable": "folders, links and files that cannot be opened; what they hold is unknown",
     "missing": "clips that RAVDESS has and the folder lacks",
     "unreadable": "clips that cannot be read",
     "misfiled": "files whose name and folder disagree about the actor",
     "copied across actors": "one recording under two actors; left out of training",
     "copied": "one recording under two names of an actor",
-    "apart": f"sound and video differ by more than {APART_SECONDS} s in length",
-    "silent": "sound that never rises above -80 dB",
-    "clipped": f"sound with more than {CLIPPED_PART:.1%} of its samples at full scale",
+    "audio track missing": "videos whose name promises audio and that have no audio track",
+    "apart": f"audio and video differ by more than {APART_SECONDS} s in length",
+    "silent": "audio that never rises above -80 dB",
+    "clipped": f"audio with more than {CLIPPED_PART:.1%} of its samples at full scale",
     "no face": "no face in the window; the centred square is cached",
     "other frame rate": "not the frame rate that most clips have",
-    "uneven frames": "the time from picture to picture varies",
+    "uneven frames": "the time from frame to frame varies",
     "set aside": "files that are no clip",
+    "no audio": "clips of video alone; their MFCCs are zeros",
+    "no video": "clips of audio alone; their frames are zeros",
 }
 """Every kind of finding with its meaning, the gravest first."""
+
+NOTES = {"no audio", "no video"}
+"""Kinds that are no faults: a corpus may be meant so."""
+
+COUNTED = {"missing", *NOTES}
+"""Kinds with one finding for many clips."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,12 @@ class Finding:
     detail: str
 
 
-def judge(catalog: Catalog, facts: Sequence[Facts]) -> list[Finding]:
+def judge(catalogue: Catalogue, facts: Sequence[Facts]) -> list[Finding]:
     """Decide what is odd about a raw folder, the gravest kind first.
 
     Parameters
     ----------
-    catalog
+    catalogue
         What the folder holds.
     facts
         Measured of each of its clips.
@@ -71,66 +76,71 @@ def judge(catalog: Catalog, facts: Sequence[Facts]) -> list[Finding]:
     list of Finding
     """
     found = [
+        *files_of("unreachable", catalogue.root, catalogue.unreachable),
         *missing(facts),
         *(
             Finding("unreadable", (fact.clip,), problem)
             for fact in facts
             for problem in fact.problems
         ),
-        *files_of("misfiled", catalog.root, catalog.misplaced),
+        *files_of("misfiled", catalogue.root, catalogue.misplaced),
         *copies(facts),
-        *odd_sound(facts),
+        *missing_audio_tracks(catalogue, facts),
+        *odd_audio(facts),
         *(
             Finding("no face", (fact.clip,), "no face in its window")
             for fact in facts
             if fact.face_found is False
         ),
         *odd_frames(facts),
-        *files_of("set aside", catalog.root, catalog.unpaired),
-        *files_of("set aside", catalog.root, catalog.unreadable),
-        *files_of("set aside", catalog.root, catalog.duplicates),
+        *files_of("set aside", catalogue.root, catalogue.unreadable),
+        *files_of("set aside", catalogue.root, catalogue.duplicates),
+        *without("no audio", facts, [fact.clip for fact in facts if not fact.has_audio]),
+        *without("no video", facts, [fact.clip for fact in facts if not fact.has_video]),
     ]
     order = list(KINDS)
     return sorted(found, key=lambda finding: order.index(finding.kind))
 
 
 def missing(facts: Iterable[Facts]) -> list[Finding]:
-    """Compare a folder of RAVDESS names with RAVDESS: one finding a channel.
-
-    Notes
-    -----
-    Livingstone & Russo 2018: 24 actors speak 60 clips each, neutral 4 times (it has one intensity),
-    every other emotion 8 times; all but actor 18 sing 44, without disgust and surprise.
-    """
-    there = {fact.clip for fact in facts}
-    if not all(RAVDESS_TAKE.fullmatch(clip) for clip in there):
+    """Compare a folder of RAVDESS names with RAVDESS: one finding for each channel."""
+    present = {fact.clip for fact in facts}
+    if not all(ravdess.TAKE_PATTERN.fullmatch(clip) for clip in present):
         return []
     found = []
-    for channel, code in CHANNELS.items():
-        if not any(clip.startswith(f"{code}-") for clip in there):
+    for channel, code in ravdess.CHANNELS.items():
+        if not any(clip.startswith(f"{code}-") for clip in present):
             continue
-        wanted = {
-            actor: [
-                f"{code}-{emotion:02d}-{intensity:02d}-{statement:02d}-{repetition:02d}-{actor:02d}"
-                for emotion in range(1, RAVDESS_EMOTIONS[channel] + 1)
-                for intensity, statement, repetition in itertools.product((1, 2), repeat=3)
-                if not (emotion == 1 and intensity == 2)
-            ]
-            for actor in RAVDESS_ACTORS[channel]
-        }
+        published = ravdess.published_takes(channel)
         absent = {
-            actor: [clip for clip in clips if clip not in there] for actor, clips in wanted.items()
+            actor: [clip for clip in clips if clip not in present]
+            for actor, clips in published.items()
         }
         names = tuple(clip for clips in absent.values() for clip in clips)
         if names:
-            total = sum(map(len, wanted.values()))
-            whole = [actor for actor in absent if len(absent[actor]) == len(wanted[actor])]
+            total = sum(map(len, published.values()))
+            whole = [actor for actor in absent if len(absent[actor]) == len(published[actor])]
             some = {actor: len(clips) for actor, clips in absent.items() if clips}
             parts = [f"all of actors {ranges(whole)}"] if whole else []
             parts += [f"{some[actor]} of actor {actor}" for actor in some if actor not in whole]
             detail = f"{len(names)} of {total} {channel} clips: {', '.join(parts)}"
             found.append(Finding("missing", names, detail))
     return found
+
+
+def missing_audio_tracks(catalogue: Catalogue, facts: Iterable[Facts]) -> list[Finding]:
+    """Find videos with a RAVDESS name of audio and video that hold no audio."""
+    videos = {clip.id: clip.video for clip in catalogue.clips}
+    return [
+        Finding("audio track missing", (fact.clip,), f"{videos[fact.clip].name} has no audio track")
+        for fact in facts
+        if fact.video_has_audio is False and ravdess.promises_audio(videos[fact.clip].stem)
+    ]
+
+
+def without(kind: str, facts: Sequence[Facts], names: Sequence[str]) -> list[Finding]:
+    """Report clips without one of both modalities in one finding: there may be thousands."""
+    return [Finding(kind, tuple(names), f"{len(names)} of {len(facts)} clips")] if names else []
 
 
 def ranges(numbers: Sequence[int]) -> str:
@@ -149,8 +159,8 @@ def copies(facts: Iterable[Facts]) -> list[Finding]:
     holders: dict[tuple[str, str], dict[str, int]] = {}
     for fact in facts:
         contents = {("the same file", digest) for digest in fact.files.values()}
-        if fact.sound_digest:
-            contents.add(("the same sound", fact.sound_digest))
+        if fact.audio_digest:
+            contents.add(("the same audio", fact.audio_digest))
         for content in contents:
             holders.setdefault(content, {})[fact.clip] = fact.actor
     alike: dict[tuple[str, ...], tuple[set[int], set[str]]] = {}
@@ -169,26 +179,26 @@ def copies(facts: Iterable[Facts]) -> list[Finding]:
     ]
 
 
-def odd_sound(facts: Iterable[Facts]) -> list[Finding]:
-    """Find silent and clipped sound, and sound of another length than its video."""
+def odd_audio(facts: Iterable[Facts]) -> list[Finding]:
+    """Find silent and clipped audio, and audio of another length than its video."""
     found = []
     for fact in facts:
         if fact.peak is None:
             continue
-        if fact.sound_digest is None:
+        if fact.audio_digest is None:
             found.append(Finding("silent", (fact.clip,), f"peak {fact.peak:.6f}"))
         if fact.clipped_part > CLIPPED_PART:
             share = f"{fact.clipped_part:.2%} of the samples at full scale"
             found.append(Finding("clipped", (fact.clip,), share))
-        lengths = (fact.sound_seconds, fact.video_seconds)
+        lengths = (fact.audio_seconds, fact.video_seconds)
         if None not in lengths and abs(lengths[0] - lengths[1]) > APART_SECONDS:
-            said = f"{lengths[0]:.2f} s of sound, {lengths[1]:.2f} s of video"
+            said = f"{lengths[0]:.2f} s of audio, {lengths[1]:.2f} s of video"
             found.append(Finding("apart", (fact.clip,), said))
     return found
 
 
 def odd_frames(facts: Sequence[Facts]) -> list[Finding]:
-    """Find frame rates that differ from the corpus' own, and pictures that come unevenly."""
+    """Find frame rates that differ from the corpus' own, and frames that come unevenly."""
     counts = Counter(round(fact.frame_rate, 2) for fact in facts if fact.frame_rate)
     if not counts:
         return []
@@ -196,10 +206,10 @@ def odd_frames(facts: Sequence[Facts]) -> list[Finding]:
     found = []
     for fact in facts:
         if fact.frame_rate and abs(fact.frame_rate / common - 1) > RATE_TOLERANCE:
-            said = f"{fact.frame_rate:.2f} pictures a second, most clips have {common:.2f}"
+            said = f"{fact.frame_rate:.2f} frames a second, most clips have {common:.2f}"
             found.append(Finding("other frame rate", (fact.clip,), said))
         if fact.uneven_gaps:
-            said = f"{fact.uneven_gaps} gaps between pictures are not the usual one"
+            said = f"{fact.uneven_gaps} gaps between frames are not the usual one"
             found.append(Finding("uneven frames", (fact.clip,), said))
     return found
 
@@ -208,11 +218,13 @@ def files_of(kind: str, root: Path, files: Iterable[tuple[Path, str]]) -> list[F
     """List files that are no clip: what they really are, or why they were set aside."""
     found = []
     for path, reason in files:
-        try:
-            container.refuse_unusable_file(path)
-        except MediaError as error:
-            reason = f"{reason}; {error}"
-        found.append(Finding(kind, (sources.relative_path(path, root),), reason))
+        if kind != "unreachable":
+            try:
+                container.refuse_unusable_file(path)
+            except MediaError as error:
+                reason = f"{reason}; {sources.printable(str(error))}"
+        name = sources.printable(sources.relative_path(path, root))
+        found.append(Finding(kind, (name,), reason))
     return found
 
 
@@ -223,10 +235,10 @@ def table(findings: Sequence[Finding], shown: int = 3) -> str:
         own = [finding for finding in findings if finding.kind == kind]
         if not own:
             continue
-        count = sum(len(finding.names) for finding in own) if kind == "missing" else len(own)
+        count = sum(len(finding.names) for finding in own) if kind in COUNTED else len(own)
         lines.append(f"{count:>6}  {kind}: {meaning}")
         for finding in own[:shown]:
-            named = kind in ("missing", "copied", "copied across actors")
+            named = kind in COUNTED | {"copied", "copied across actors"}
             lines.append(
                 f"{'':8}{finding.detail if named else f'{finding.names[0]}: {finding.detail}'}"
             )
@@ -235,16 +247,65 @@ def table(findings: Sequence[Finding], shown: int = 3) -> str:
     return "\n".join(lines)
 
 
-def write_report(
-    path: Path, catalog: Catalog, facts: Sequence[Facts], findings: Sequence[Finding]
-) -> None:
-    """Write ``audit.json``: every finding and every measured fact, in one step."""
+def prepare_folder(path: Path) -> None:
+    """Make the folder of a report, so that a wrong place is refused before hours of measuring.
+
+    Raises
+    ------
+    InputError
+        If there can be no file at that path.
+    """
+    for folder in path.parents:
+        if os.path.lexists(folder) and not os.path.isdir(folder):
+            raise InputError(
+                f"expected a folder at {sources.printable(folder)} for the report, got something "
+                "else; name another place"
+            )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise unwritable(path, error) from error
+    if is_folder:
+        raise InputError(
+            f"expected a file for the report, got the folder {sources.printable(path)}; name a file"
+        )
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """Say why a report cannot be written."""
+    return InputError(
+        f"expected a place where the report {sources.printable(path)} can be written, got: "
+        f"{error.strerror}; name another"
+    )
+
+
+def report_json(catalogue: Catalogue, facts: Sequence[Facts], findings: Sequence[Finding]) -> bytes:
+    """Write every finding and every measured fact as strict JSON, in UTF-8."""
     content = {
-        "raw": str(catalog.root),
+        "raw": sources.printable(catalogue.root),
         "clips": len(facts),
+        "files": catalogue.file_counts(),
+        "actor_names": catalogue.actor_names,
         "kinds": KINDS,
         "findings": [dataclasses.asdict(finding) for finding in findings],
-        "facts": [dataclasses.asdict(fact) for fact in facts],
+        "facts": [facts_to_json(fact) for fact in facts],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_durably(path, json.dumps(content, indent=1).encode())
+    return json.dumps(content, indent=1, allow_nan=False).encode()
+
+
+def write_report(
+    path: Path, catalogue: Catalogue, facts: Sequence[Facts], findings: Sequence[Finding]
+) -> None:
+    """Write ``audit.json`` in one step.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    prepare_folder(path)
+    try:
+        atomic.write_durably(path, report_json(catalogue, facts, findings))
+    except OSError as error:
+        raise unwritable(path, error) from error

@@ -1,23 +1,22 @@
-"""What raw clips are like: the facts that an audit decides on, measured clip by clip in workers."""
+"""The facts that an audit decides on, measured clip by clip in child processes."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.console import bar as progress_bar
 from pipeline.corpora import sources
-from pipeline.corpora.catalogue import Catalog, Clip
-from pipeline.errors import MediaError, leave_interrupts_to_parent
-from pipeline.features import extract, mfcc
-from pipeline.media import audio, video
+from pipeline.corpora.clip import Clip
+from pipeline.corpora.facts import Facts, facts_to_json
+from pipeline.errors import MediaError
+from pipeline.features import extract
+from pipeline.media import audio, container, video
 from pipeline.spec import FeatureSpec
 
 FULL_SCALE = 0.999
@@ -25,49 +24,7 @@ FULL_SCALE = 0.999
 
 UNEVEN_PART = 0.25
 UNEVEN_SECONDS = 0.002
-"""A gap between pictures that is off by more than both is no rounding of time stamps."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What was measured of a clip.
-
-    Parameters
-    ----------
-    clip, actor
-        Identity and person.
-    files
-        SHA-256 of each raw file, by path below the raw folder.
-    problems
-        Why something of it could not be read.
-    sound_seconds, video_seconds
-        Lengths; None where unreadable.
-    sound_digest
-        SHA-256 of the samples, mixed down and rounded to 16 bits; None for silence.
-    peak
-        Largest sample, 1 being full scale.
-    clipped_part
-        Part of the samples at full scale.
-    frame_rate
-        Pictures per second, by the usual gap between two.
-    uneven_gaps
-        Number of gaps that are not the usual one.
-    face_found
-        Whether the window that is cached shows a face; None where it could not be seen.
-    """
-
-    clip: str
-    actor: int
-    files: dict[str, str]
-    problems: tuple[str, ...] = ()
-    sound_seconds: float | None = None
-    video_seconds: float | None = None
-    sound_digest: str | None = None
-    peak: float | None = None
-    clipped_part: float = 0.0
-    frame_rate: float | None = None
-    uneven_gaps: int = 0
-    face_found: bool | None = None
+"""A gap between frames that is off by more than both is no rounding of time stamps."""
 
 
 def measure(clip: Clip, root: Path, spec: FeatureSpec) -> Facts:
@@ -81,28 +38,47 @@ def measure(clip: Clip, root: Path, spec: FeatureSpec) -> Facts:
             files[sources.relative_path(path, root)] = sources.file_sha256(path)
         except OSError as error:
             problems.append(f"expected a readable file at {path}, got: {error.strerror}")
-    readers = (
-        lambda: found.update(read_sound_facts(clip.sound)),
-        lambda: found.update(picture_facts(video.picture_times(clip.video))),
-        lambda: found.update(face_found=shows_face(clip, spec)),
-    )
-    for read in readers:
+
+    def attempt(read: Callable[[], dict[str, object]]) -> None:
         try:
-            read()
+            found.update(read())
         except MediaError as error:
             problems.append(str(error))
-    return Facts(clip.id, clip.actor, files, tuple(dict.fromkeys(problems)), **found)
+
+    if clip.video is not None:
+        attempt(lambda: {"video_has_audio": container.probe(clip.video).has_audio})
+    has_audio = clip.audio is not None or found.get("video_has_audio") is not False
+    if has_audio:
+        attempt(lambda: audio_facts(clip.audio_source))
+    if clip.video is not None:
+        attempt(lambda: frame_facts(video.presentation_times(clip.video)))
+        attempt(lambda: {"face_found": shows_face(clip, spec)})
+    texts = dict.fromkeys(sources.printable(problem) for problem in problems)
+    return Facts(
+        clip.id,
+        clip.actor,
+        files,
+        tuple(texts),
+        has_audio=has_audio,
+        has_video=clip.video is not None,
+        **found,
+    )
 
 
-def read_sound_facts(path: Path) -> dict[str, object]:
-    """Facts of a recording's sound, which is read block by block.
+def measure_json(clip: Clip, root: Path, spec: FeatureSpec) -> dict[str, object]:
+    """Measure a clip and return what JSON can hold; see :func:`measure`."""
+    return facts_to_json(measure(clip, root, spec))
+
+
+def audio_facts(path: Path) -> dict[str, object]:
+    """Facts of a recording's audio, which is read block by block.
 
     Raises
     ------
     MediaError
-        If there is no usable sound.
+        If there is no usable audio.
     """
-    with audio.opened_sound(path) as (rate, blocks):
+    with audio.opened_audio(path) as (rate, blocks):
         digest, peak, mono_peak, clipped, size, samples = hashlib.sha256(), 0.0, 0.0, 0, 0, 0
         digest.update(f"{rate} ".encode())
         for block in blocks:
@@ -114,20 +90,21 @@ def read_sound_facts(path: Path) -> dict[str, object]:
             clipped += int((level >= FULL_SCALE).sum())
             size, samples = size + block.size, samples + block.shape[1]
     return {
-        "sound_seconds": samples / rate,
-        "sound_digest": None if mono_peak < mfcc.SILENCE_PEAK else digest.hexdigest(),
-        "peak": peak,
+        "audio_seconds": samples / rate,
+        "audio_digest": None if mono_peak < FeatureSpec().silence_peak else digest.hexdigest(),
+        "peak": peak if math.isfinite(peak) else None,
         "clipped_part": clipped / size if size else 0.0,
     }
 
 
-def picture_facts(times_seconds: NDArray[np.float64]) -> dict[str, object]:
-    """Facts of a video from the times of its pictures."""
+def frame_facts(times_seconds: NDArray[np.float64]) -> dict[str, object]:
+    """Facts of a video from the times of its frames, ascending."""
     gaps = np.diff(times_seconds)
     if not len(gaps):
         return {"video_seconds": 0.0}
-    usual = float(np.median(gaps))
-    # Median of rounded time stamps is rounded too; the mean of the even gaps is not.
+    # One of the gaps, so that at least one is usual: the mean of two may be neither.
+    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])
+    # Rounded time stamps have a rounded median; the mean of the even gaps is not rounded.
     off = np.abs(gaps - usual) > max(UNEVEN_SECONDS, UNEVEN_PART * usual)
     mean = float(gaps[~off].mean())
     return {
@@ -139,28 +116,7 @@ def picture_facts(times_seconds: NDArray[np.float64]) -> dict[str, object]:
 
 def shows_face(clip: Clip, spec: FeatureSpec) -> bool:
     """Whether the window that would be cached shows a face."""
-    waveform = audio.read_waveform(clip.sound, spec.sample_rate_hz)
-    span = extract.clip_span(waveform, spec)
+    waveform = extract.read_clip_waveform(clip, spec)
+    span = extract.clip_span(waveform, spec, extract.deciding_seconds(clip, waveform, spec))
     (window,) = extract.read_windows(waveform, clip.video, [span], spec)
     return extract.find_face(window, spec) is not None
-
-
-def measure_all(
-    catalog: Catalog, spec: FeatureSpec, jobs: int = -1, progress: bool = True
-) -> list[Facts]:
-    """Measure every clip in worker processes; sorted by actor and clip."""
-    parallel = joblib.Parallel(
-        n_jobs=jobs, return_as="generator_unordered", initializer=leave_interrupts_to_parent
-    )
-    works = (joblib.delayed(measure)(clip, catalog.root, spec) for clip in catalog.clips)
-    with (
-        progress_bar(
-            total=len(catalog.clips), desc="audit", unit="clip", disable=not progress
-        ) as bar,
-        contextlib.closing(parallel(works)) as results,
-    ):
-        facts = []
-        for fact in results:
-            facts.append(fact)
-            bar.update()
-    return sorted(facts, key=lambda fact: (fact.actor, fact.clip))

@@ -1,4 +1,4 @@
-"""A clean window to a named variant of it, sound and pictures kept in step. Pure functions."""
+"""A clean window to a named variant of it, audio and frames kept in step. Pure functions."""
 
 from __future__ import annotations
 
@@ -6,30 +6,13 @@ import hashlib
 import math
 from dataclasses import dataclass
 
+import cv2
 import librosa
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.features.faces import Box
-from pipeline.spec import CLEAN, NOISE, FeatureSpec
-
-PITCH_SEMITONES = (0.5, 2.5)
-"""Size of a pitch shift, up or down: audible, and within one speaker's range."""
-
-STRETCH_RATES = (0.8, 1.25)
-"""Speed-up by which a stretched variant is heard and seen."""
-
-NOISE_SNR_DB = (8.0, 25.0)
-"""Level of the voice above the added white noise."""
-
-CONTRASTS = (0.75, 1.3)
-BRIGHTNESS_SHIFT = 30.0
-"""Largest brightness change, in grey levels of 255."""
-
-CROP_SHIFT = 0.06
-"""Largest shift of the crop, as a part of the face's side."""
-
-CROP_ZOOMS = (0.92, 1.1)
+from pipeline.features.detectors import Box
+from pipeline.spec import CLEAN, NOISE, AugmentationSpec, FeatureSpec
 
 
 @dataclass(frozen=True)
@@ -39,17 +22,17 @@ class Change:
     Parameters
     ----------
     pitch_semitones
-        Pitch shift of the sound.
+        Pitch shift of the audio.
     stretch_rate
         Times faster: the window covers this many times its length of the clip.
     noise_snr_db
-        Level of the sound over added white noise; None adds none.
+        Level of the audio over added white noise; None adds none.
     flip
-        Whether pictures are mirrored.
+        Whether frames are mirrored.
     contrast, brightness
         Factor around mid-grey, and shift in grey levels.
     shift_x, shift_y, zoom
-        Move and resize the crop, in parts of the face's side.
+        Move and resize the crop, in parts of its side.
     """
 
     pitch_semitones: float = 0.0
@@ -69,7 +52,7 @@ def generator(clip_id: str, variant: str, spec: FeatureSpec) -> np.random.Genera
     return np.random.default_rng(list(hashlib.sha256(identity.encode()).digest()))
 
 
-def draw_change(variant: str, random: np.random.Generator) -> Change:
+def draw_change(variant: str, random: np.random.Generator, ranges: AugmentationSpec) -> Change:
     """Draw what a variant does.
 
     Parameters
@@ -78,92 +61,105 @@ def draw_change(variant: str, random: np.random.Generator) -> Change:
         ``"clean"``, or a kind (pitch, stretch, noise) with an optional number behind it.
     random
         Source of every choice.
+    ranges
+        What is drawn from.
 
     Returns
     -------
     Change
-        Its kind's change of the sound; every kind but clean also changes the pictures.
+        Its kind's change of the audio; every kind but clean also changes the frames.
     """
     if variant == CLEAN:
         return Change()
     kind = variant.partition("-")[0]
-    sound: dict[str, float] = {}
+    audio: dict[str, float] = {}
     if kind == "pitch":
-        sound["pitch_semitones"] = random.choice([-1, 1]) * random.uniform(*PITCH_SEMITONES)
+        audio["pitch_semitones"] = random.choice([-1, 1]) * random.uniform(*ranges.pitch_semitones)
     elif kind == "stretch":
-        sound["stretch_rate"] = random.uniform(*STRETCH_RATES)
+        audio["stretch_rate"] = random.uniform(*ranges.stretch_rates)
     elif kind == NOISE:
-        sound["noise_snr_db"] = random.uniform(*NOISE_SNR_DB)
+        audio["noise_snr_db"] = random.uniform(*ranges.noise_snr_db)
     else:
         raise ValueError(f"expected a variant of kind pitch, stretch or noise, got {variant!r}")
     return Change(
-        **sound,
-        flip=bool(random.random() < 0.5),
-        contrast=random.uniform(*CONTRASTS),
-        brightness=random.uniform(-BRIGHTNESS_SHIFT, BRIGHTNESS_SHIFT),
-        shift_x=random.uniform(-CROP_SHIFT, CROP_SHIFT),
-        shift_y=random.uniform(-CROP_SHIFT, CROP_SHIFT),
-        zoom=random.uniform(*CROP_ZOOMS),
+        **audio,
+        flip=bool(random.random() < ranges.flip_probability),
+        contrast=random.uniform(*ranges.contrasts),
+        brightness=random.uniform(-ranges.brightness_shift, ranges.brightness_shift),
+        shift_x=random.uniform(-ranges.crop_shift, ranges.crop_shift),
+        shift_y=random.uniform(-ranges.crop_shift, ranges.crop_shift),
+        zoom=random.uniform(*ranges.crop_zooms),
     )
 
 
-def change_sound(
-    sound: NDArray[np.float32], change: Change, random: np.random.Generator, sample_rate_hz: int
+def change_waveform(
+    waveform: NDArray[np.float32], change: Change, random: np.random.Generator, spec: FeatureSpec
 ) -> NDArray[np.float32]:
-    """Apply a change to a window's sound.
+    """Apply a change to a window's waveform.
 
     Parameters
     ----------
-    sound
-        Shape (samples,): already ``stretch_rate`` times as long as the window.
+    waveform
+        Shape (samples,): already ``stretch_rate`` times as long as the window. An empty one, of a
+        window behind the end of the audio, stays empty.
     change
         What to do.
     random
         Source of the noise.
-    sample_rate_hz
-        Rate of the sound.
+    spec
+        Gives the sample rate and the resampler.
 
     Returns
     -------
     ndarray of float32, shape (about samples / stretch_rate,)
     """
+    if waveform.size == 0:
+        return waveform
     if change.pitch_semitones:
-        sound = pitch_shift(sound, change.pitch_semitones, sample_rate_hz)
+        waveform = pitch_shift(waveform, change.pitch_semitones, spec)
     if change.stretch_rate != 1.0:
-        sound = time_stretch(sound, change.stretch_rate)
-    if change.noise_snr_db is not None:
+        waveform = time_stretch(waveform, change.stretch_rate, spec)
+    if change.noise_snr_db is not None and waveform.size:
         # An exact sum: NumPy's differs in its last bits from version to version.
-        power = math.fsum(np.square(sound, dtype=np.float64)) / len(sound)
+        power = math.fsum(np.square(waveform, dtype=np.float64)) / len(waveform)
         level = math.sqrt(power) * 10 ** (-change.noise_snr_db / 20)
-        sound = sound + level * random.standard_normal(len(sound), dtype=np.float32)
-    return sound.astype(np.float32, copy=False)
+        waveform = waveform + level * random.standard_normal(len(waveform), dtype=np.float32)
+    return waveform.astype(np.float32, copy=False)
 
 
-def time_stretch(sound: NDArray[np.float32], rate: float) -> NDArray[np.float32]:
-    """Play a sound ``rate`` times as fast at the same pitch.
+def time_stretch(
+    waveform: NDArray[np.float32], rate: float, spec: FeatureSpec
+) -> NDArray[np.float32]:
+    """Play a waveform ``rate`` times as fast at the same pitch.
 
     Notes
     -----
     ``librosa.effects.time_stretch`` gives the same samples, but its import brings scikit-learn and
     26 MB into every worker.
     """
-    stretched = librosa.phase_vocoder(librosa.stft(sound), rate=rate)
-    return librosa.istft(stretched, dtype=sound.dtype, length=round(len(sound) / rate))
+    # A frame longer than the waveform is legal (librosa pads around it) but warned about.
+    fft_samples = spec.augmentation.stretch_fft_samples
+    padded = np.pad(waveform, (0, max(0, fft_samples - len(waveform))))
+    stretched = librosa.phase_vocoder(librosa.stft(padded, n_fft=fft_samples), rate=rate)
+    return librosa.istft(stretched, dtype=waveform.dtype, length=round(len(waveform) / rate))
 
 
 def pitch_shift(
-    sound: NDArray[np.float32], semitones: float, sample_rate_hz: int
+    waveform: NDArray[np.float32], semitones: float, spec: FeatureSpec
 ) -> NDArray[np.float32]:
-    """Raise a sound by some semitones at the same speed, as ``librosa.effects.pitch_shift``."""
+    """Raise a waveform by some semitones at the same speed, as ``librosa.effects.pitch_shift``."""
     rate = 2.0 ** (-semitones / 12)
     shifted = librosa.resample(
-        time_stretch(sound, rate), orig_sr=sample_rate_hz / rate, target_sr=sample_rate_hz
+        time_stretch(waveform, rate, spec),
+        orig_sr=spec.sample_rate_hz / rate,
+        target_sr=spec.sample_rate_hz,
+        res_type=spec.resampler,
     )
-    return librosa.util.fix_length(shifted, size=len(sound))
+    return librosa.util.fix_length(shifted, size=len(waveform))
 
 
-def change_box(box: Box, change: Change) -> Box:
-    """Move and resize a box, in parts of its own size."""
+def change_square(box: Box, change: Change) -> Box:
+    """Move and resize the square that is cut out, in parts of its own size."""
     width, height = box.width * change.zoom, box.height * change.zoom
     return Box(
         box.x + box.width * change.shift_x + (box.width - width) / 2,
@@ -176,13 +172,17 @@ def change_box(box: Box, change: Change) -> Box:
 def change_frames(frames: NDArray[np.uint8], change: Change) -> NDArray[np.uint8]:
     """Mirror a frame tensor, shape (count, size, size, 3), and change its light.
 
-    Frames without a picture stay black.
+    Missing frames, which are black, stay so.
     """
     if change.flip:
         frames = frames[:, :, ::-1]
+    frames = np.ascontiguousarray(frames)
     if (change.contrast, change.brightness) == (1.0, 0.0):
-        return np.ascontiguousarray(frames)
+        return frames
     levels = (np.arange(256) - 127.5) * change.contrast + 127.5 + change.brightness
     table = np.clip(np.round(levels), 0, 255).astype(np.uint8)
-    shown = frames.any(axis=(1, 2, 3), keepdims=True)
-    return np.where(shown, table[frames], 0).astype(np.uint8)
+    changed = np.zeros_like(frames)
+    for place, frame in zip(changed, frames, strict=True):
+        if frame.any():
+            cv2.LUT(frame, table, dst=place)
+    return changed

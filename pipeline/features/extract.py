@@ -12,11 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpora.catalogue import Clip
+from pipeline.corpora.clip import Clip
 from pipeline.features import augment, faces, frames, mfcc
-from pipeline.features.faces import Box
-from pipeline.media import audio, video
-from pipeline.spec import CLEAN, FeatureSpec
+from pipeline.features.detectors import Box
+from pipeline.media import audio, container, video
+from pipeline.media.container import MissingStreamError
+from pipeline.spec import FeatureSpec
+
+DecodedFrames = list[NDArray[np.uint8] | None]
+"""RGB frames, each (height, width, 3); None where the clip has none."""
 
 
 class Span(NamedTuple):
@@ -28,18 +32,18 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Window:
-    """What is heard and seen in a stretch of a clip.
+    """The audio and the frames of a stretch of a clip.
 
     Parameters
     ----------
-    sound
-        float32 (samples,) at the spec's rate; None where the clip has no sound.
-    pictures
-        ``frame_count`` RGB pictures, None where one is missing; None where there is no frames.
+    waveform
+        float32 (samples,) at the spec's rate; None where the clip has no audio.
+    frames
+        ``frame_count`` of them; None where the clip has no video.
     """
 
-    sound: NDArray[np.float32] | None
-    pictures: list[NDArray[np.uint8] | None] | None
+    waveform: NDArray[np.float32] | None
+    frames: DecodedFrames | None
 
 
 class Features(NamedTuple):
@@ -50,16 +54,45 @@ class Features(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One cached sample: features, the name of their variant, and whether a face was found."""
+    """One cached sample.
+
+    Parameters
+    ----------
+    variant
+        ``"clean"`` or the name of an augmentation.
+    features
+        Its tensors: zeros for a modality that the clip lacks.
+    face_found
+        Whether a face was found; without one the centred square was cut out.
+    has_audio, has_video
+        Whether the clip has that modality.
+    """
 
     variant: str
     features: Features
     face_found: bool
+    has_audio: bool = True
+    has_video: bool = True
 
 
-def clip_span(waveform: NDArray[np.float32], spec: FeatureSpec) -> Span:
-    """Return the stretch of a clip that is cached, chosen from its sound."""
-    return Span(mfcc.window_start(waveform, spec), spec.window_samples)
+def clip_span(
+    waveform: NDArray[np.float32] | None, spec: FeatureSpec, duration_seconds: float = 0.0
+) -> Span:
+    """Return the stretch of a clip that is cached.
+
+    Parameters
+    ----------
+    waveform
+        The clip's audio, which decides; None if it has none.
+    spec
+        Gives the window's length and placement.
+    duration_seconds
+        Length of the clip, which decides where the waveform is silent or missing.
+    """
+    if waveform is None:
+        waveform = np.zeros(0, np.float32)
+    clip_samples = round(duration_seconds * spec.sample_rate_hz)
+    return Span(mfcc.window_start(waveform, spec, clip_samples), spec.window_samples)
 
 
 def read_windows(
@@ -74,13 +107,13 @@ def read_windows(
     Parameters
     ----------
     waveform
-        The clip's sound at ``spec.sample_rate_hz``; None if it has none.
+        The clip's audio at ``spec.sample_rate_hz``; None if it has none.
     video_path
-        File with its pictures; None if it has none.
+        File with its video; None if it has none.
     spans
         Stretches to read. In the order of time, memory does not follow their number.
     spec
-        Gives the number and sampling of pictures.
+        Gives the number and sampling of frames.
     threads
         Decoding threads.
 
@@ -95,81 +128,80 @@ def read_windows(
         If the video cannot be read.
     """
     if video_path is None:
-        shown: Iterator[list[NDArray[np.uint8] | None] | None] = repeat(None, len(spans))
+        shown: Iterator[DecodedFrames | None] = repeat(None, len(spans))
     elif spec.frame_sampling == "consecutive":
-        shown = read_consecutive_pictures(video_path, spans, spec, threads)
+        shown = read_consecutive(video_path, spans, spec, threads)
     else:
-        shown = read_spread_pictures(video_path, spans, spec, threads)
-    for span, pictures in zip(spans, shown, strict=True):
-        yield Window(None if waveform is None else mfcc.cut(waveform, *span), pictures)
+        shown = read_spread(video_path, spans, spec, threads)
+    for span, window_frames in zip(spans, shown, strict=True):
+        yield Window(None if waveform is None else mfcc.cut(waveform, *span), window_frames)
 
 
-def read_consecutive_pictures(
+def read_consecutive(
     video_path: Path, spans: Sequence[Span], spec: FeatureSpec, threads: int
-) -> Iterator[list[NDArray[np.uint8] | None]]:
-    """Yield the first pictures of each stretch of a frames."""
-    start, pictures = None, []
+) -> Iterator[DecodedFrames]:
+    """Yield the first frames of each stretch of a video."""
+    start, found = None, []
     for span in spans:
         if span.start != start:
             start = span.start
-            pictures = video.read_consecutive_pictures(
-                video_path, start / spec.sample_rate_hz, spec.frame_count, threads
+            found = video.read_consecutive_frames(
+                video_path, start / spec.sample_rate_hz, spec.frame_count, spec, threads
             )
-        yield pictures
+        yield found
 
 
-def read_spread_pictures(
+def read_spread(
     video_path: Path, spans: Sequence[Span], spec: FeatureSpec, threads: int
-) -> Iterator[list[NDArray[np.uint8] | None]]:
-    """Yield the pictures of each stretch of a frames, evenly spread over it and its surroundings.
+) -> Iterator[DecodedFrames]:
+    """Yield the frames of each stretch of a video, evenly spread over it and its surroundings.
 
     The first and the last of them stand for what lies outside of the recording.
     """
-    times = [picture_times(span, spec) for span in spans]
+    times = [frame_times(span, spec) for span in spans]
     wanted = sorted({time for moments in times for time in moments})
-    pictures = video.pictures_at(video_path, wanted, threads, spec.decode == "reference")
-    coming = zip(wanted, pictures, strict=True)
+    coming = zip(wanted, video.frames_at(video_path, wanted, spec, threads), strict=True)
     starts = [moments[0] for moments in times]
     still_needed = list(accumulate(reversed(starts[1:]), min, initial=math.inf))[::-1]
     seen: dict[float, NDArray[np.uint8] | None] = {}
     for moments, earliest in zip(times, still_needed, strict=True):
         while moments[-1] not in seen:
-            time, picture = next(coming)
-            seen[time] = picture
-        yield held([seen[time] for time in moments])
-        seen = {time: picture for time, picture in seen.items() if time >= earliest}
+            time, frame = next(coming)
+            seen[time] = frame
+        yield fill_ends([seen[time] for time in moments])
+        seen = {time: frame for time, frame in seen.items() if time >= earliest}
 
 
-def picture_times(span: Span, spec: FeatureSpec) -> list[float]:
-    """When the pictures of a stretch are on screen, in seconds, where they are spread over it."""
+def frame_times(span: Span, spec: FeatureSpec) -> list[float]:
+    """When the frames of a stretch are on screen, in seconds, where they are spread over it."""
     start, length = span.start / spec.sample_rate_hz, span.samples / spec.sample_rate_hz
-    return frames.frame_times(start, length, spec.frame_count, spec.frames_margin)
+    return frames.spread_times(start, length, spec.frame_count, spec.frames_margin)
 
 
-def held(pictures: list[NDArray[np.uint8] | None]) -> list[NDArray[np.uint8] | None]:
-    """Hold the first and the last picture where there is none before and after them."""
-    there = [number for number, picture in enumerate(pictures) if picture is not None]
+def fill_ends(found: DecodedFrames) -> DecodedFrames:
+    """Repeat the first and the last frame where there is none before and after them."""
+    there = [number for number, frame in enumerate(found) if frame is not None]
     if not there:
-        return pictures
-    return [pictures[min(max(number, there[0]), there[-1])] for number in range(len(pictures))]
+        return found
+    return [found[min(max(number, there[0]), there[-1])] for number in range(len(found))]
 
 
 def find_face(window: Window, spec: FeatureSpec) -> Box | None:
-    """Find the face of a window; None if there is none or the recipe needs none."""
-    if spec.crop == "whole" or window.pictures is None:
+    """Find the square around a window's face; None if there is none or the recipe needs none."""
+    if spec.crop == "whole" or window.frames is None:
         return None
-    return faces.window_box(window.pictures, spec.face_detector)
+    return faces.window_square(window.frames, spec)
 
 
-def featurize(window: Window, box: Box | None, spec: FeatureSpec) -> Features:
+def featurize(window: Window, square: Box | None, spec: FeatureSpec) -> Features:
     """Turn a window into the tensors the model reads.
 
     Parameters
     ----------
     window
-        What is heard and seen. A missing modality gives zeros.
-    box
-        The face in the pictures; None takes the centred square.
+        Audio and frames. A missing modality gives zeros.
+    square
+        What is cut out of the frames; None takes the centred square.
     spec
         Gives every shape and parameter.
 
@@ -179,11 +211,10 @@ def featurize(window: Window, box: Box | None, spec: FeatureSpec) -> Features:
         float32 (mfcc_count, mfcc_columns, 1) and
         uint8 (frame_count, frame_size_px, frame_size_px, 3).
     """
-    silent = np.zeros(0, np.float32)
-    dark: list[NDArray[np.uint8] | None] = [None] * spec.frame_count
+    none: DecodedFrames = [None] * spec.frame_count
     return Features(
-        mfcc.mfcc(silent if window.sound is None else window.sound, spec),
-        frames.frames(dark if window.pictures is None else window.pictures, box, spec),
+        mfcc.mfcc(np.zeros(0, np.float32) if window.waveform is None else window.waveform, spec),
+        frames.frame_tensor(none if window.frames is None else window.frames, square, spec),
     )
 
 
@@ -193,7 +224,7 @@ def extract_clip(clip: Clip, spec: FeatureSpec) -> list[Row]:
     Parameters
     ----------
     clip
-        Its sound and its video are each decoded once.
+        Its audio and its video are each decoded once; one of them may be missing.
     spec
         Gives windows, shapes and variants.
 
@@ -205,24 +236,50 @@ def extract_clip(clip: Clip, spec: FeatureSpec) -> list[Row]:
     Raises
     ------
     MediaError
-        If the sound or the video cannot be read.
+        If the audio or the video cannot be read, or there is neither.
     """
-    waveform = audio.read_waveform(clip.sound, spec.sample_rate_hz)
-    clean = clip_span(waveform, spec)
-    names = (CLEAN, *spec.variants)
+    waveform = read_clip_waveform(clip, spec)
+    clean = clip_span(waveform, spec, deciding_seconds(clip, waveform, spec))
+    names = spec.row_names
     generators = [augment.generator(clip.id, name, spec) for name in names]
     changes = [
-        augment.draw_change(name, random) for name, random in zip(names, generators, strict=True)
+        augment.draw_change(name, random, spec.augmentation)
+        for name, random in zip(names, generators, strict=True)
     ]
     spans = [Span(clean.start, round(clean.samples * change.stretch_rate)) for change in changes]
-    windows = list(read_windows(waveform, clip.video, spans, spec))
-    face = find_face(windows[0], spec)
+    try:
+        windows = list(read_windows(waveform, clip.video, spans, spec))
+    except MissingStreamError:
+        if waveform is None:
+            raise
+        windows = list(read_windows(waveform, None, spans, spec))
+    square = find_face(windows[0], spec)
 
     rows = []
     for name, change, random, window in zip(names, changes, generators, windows, strict=True):
-        sound = augment.change_sound(window.sound, change, random, spec.sample_rate_hz)
-        changed = Window(sound[: spec.window_samples], window.pictures)
-        features = featurize(changed, face and augment.change_box(face, change), spec)
-        frames = augment.change_frames(features.frames, change)
-        rows.append(Row(name, Features(features.mfcc, frames), face is not None))
+        changed = window
+        if window.waveform is not None:
+            waveform = augment.change_waveform(window.waveform, change, random, spec)
+            changed = Window(waveform[: spec.window_samples], window.frames)
+        features = featurize(changed, square and augment.change_square(square, change), spec)
+        features = features._replace(frames=augment.change_frames(features.frames, change))
+        present = window.waveform is not None, window.frames is not None
+        rows.append(Row(name, features, square is not None, *present))
     return rows
+
+
+def read_clip_waveform(clip: Clip, spec: FeatureSpec) -> NDArray[np.float32] | None:
+    """Read a clip's audio; None for a video without, which has no audio file of its own either."""
+    try:
+        return audio.read_waveform(clip.audio_source, spec.sample_rate_hz, spec.resampler)
+    except MissingStreamError:
+        if clip.audio is not None:
+            raise
+        return None
+
+
+def deciding_seconds(clip: Clip, waveform: NDArray[np.float32] | None, spec: FeatureSpec) -> float:
+    """Length of a clip's video where no waveform decides which stretch is cached, else 0."""
+    if clip.video is None or (waveform is not None and not mfcc.is_silent(waveform, spec)):
+        return 0.0
+    return container.probe(clip.video).shown_seconds

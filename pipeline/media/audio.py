@@ -1,6 +1,6 @@
-"""The only reader of sound: path to waveform.
+"""The only reader of audio: path to waveform.
 
-Time zero of a file is its first picture where it has video, else its first sound sample, so that a
+Time zero of a file is its first frame where it has video, else its first audio sample, so that a
 wav recorded with a video and the video's own track share one clock.
 """
 
@@ -22,6 +22,7 @@ from pipeline.errors import MediaError
 from pipeline.media.container import (
     MAX_SECONDS,
     SAMPLE_RATES_HZ,
+    MissingStreamError,
     guarded,
     opened,
     origin_seconds,
@@ -31,8 +32,6 @@ from pipeline.media.container import (
     seconds_of,
 )
 
-RESAMPLER = "soxr_hq"
-
 MAX_UNTIMED_SAMPLES = 1 << 24
 """Most samples, over all channels, that wait for the first time stamp of their stream."""
 
@@ -41,7 +40,7 @@ MAX_HELD_SAMPLES = 2 * 48_000 * MAX_SECONDS
 
 
 @contextmanager
-def opened_sound(path: Path) -> Iterator[tuple[int, Iterator[NDArray[np.float32]]]]:
+def opened_audio(path: Path) -> Iterator[tuple[int, Iterator[NDArray[np.float32]]]]:
     """Open the first audio stream of a file, to be decoded block by block.
 
     Parameters
@@ -53,19 +52,19 @@ def opened_sound(path: Path) -> Iterator[tuple[int, Iterator[NDArray[np.float32]
     ------
     sample_rate_hz : int
     blocks : iterator of ndarray of float32, shape (channels, samples)
-        Nominally in [-1, 1]. The first sample is at time zero of the file: sound that starts later
-        is preceded by zeros, sound that starts earlier loses its head.
+        Nominally in [-1, 1]. The first sample is at time zero of the file: audio that starts later
+        is preceded by zeros, audio that starts earlier loses its head.
 
     Raises
     ------
     MediaError
-        If there is no usable sound; while the blocks are read, if it changes on the way, is too
+        If there is no usable audio; while the blocks are read, if it changes on the way, is too
         long, or ends well before the header says.
     """
     with opened(path) as container:
         if not container.streams.audio:
-            raise MediaError(
-                f"expected sound in {path}, got no audio stream; add a wav of the same take"
+            raise MissingStreamError(
+                f"expected audio in {path}, got no audio stream; add a wav of the same take"
             )
         stream = container.streams.audio[0]
         refuse_undecodable(path, stream)
@@ -74,7 +73,7 @@ def opened_sound(path: Path) -> Iterator[tuple[int, Iterator[NDArray[np.float32]
         head, start_seconds = blocks_to_first_time(timed)
         if not head:
             raise MediaError(
-                f"expected sound in {path}, got an empty audio stream; copy or download it again"
+                f"expected audio in {path}, got an empty audio stream; copy or download it again"
             )
         # A decoder may know better than the header.
         refuse_odd_rate(path, stream)
@@ -84,11 +83,11 @@ def opened_sound(path: Path) -> Iterator[tuple[int, Iterator[NDArray[np.float32]
 
 
 def refuse_odd_rate(path: Path, stream: av.audio.stream.AudioStream) -> None:
-    """Raise if sound has a rate that no recording has."""
+    """Raise if audio has a rate that no recording has."""
     slowest, fastest = SAMPLE_RATES_HZ
     if not slowest <= (stream.rate or 0) <= fastest:
         raise MediaError(
-            f"expected sound of {slowest} to {fastest} Hz in {path}, got {stream.rate}; "
+            f"expected audio of {slowest} to {fastest} Hz in {path}, got {stream.rate}; "
             "export it again"
         )
 
@@ -96,7 +95,7 @@ def refuse_odd_rate(path: Path, stream: av.audio.stream.AudioStream) -> None:
 def timed_blocks(
     path: Path, container: av.container.InputContainer, stream: av.audio.stream.AudioStream
 ) -> Iterator[tuple[NDArray[np.float32], Fraction | None]]:
-    """Decode sound to blocks, shape (channels, samples), with the time stamp of each, if any."""
+    """Decode audio to blocks, shape (channels, samples), with the time stamp of each, if any."""
     # Not planar: PyAV reads past the end of the planes of eight channels.
     resampler = av.AudioResampler(format="flt")
     for frame in guarded(path, container.decode(stream)):
@@ -105,7 +104,7 @@ def timed_blocks(
             parts = resampler.resample(frame)
         except ValueError as error:
             raise MediaError(
-                f"expected one rate and layout of sound in {path}, got a change on the way; "
+                f"expected one rate and layout of audio in {path}, got a change on the way; "
                 "export it again"
             ) from error
         for part in parts:
@@ -147,10 +146,10 @@ def placed_blocks(
         refuse_long(path, abs(late_seconds) + decoded / rate)
         yield block[:, early:]
         early = max(0, early - block.shape[1])
-    refuse_truncated(path, "sound", seconds_of(stream), decoded / rate)
+    refuse_truncated(path, "audio", seconds_of(stream), decoded / rate)
 
 
-def read_sound(path: Path) -> tuple[NDArray[np.float32], int]:
+def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
     """Decode the first audio stream at its own rate, all channels, as a whole.
 
     Parameters
@@ -161,37 +160,41 @@ def read_sound(path: Path) -> tuple[NDArray[np.float32], int]:
     Returns
     -------
     waveform : ndarray of float32, shape (samples, channels)
-        See :func:`opened_sound`.
+        See :func:`opened_audio`.
     sample_rate_hz : int
 
     Raises
     ------
     MediaError
-        If there is no usable sound, or more than ``MAX_HELD_SAMPLES``.
+        If there is no usable audio, or more than ``MAX_HELD_SAMPLES``.
     """
     held: list[NDArray[np.float32]] = []
     samples = 0
-    with opened_sound(path) as (rate, blocks):
+    with opened_audio(path) as (rate, blocks):
         for block in blocks:
             held.append(block)
             samples += block.size
             if samples > MAX_HELD_SAMPLES:
                 raise MediaError(
-                    f"expected at most {MAX_HELD_SAMPLES / 1e9:.1f} billion samples of sound in "
+                    f"expected at most {MAX_HELD_SAMPLES / 1e9:.1f} billion samples of audio in "
                     f"{path}, got more; export it in stereo at 48 kHz, or cut it into parts"
                 )
     return np.concatenate(held, axis=1).T, rate
 
 
-def read_waveform(path: Path, sample_rate_hz: int) -> NDArray[np.float32]:
-    """Decode sound to mono at a given rate, as ``librosa.load`` does.
+def read_waveform(
+    path: Path, sample_rate_hz: int, resampler: str = "soxr_hq"
+) -> NDArray[np.float32]:
+    """Decode audio to mono at a given rate, as ``librosa.load`` does.
 
     Parameters
     ----------
     path
         Any file FFmpeg can open.
     sample_rate_hz
-        Rate of the result; resampled with soxr.
+        Rate of the result.
+    resampler
+        A recipe of soxr's.
 
     Returns
     -------
@@ -201,15 +204,21 @@ def read_waveform(path: Path, sample_rate_hz: int) -> NDArray[np.float32]:
     Raises
     ------
     MediaError
-        If there is no usable sound.
+        If there is no usable audio.
 
     Notes
     -----
     Mixed down and resampled block by block: memory follows the length of the result, whatever the
     file's rate and channels. The numbers are those of ``librosa.to_mono`` and ``librosa.resample``.
     """
-    with opened_sound(path) as (rate, blocks):
-        return resampled(mono_blocks(path, blocks), rate, sample_rate_hz)
+    with opened_audio(path) as (rate, blocks):
+        waveform = resampled(mono_blocks(path, blocks), rate, sample_rate_hz, resampler)
+    if not waveform.size:
+        raise MediaError(
+            f"expected audio beside the video in {path}, got audio that ends before the first "
+            "frame; export it again or add a wav of the same take"
+        )
+    return waveform
 
 
 def mono_blocks(path: Path, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
@@ -233,18 +242,18 @@ def mean_of_channels(block: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def resampled(
-    blocks: Iterator[NDArray[np.float32]], rate_hz: int, wanted_hz: int
+    blocks: Iterator[NDArray[np.float32]], rate_hz: int, wanted_hz: int, resampler: str
 ) -> NDArray[np.float32]:
     """Resample a waveform that comes in blocks, shape (samples,) each."""
     # Grows in place: a list of blocks would be there twice while it is joined.
-    heard, samples = bytearray(), 0
-    stream = soxr.ResampleStream(rate_hz, wanted_hz, 1, "float32", RESAMPLER)
+    resampled_bytes, samples = bytearray(), 0
+    stream = soxr.ResampleStream(rate_hz, wanted_hz, 1, "float32", resampler)
     for block in blocks:
         samples += len(block)
-        heard += (block if rate_hz == wanted_hz else stream.resample_chunk(block)).data
+        resampled_bytes += (block if rate_hz == wanted_hz else stream.resample_chunk(block)).data
     if rate_hz != wanted_hz:
-        heard += stream.resample_chunk(np.zeros(0, np.float32), last=True).data
-        surplus = math.ceil(samples * (wanted_hz / rate_hz)) - len(heard) // 4
-        heard += bytes(4 * max(0, surplus))
-        del heard[len(heard) + 4 * min(0, surplus) :]
-    return np.frombuffer(heard, np.float32)
+        resampled_bytes += stream.resample_chunk(np.zeros(0, np.float32), last=True).data
+        surplus = math.ceil(samples * (wanted_hz / rate_hz)) - len(resampled_bytes) // 4
+        resampled_bytes += bytes(4 * max(0, surplus))
+        del resampled_bytes[len(resampled_bytes) + 4 * min(0, surplus) :]
+    return np.frombuffer(resampled_bytes, np.float32)

@@ -23,14 +23,14 @@ from pipeline.errors import MediaError
 
 Step = TypeVar("Step")
 
-MAX_PICTURE_PIXELS = 8192 * 4320
-"""Pixels of an 8K picture. A decoder holds several, so larger ones cost gigabytes."""
+MAX_FRAME_PIXELS = 8192 * 4320
+"""Pixels of an 8K frame. A decoder holds several, so larger ones cost gigabytes."""
 
 MAX_SECONDS = 6 * 3600
-"""Longest recording that is read; memory follows the sound's length."""
+"""Longest recording that is read; memory follows the audio's length."""
 
 SAMPLE_RATES_HZ = (1_000, 768_000)
-"""Slowest and fastest sound that is read: beyond them a header is damaged."""
+"""Slowest and fastest audio that is read: beyond them a header is damaged."""
 
 TRUNCATION_SECONDS = 0.5
 """A stream that ends this much before its header says is a broken copy, not a rounding error."""
@@ -44,7 +44,7 @@ DEMUXERS = (
     "mp4,mpeg,mpegts,mpegvideo,mxf,ogg,w64,wav,webm"
 )
 """FFmpeg's names of the containers that are read. Playlists, which may name other files and
-addresses, text shown as pictures and the like are not among them."""
+addresses, text shown as frames and the like are not among them."""
 
 WAV_READS = {"max_probe_packets": "1"}
 """What FFmpeg is told about a wav: to believe its header instead of searching half a megabyte of
@@ -63,6 +63,10 @@ DISGUISES = (
 """How files begin that are often found under the name of a recording, and what to do about it."""
 
 
+class MissingStreamError(MediaError):
+    """A readable file without a stream that was asked for: no fault of the file."""
+
+
 @dataclass(frozen=True)
 class Media:
     """What a file holds.
@@ -74,7 +78,7 @@ class Media:
     duration_seconds
         Length that the header states, at most ``MAX_SECONDS``; 0 where it states none.
     frame_rate
-        Average pictures per second; 0 without video.
+        Average frames per second; 0 without video.
     width_px, height_px
         Size as shown, after rotation; 0 without video.
     """
@@ -85,6 +89,11 @@ class Media:
     frame_rate: float
     width_px: int
     height_px: int
+
+    @property
+    def shown_seconds(self) -> float:
+        """Length of the video; 0 without."""
+        return self.duration_seconds if self.has_video else 0.0
 
 
 def disguise(head: bytes) -> tuple[str, str] | None:
@@ -112,8 +121,8 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
     """Open a media file, turning every refusal of FFmpeg into a :class:`MediaError`."""
     head = refuse_unusable_file(path)
     reads = {
-        # FFmpeg probes pictures to find their size: the bound holds there too.
-        "max_pixels": str(MAX_PICTURE_PIXELS),
+        # FFmpeg probes frames to find their size: the bound holds there too.
+        "max_pixels": str(MAX_FRAME_PIXELS),
         "format_whitelist": DEMUXERS,
         "protocol_whitelist": "file",
         **(WAV_READS if is_wav(head) else {}),
@@ -123,14 +132,14 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
         with av.open(f"file:{path}", options=reads, metadata_errors="replace") as container:
             if not container.streams.video and not container.streams.audio:
                 raise MediaError(
-                    f"expected sound or video in {path}, got neither; "
+                    f"expected audio or video in {path}, got neither; "
                     "check that the file is what its name says"
                 )
             yield container
     except av.error.FFmpegError as error:
         reason = error.strerror or type(error).__name__
         raise MediaError(
-            f"expected readable sound or video in {path}, got: {reason}; copy or download it again"
+            f"expected readable audio or video in {path}, got: {reason}; copy or download it again"
         ) from error
 
 
@@ -152,13 +161,13 @@ def refuse_unusable_file(path: Path) -> bytes:
             "check the path and its permissions"
         ) from error
     if not head:
-        raise MediaError(f"expected sound or video in {path}, got 0 bytes; copy it again")
+        raise MediaError(f"expected audio or video in {path}, got 0 bytes; copy it again")
     if found := disguise(head):
         kind, remedy = found
-        raise MediaError(f"expected sound or video in {path}, got {kind}; {remedy}")
+        raise MediaError(f"expected audio or video in {path}, got {kind}; {remedy}")
     if missing_seconds > TRUNCATION_SECONDS:
         raise MediaError(
-            f"expected {missing_seconds:.2f} s more of sound in {path}, got its end; "
+            f"expected {missing_seconds:.2f} s more of audio in {path}, got its end; "
             "the file is cut short, copy it again"
         )
     return head
@@ -170,7 +179,7 @@ def is_wav(head: bytes) -> bool:
 
 
 def missing_wav_seconds(stream: BinaryIO, file_bytes: int) -> float:
-    """Tell how much sound a wav lacks by its header, which decoders pass over in silence.
+    """Tell how much audio a wav lacks by its header, which decoders pass over in silence.
 
     Parameters
     ----------
@@ -204,7 +213,7 @@ def missing_wav_seconds(stream: BinaryIO, file_bytes: int) -> float:
 
 
 def first_video(container: av.container.InputContainer) -> av.video.stream.VideoStream | None:
-    """Return the first stream of moving pictures; the cover of a sound file is none."""
+    """Return the first video stream; the cover of an audio file is none."""
     cover = av.stream.Disposition.attached_pic
     return next((s for s in container.streams.video if not s.disposition & cover), None)
 
@@ -247,7 +256,7 @@ def probe(path: Path) -> Media:
     ------
     MediaError
         If the file does not exist, FFmpeg cannot open it, or it claims to be longer than
-        ``MAX_SECONDS`` or larger than ``MAX_PICTURE_PIXELS``.
+        ``MAX_SECONDS`` or larger than ``MAX_FRAME_PIXELS``.
     """
     with opened(path) as container:
         video = first_video(container)
@@ -257,14 +266,14 @@ def probe(path: Path) -> Media:
             first = next(guarded(path, container.decode(video)), None)
             if first is None:
                 raise MediaError(
-                    f"expected pictures in {path}, got an empty video stream; "
+                    f"expected frames in {path}, got an empty video stream; "
                     "copy or download it again"
                 )
             upright = first.rotation % 180 == 0
             size = (first.width, first.height) if upright else (first.height, first.width)
         elif not container.streams.audio:
-            raise MediaError(
-                f"expected sound or video in {path}, got a still picture; give another"
+            raise MissingStreamError(
+                f"expected audio or video in {path}, got a still picture; give another"
             )
         seconds = (container.duration or 0) / av.time_base
         refuse_long(path, seconds)
@@ -279,17 +288,17 @@ def probe(path: Path) -> Media:
 
 
 def refuse_large(path: Path, stream: av.video.stream.VideoStream) -> None:
-    """Raise if pictures exceed the bound; let the decoder refuse those that grow later."""
+    """Raise if frames exceed the bound; let the decoder refuse those that grow later."""
     refuse_undecodable(path, stream)
     pixels = stream.width * stream.height
-    if not 0 < pixels <= MAX_PICTURE_PIXELS:
+    if not 0 < pixels <= MAX_FRAME_PIXELS:
         size = f"{stream.width}x{stream.height}" if pixels else "larger ones or none"
         raise MediaError(
-            f"expected pictures of at most {MAX_PICTURE_PIXELS / 1e6:.0f} megapixels in {path}, "
+            f"expected frames of at most {MAX_FRAME_PIXELS / 1e6:.0f} megapixels in {path}, "
             f"got {size}; scale the video down or copy it again"
         )
     context = stream.codec_context
-    context.options = {**context.options, "max_pixels": str(MAX_PICTURE_PIXELS)}
+    context.options = {**context.options, "max_pixels": str(MAX_FRAME_PIXELS)}
 
 
 def refuse_long(path: Path, seconds: float) -> None:
@@ -311,6 +320,6 @@ def refuse_truncated(path: Path, what: str, stated_seconds: float, seconds: floa
 
 
 def origin_seconds(container: av.container.InputContainer) -> Fraction:
-    """Time stamp that counts as zero: the first picture's, else the first sample's."""
+    """Time stamp that counts as zero: the first frame's, else the first sample's."""
     stream = first_video(container) or container.streams.audio[0]
     return (stream.start_time or 0) * Fraction(stream.time_base or 1)

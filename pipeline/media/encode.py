@@ -1,7 +1,7 @@
-"""Frames and sound into an mp4 that a browser plays: the only writer of video.
+"""Frames and audio into an mp4 that a browser plays: the only writer of video.
 
 Times are the caller's: every frame is shown at the second it is given for, on the clock of the
-sound, so a recording with an uneven frame rate keeps it.
+audio, so a recording with an uneven frame rate keeps it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import librosa
 import numpy as np
 
 from pipeline import atomic
-from pipeline.media.audio import RESAMPLER
 
+RESAMPLER = "soxr_hq"
 VIDEO_TICKS_PER_SECOND = 90_000
 AAC_FRAME_SAMPLES = 1024
 AAC_BITS_PER_SECOND_AND_CHANNEL = 96_000
 FALLBACK_FRAME_SECONDS = 1 / 30
 FALLBACK_SAMPLE_RATE_HZ = 48_000
 CHANNEL_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
-# OpenCV converts with the BT.601 matrix; players assume BT.709 for large pictures unless the
+# OpenCV converts with the BT.601 matrix; players assume BT.709 for large frames unless the
 # stream says so. These are FFmpeg's codes for "BT.601, video range".
 BT601 = 6
 VIDEO_RANGE = 1
@@ -46,7 +46,7 @@ def write_mp4(
     preset: str = "veryfast",
     threads: int = 1,
 ) -> None:
-    """Encode frames (H.264, yuv420p) and sound (AAC) into one mp4 file.
+    """Encode frames (H.264, yuv420p) and audio (AAC) into one mp4 file.
 
     The file appears under its name only when it is complete. The same input gives the same
     bytes, because the number of threads does not follow the machine.
@@ -57,11 +57,11 @@ def write_mp4(
         The file to write; its folder must exist. A file of that name is replaced.
     frames
         Pairs of presentation time in seconds (not negative, strictly increasing, 0 is the first
-        sample of the sound) and picture, all of one size: RGB, uint8 (height, width, 3), whose odd
+        sample of the audio) and image, all of one size: RGB, uint8 (height, width, 3), whose odd
         sizes are padded to even ones by repeating the last row or column, or a frame in yuv420p of
         even sides, whose colours mean what it says. Consumed one by one.
     waveform
-        Sound, float, (samples,) or (samples, channels) in [-1, 1], or None for a silent file.
+        Float, (samples,) or (samples, channels) in [-1, 1], or None for a silent file.
     sample_rate
         Samples per second of `waveform`, one that AAC knows (8000 ... 96000).
     crf
@@ -74,12 +74,12 @@ def write_mp4(
     Raises
     ------
     ValueError
-        For no frames at all, times that do not increase, pictures of another shape or type, or a
+        For no frames at all, times that do not increase, images of another shape or type, or a
         waveform that AAC cannot hold.
     """
     path = Path(path)
-    pictures = _with_durations(_checked(frames))
-    first = next(pictures, None)
+    timed = _with_durations(_checked(frames))
+    first = next(timed, None)
     if first is None:
         raise ValueError(f"{path}: no frames to write; at least one is needed")
     # Not a media suffix: a scan for recordings passes over an unfinished file.
@@ -88,48 +88,48 @@ def write_mp4(
     try:
         with av.open(str(temporary), "w", format="mp4", container_options=options) as container:
             video = _add_video_stream(container, first, crf, preset, threads)
-            sound = iter(())
+            audio = iter(())
             if waveform is not None:
-                sound = _sound_packets(container, waveform, sample_rate)
-            _mux(container, _video_packets(video, chain([first], pictures)), sound)
+                audio = _audio_packets(container, waveform, sample_rate)
+            _mux(container, _video_packets(video, chain([first], timed)), audio)
         atomic.replace_durably(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def playable(sound: np.ndarray, sample_rate_hz: int) -> tuple[np.ndarray, int]:
-    """Make any sound one that AAC can hold.
+def playable(waveform: np.ndarray, sample_rate_hz: int) -> tuple[np.ndarray, int]:
+    """Make any audio one that AAC can hold.
 
     Parameters
     ----------
-    sound
+    waveform
         Float, (samples, channels).
     sample_rate_hz
         Samples per second.
 
     Returns
     -------
-    sound : ndarray of float, shape (samples, channels)
+    waveform : ndarray of float, shape (samples, channels)
         Resampled to 48 kHz if AAC lacks its rate, mixed down to one channel if it lacks its layout.
     sample_rate_hz : int
     """
-    if sound.shape[1] not in CHANNEL_LAYOUTS:
-        sound = sound.mean(axis=1, keepdims=True)
+    if waveform.shape[1] not in CHANNEL_LAYOUTS:
+        waveform = waveform.mean(axis=1, keepdims=True)
     if sample_rate_hz in av.codec.Codec("aac", "w").audio_rates:
-        return sound, sample_rate_hz
+        return waveform, sample_rate_hz
     resampled = librosa.resample(
-        sound.T, orig_sr=sample_rate_hz, target_sr=FALLBACK_SAMPLE_RATE_HZ, res_type=RESAMPLER
+        waveform.T, orig_sr=sample_rate_hz, target_sr=FALLBACK_SAMPLE_RATE_HZ, res_type=RESAMPLER
     )
     return resampled.T, FALLBACK_SAMPLE_RATE_HZ
 
 
-def yuv_frame(picture: np.ndarray) -> av.VideoFrame:
-    """Convert an RGB picture, uint8 (height, width, 3), to a yuv420p frame of even sides."""
-    height, width, _ = picture.shape
+def yuv_frame(image: np.ndarray) -> av.VideoFrame:
+    """Convert an RGB image, uint8 (height, width, 3), to a yuv420p frame of even sides."""
+    height, width, _ = image.shape
     if height % 2 or width % 2:
-        picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     # OpenCV converts ten times faster than libswscale, by the same matrix and range.
-    planes = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
+    planes = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420)
     frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
     frame.colorspace, frame.color_range = BT601, VIDEO_RANGE
     return frame
@@ -138,14 +138,14 @@ def yuv_frame(picture: np.ndarray) -> av.VideoFrame:
 def _checked(frames: Iterable[tuple[float, np.ndarray | av.VideoFrame]]) -> Iterator[av.VideoFrame]:
     """Turn seconds into ticks and RGB into YUV; refuse what the encoder would garble."""
     last_ticks, size = -1, None
-    for seconds, picture in frames:
+    for seconds, image in frames:
         ticks = round(seconds * VIDEO_TICKS_PER_SECOND)
         if ticks <= last_ticks:
             raise ValueError(
                 f"frame times must be >= 0 and strictly increasing, got {seconds:.6f} s after "
                 f"{last_ticks / VIDEO_TICKS_PER_SECOND:.6f} s"
             )
-        frame = _as_frame(picture)
+        frame = _as_frame(image)
         size = size or (frame.height, frame.width)
         if (frame.height, frame.width) != size:
             raise ValueError(
@@ -158,20 +158,19 @@ def _checked(frames: Iterable[tuple[float, np.ndarray | av.VideoFrame]]) -> Iter
         yield frame
 
 
-def _as_frame(picture: np.ndarray | av.VideoFrame) -> av.VideoFrame:
-    if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+def _as_frame(image: np.ndarray | av.VideoFrame) -> av.VideoFrame:
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(
-                "a frame must be uint8 (height, width, 3), "
-                f"got {picture.dtype} {tuple(picture.shape)}"
+                f"a frame must be uint8 (height, width, 3), got {image.dtype} {tuple(image.shape)}"
             )
-        return yuv_frame(picture)
-    if picture.format.name != "yuv420p" or picture.height % 2 or picture.width % 2:
+        return yuv_frame(image)
+    if image.format.name != "yuv420p" or image.height % 2 or image.width % 2:
         raise ValueError(
             "a frame must be yuv420p of even sides, "
-            f"got {picture.format.name} {picture.width}x{picture.height}"
+            f"got {image.format.name} {image.width}x{image.height}"
         )
-    return picture
+    return image
 
 
 def _with_durations(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
@@ -230,10 +229,10 @@ def _video_packets(
     yield held
 
 
-def _sound_packets(
+def _audio_packets(
     container: av.container.OutputContainer, waveform: np.ndarray, sample_rate: int
 ) -> Iterator[av.Packet]:
-    """Add the sound stream now, encode it as the packets are asked for."""
+    """Add the audio stream now, encode it as the packets are asked for."""
     waveform = np.asarray(waveform)
     if waveform.ndim == 1:
         waveform = waveform[:, np.newaxis]
@@ -266,10 +265,10 @@ def _sound_packets(
 def _mux(
     container: av.container.OutputContainer,
     video: Iterator[av.Packet],
-    sound: Iterator[av.Packet],
+    audio: Iterator[av.Packet],
 ) -> None:
     """Write both streams in the order of their decoding times."""
     # The first packet opens the encoder, and the file's header needs both encoders open.
     container.start_encoding()
-    for packet in heapq.merge(video, sound, key=lambda packet: packet.dts * packet.time_base):
+    for packet in heapq.merge(video, audio, key=lambda packet: packet.dts * packet.time_base):
         container.mux(packet)

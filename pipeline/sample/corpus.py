@@ -13,9 +13,8 @@ import joblib
 import numpy as np
 import soundfile
 
-from pipeline import atomic
+from pipeline import atomic, backends
 from pipeline.console import bar as progress_bar
-from pipeline.errors import leave_interrupts_to_parent
 from pipeline.media import encode
 from pipeline.sample import acting, expression, face, head, phones, voice
 from pipeline.spec import EMOTIONS
@@ -190,14 +189,14 @@ def write_corpus(
             raise ValueError(f"{name} must be 1 ... 99 to fit the file names, got {count}")
     out = Path(out)
     wanted = takes(actors, repetitions)
-    parallel = joblib.Parallel(
+    processes = joblib.Parallel(
         n_jobs=jobs,
         backend="loky",
         return_as="generator_unordered",
-        initializer=leave_interrupts_to_parent,
+        **backends.worker_options(),
     )
     written: list[Path] = []
-    results = parallel(joblib.delayed(write_take)(out, take, seed) for take in wanted)
+    results = processes(joblib.delayed(write_take)(out, take, seed) for take in wanted)
     for paths in progress_bar(
         results, total=len(wanted), desc="sample", unit="clip", disable=not progress
     ):

@@ -1,0 +1,166 @@
+"""The caches of a folder: how large and old they are, what they mean, which models need them."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.atomic import PARTIAL_SUFFIX
+from pipeline.cache import lock
+from pipeline.cache.index import INDEX_NAME
+from pipeline.cache.verify import CACHE_NAME
+from pipeline.errors import InputError
+from pipeline.spec import FeatureSpec, digest_of
+
+MODEL_NAME = "model.json"
+
+OWN_FILES = ("actor-*.h5", "actor-*.json", INDEX_NAME, f"*{PARTIAL_SUFFIX}", "*.lock", ".lock*")
+"""What a run leaves in a cache folder, of this version or of an older one."""
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """A cache as it is listed.
+
+    Parameters
+    ----------
+    path
+        Its folder, named by its digest.
+    bytes
+        Size of its files.
+    age_seconds
+        Since anything in it changed.
+    meaning
+        How its spec differs from the default one.
+    models
+        Descriptions of models that were trained on it.
+    """
+
+    path: Path
+    bytes: int
+    age_seconds: float
+    meaning: str
+    models: tuple[Path, ...]
+
+
+def list_caches(root: Path, models: Sequence[Path]) -> list[CacheInfo]:
+    """List the caches of a folder, sorted by name.
+
+    A folder counts as a cache if it is named by a digest and a file in it states the spec of that
+    digest; anything else is left alone.
+
+    Parameters
+    ----------
+    root
+        Folder of caches.
+    models
+        Folders below which models are searched for.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder.
+    """
+    if not root.is_dir():
+        raise InputError(f"expected a folder of caches at {root}, got nothing; name another")
+    needed: dict[str, list[Path]] = {}
+    for path in model_files(models):
+        if digest := digest_of_model(path):
+            needed.setdefault(digest, []).append(path)
+    found = []
+    for folder in sorted(root.glob(CACHE_NAME)):
+        if folder.is_symlink() or not folder.is_dir():
+            continue
+        settings = stated_settings(folder)
+        if settings is None:
+            continue
+        states = [path.stat() for path in own_files(folder)]
+        age = time.time() - max(state.st_mtime for state in states)
+        size = sum(state.st_size for state in states)
+        models_of = tuple(needed.get(folder.name, ()))
+        found.append(CacheInfo(folder, size, age, difference(settings), models_of))
+    return found
+
+
+def model_files(roots: Sequence[Path]) -> Iterator[Path]:
+    """Yield every model's description below some folders; caches and raw folders are skipped."""
+    for root in roots:
+        for folder, subfolders, names in os.walk(root):
+            subfolders[:] = sorted(set(subfolders) - {"raw", "cache"})
+            if MODEL_NAME in names:
+                yield Path(folder, MODEL_NAME)
+
+
+def digest_of_model(path: Path) -> str | None:
+    """Return the digest of the cache that a model names; None if it cannot be read."""
+    try:
+        return str(json.loads(path.read_bytes())["spec_digest"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def stated_settings(folder: Path) -> dict | None:
+    """Return the settings whose digest names a folder; None if no file of it states them.
+
+    They may be those of another version, whose caches nothing else here can read.
+    """
+    for path in (folder / INDEX_NAME, *sorted(folder.glob("actor-*.json"))):
+        try:
+            settings = json.loads(path.read_bytes())["spec"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if isinstance(settings, dict) and digest_of(settings) == folder.name:
+            return settings
+    return None
+
+
+def difference(settings: dict) -> str:
+    """Say in which fields settings differ from the default spec's."""
+    default = json.loads(FeatureSpec().to_json())
+    changed = [f"{name} {value}" for name, value in settings.items() if value != default.get(name)]
+    missing = [f"no {name}" for name in default if name not in settings]
+    return ", ".join(changed + missing) or "the default spec"
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Files of a cache that this code wrote, the index first."""
+    found = {path for pattern in OWN_FILES for path in folder.glob(pattern) if path.is_file()}
+    return sorted(found, key=lambda path: (path.name != INDEX_NAME, path.name))
+
+
+def remove(cache: CacheInfo, despite_models: bool = False) -> bool:
+    """Remove a cache; say whether nothing of it is left.
+
+    Only files that this code wrote are removed, the index first: what is left of an interrupted
+    removal does not pass for a finished cache.
+
+    Parameters
+    ----------
+    cache
+        As it was listed.
+    despite_models
+        Whether to remove one that models name.
+
+    Raises
+    ------
+    InputError
+        If a model names it, or another run is at it.
+    """
+    if cache.models and not despite_models:
+        raise InputError(
+            f"expected a cache that no model needs, got {cache.path.name}, which "
+            f"{cache.models[0]} was trained on; say --despite-models to remove it all the same"
+        )
+    with lock.all_held(cache.path):
+        for path in own_files(cache.path):
+            path.unlink(missing_ok=True)
+    for path in own_files(cache.path):
+        path.unlink(missing_ok=True)
+    if any(cache.path.iterdir()):
+        return False
+    cache.path.rmdir()
+    return True

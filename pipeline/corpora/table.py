@@ -1,0 +1,168 @@
+"""``clips.csv``: a user's own recordings, one line a clip."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.corpora import emotions
+from pipeline.corpora.clip import Catalogue, Clip
+from pipeline.corpora.sources import printable
+from pipeline.errors import InputError
+from pipeline.spec import EMOTIONS
+
+CSV_NAME = "clips.csv"
+CSV_COLUMNS = ("video", "audio", "emotion", "actor")
+NUMBER_PATTERN = re.compile(r"0*[1-9]\d{0,8}", re.ASCII)
+
+
+class Row(NamedTuple):
+    """One line of the table, an absent cell being an empty one, and where it is, for messages."""
+
+    where: str
+    video: str
+    audio: str
+    emotion: str
+    actor: str
+
+
+def read_table(table: Path, labels: Path | None = None) -> Catalogue:
+    """Read ``clips.csv``; its paths are relative to its folder.
+
+    Parameters
+    ----------
+    table
+        Columns ``emotion``, ``actor`` and ``video`` or ``audio`` or both, in any order.
+    labels
+        Map of further words for emotions, see :func:`pipeline.corpora.emotions.read_labels`.
+
+    Returns
+    -------
+    Catalogue
+        Actors keep their numbers if all are numbers from 1; else they are numbered in the order of
+        their first lines, and ``actor_names`` gives the names.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or a line names no file, an unknown emotion, no actor, a clip
+        twice, or a file that is missing or outside the folder. The message says which line.
+    """
+    words = emotions.known_words() if labels is None else emotions.read_labels(labels)
+    rows = read_columns(table)
+    numbers, actor_names = number_actors(rows)
+    catalogue = Catalogue(table.parent, actor_names=actor_names)
+    taken: set[str] = set()
+    for row, actor in zip(rows, numbers, strict=True):
+        clip = clip_of(row, actor, table.parent, words)
+        if clip.id in taken:
+            what = "each video" if clip.video else "each audio file without a video"
+            raise InputError(
+                f"{row.where}: expected {what} once, got {printable(clip.id)} again; "
+                "remove one of the lines"
+            )
+        taken.add(clip.id)
+        catalogue.clips.append(clip)
+    catalogue.clips.sort(key=lambda clip: (clip.actor, clip.id))
+    return catalogue
+
+
+def read_columns(table: Path) -> list[Row]:
+    """Read the cells of the four columns, stripped; other columns are ignored."""
+    lines = emotions.read_rows(table)
+    header = [name.strip().lower() for name in lines[0][1]] if lines else []
+    if not {"emotion", "actor"} <= set(header) or not {"video", "audio"} & set(header):
+        raise InputError(
+            f"expected the columns {','.join(CSV_COLUMNS)} in {table} (video or audio may be left "
+            f"out), got {','.join(header)!r}; add a header line, separated by commas"
+        )
+    places = [header.index(name) if name in header else len(header) for name in CSV_COLUMNS]
+    return [
+        Row(
+            f"{table} line {line}",
+            *(cells[place].strip() if place < len(cells) else "" for place in places),
+        )
+        for line, cells in lines[1:]
+    ]
+
+
+def number_actors(rows: Sequence[Row]) -> tuple[list[int], dict[int, str]]:
+    """Return the number of each row's actor, and each number's name unless all are numbers.
+
+    Names that differ only in case or spaces are one actor: otherwise a slip of the keyboard would
+    put one actor on both sides of a split.
+    """
+    for row in rows:
+        if not row.actor:
+            raise InputError(
+                f"{row.where}: expected an actor, got an empty field; give a number or a name"
+            )
+    if all(NUMBER_PATTERN.fullmatch(row.actor) for row in rows):
+        return [int(row.actor) for row in rows], {}
+    numbers: dict[str, int] = {}
+    names: dict[int, str] = {}
+    for row in rows:
+        number = numbers.setdefault(same_name(row.actor), len(numbers) + 1)
+        names.setdefault(number, row.actor)
+    return [numbers[same_name(row.actor)] for row in rows], names
+
+
+def same_name(actor: str) -> str:
+    """Take the case of a name away, and all but one space between its words."""
+    return " ".join(actor.split()).casefold()
+
+
+def clip_of(row: Row, actor: int, root: Path, words: dict[str, str]) -> Clip:
+    """Make a clip of one row."""
+    emotion = words.get(emotions.normalised(row.emotion))
+    if emotion is None:
+        raise InputError(
+            f"{row.where}: expected an emotion out of {', '.join(EMOTIONS)}, got "
+            f"{row.emotion!r}; rename it, say what it means in a file for --labels, or leave the "
+            "line out"
+        )
+    if not (row.video or row.audio):
+        raise InputError(
+            f"{row.where}: expected a video or an audio file, got neither; name one of them"
+        )
+    video = file_inside(root, row.video, row.where) if row.video else None
+    audio = file_inside(root, row.audio, row.where) if row.audio else None
+    return Clip(
+        id=video or audio,
+        actor=actor,
+        emotion=emotion,
+        video=video and root / video,
+        audio=audio and root / audio,
+    )
+
+
+def file_inside(root: Path, name: str, where: str) -> str:
+    """Return the path, relative to the raw folder and without ``..``, of a file in the table.
+
+    Links inside the folder are followed, as everywhere in it: they were made on purpose.
+
+    Raises
+    ------
+    InputError
+        If it is not a file, or outside of the folder.
+    """
+    place = os.path.normpath(name.replace("\0", ""))
+    if place.startswith("..") or os.path.isabs(place):
+        place = os.path.relpath(os.path.join(root, place), root)
+    reason = "it is no file"
+    if place.split("/", 1)[0] == "..":
+        reason = "it is outside"
+    elif "\0" not in name:
+        try:
+            if stat.S_ISREG(os.stat(os.path.join(root, place)).st_mode):
+                return place
+        except OSError as error:  # such as a name that is too long
+            reason = error.strerror
+    raise InputError(
+        f"{where}: expected a file inside {root}, got {name!r} ({reason}); "
+        "put it there or correct the path"
+    )
