@@ -10,10 +10,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.errors import InputError, run
+from pipeline.console import run
+from pipeline.errors import InputError
 from train import runtime
 
-PARTS = ("extraction", "loading", "step", "inference")
+PARTS = ("extraction", "scale", "loading", "step", "inference")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -89,7 +90,7 @@ def bench(arguments: argparse.Namespace) -> int:
         if part not in arguments.parts:
             continue
         # Feature workers are measured before TensorFlow is started beside them.
-        if part != "extraction" and device is None:
+        if part not in ("extraction", "scale") and device is None:
             if "step" in arguments.parts and importlib.util.find_spec("torch"):
                 # Triton, which comes with PyTorch, crashes if TensorFlow is there before it.
                 importlib.import_module("torch._dynamo")
@@ -120,6 +121,10 @@ def measure(part: str, arguments: argparse.Namespace) -> Iterator[dict]:
         from bench import extraction
 
         return extraction.measure(arguments.folder)
+    if part == "scale":
+        from bench import scale
+
+        return scale.measure(arguments.folder)
     if part == "loading":
         from bench import loading
 

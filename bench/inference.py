@@ -14,7 +14,7 @@ import av
 from bench import media
 from bench.timing import medians
 from infer import annotate, predict, recording, results
-from pipeline.corpora import catalogue
+from pipeline.corpora import scan
 from train import artefact
 
 ROUNDS = 3
@@ -37,7 +37,7 @@ def whole_command(video: Path, sound: Path, model: Path, out: Path) -> None:
     trained = artefact.load(model)
     take = recording.open_recording(video, sound, trained.spec)
     prediction = predict.predict(take, trained)
-    annotate.render(take, prediction, out / "x.mp4", trained.spec.face_detector, progress=False)
+    annotate.render(take, prediction, out / "x.mp4", trained.spec, progress=False)
     results.write_predictions(prediction, take, out / "x")
 
 
@@ -64,7 +64,7 @@ def start(code: str, *arguments: Path) -> None:
 
 def measure(folder: Path, model: Path) -> Iterator[dict]:
     """Yield one result a claim; needs a trained model."""
-    found = catalogue.scan(media.high_definition_clips(folder))
+    found = scan.scan(media.high_definition_clips(folder))
     video = found.clips[0].video
     minute, sound = media.long_recording(folder)
     length = len(found.clips) * media.FRAMES / media.FRAME_RATE

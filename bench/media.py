@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from pipeline.cache import build
-from pipeline.corpora import catalogue
+from pipeline.corpora import scan
 from pipeline.media import encode
 from pipeline.sample import corpus
 from pipeline.spec import FeatureSpec
@@ -124,6 +124,6 @@ def cached_rows(folder: Path, rows: int) -> Path:
     """Make a cache of clean rows, for the loaders."""
     raw, cache = linked_corpus(folder, rows), folder / f"cache-{rows}"
     spec = FeatureSpec(variants=())
-    build.build(catalogue.scan(raw), cache, spec)
+    build.build(scan.scan(raw), cache, spec)
     # The folder keeps the caches of earlier specs too.
     return cache / spec.digest
