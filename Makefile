@@ -82,7 +82,7 @@ verify: $(STAMP) ## Read a cache, name what is damaged [CACHE= RAW= JOBS= REPAIR
 	@$(RUN) pipeline verify $(raw_options) --cache "$(CACHE)" $(worker_options) \
 		$(if $(REPAIR),--repair)
 
-prune: $(STAMP) ## List caches, remove those named     [CACHE= NAMES="a05741246e31ccac ..."]
+prune: $(STAMP) ## List caches, remove those named     [CACHE= NAMES="digest ..."]
 	@$(RUN) pipeline prune --cache "$(CACHE)" $(NAMES)
 
 list: $(STAMP) ## Print what RAW holds               [RAW=]

@@ -185,7 +185,7 @@ def test_of_several_copies_of_a_clip_the_latest_is_joined(made, own_raw):
 
 
 def test_nothing_to_join_is_an_error(tmp_path, made):
-    with pytest.raises(InputError, match="that states its spec, got none"):
+    with pytest.raises(InputError, match="got none that states its spec"):
         build.join(tmp_path / TINY.digest)
     folder = made / TINY.digest
     for path in folder.glob("actor-*.json"):

@@ -271,7 +271,7 @@ def publish(index: Index, root: Path) -> None:
 def join(folder: Path) -> Index:
     """Write the index of every shard of a cache, whoever made them; no raw file is looked at.
 
-    Of several copies of a clip the latest counts.
+    Of several copies of a clip the latest with rows counts.
 
     Parameters
     ----------
@@ -287,9 +287,10 @@ def join(folder: Path) -> Index:
     known = survey.known_shards(folder, spec)
     if not known.shards:
         raise InputError(f"expected shards in {folder}, got none; run 'make features' first")
-    latest = {
-        clip.clip: shard.file for shard in planning.by_age(known.shards) for clip in shard.clips
-    }
+    copies = [clip for shard in planning.by_age(known.shards) for clip in shard.clips]
+    # The latest copy with rows counts before a failure, whichever is later.
+    latest = {clip.clip: clip.shard for clip in copies}
+    latest |= {clip.clip: clip.shard for clip in copies if clip.reason is None}
     try:
         root = read_content(folder / INDEX_NAME)["root"]
     except InputError:

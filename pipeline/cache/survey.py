@@ -130,5 +130,6 @@ def spec_of(folder: Path) -> FeatureSpec:
         if spec is not None and spec.digest == folder.name:
             return spec
     raise InputError(
-        f"expected a cache at {folder} that states its spec, got none; run 'make features' first"
+        f"expected a cache of this version at {folder}, got none that states its spec; "
+        "'make prune' lists caches of other versions, 'make features' makes one of this"
     )
