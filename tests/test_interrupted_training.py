@@ -232,7 +232,7 @@ STEPS = {
 
 @pytest.mark.parametrize(
     "step",
-    [pytest.param(step, marks=() if step == "weights" else pytest.mark.slow) for step in STEPS],
+    [pytest.param(step, marks=pytest.mark.slow) for step in STEPS],
 )
 def test_a_disk_that_fills_up_under_a_training(found, undisturbed, small_disk, monkeypatch, step):
     """One error that says where; what was finished stays; --resume ends as if nothing had been."""
@@ -277,6 +277,7 @@ def test_a_full_disk_is_one_line_of_the_command(found, small_disk, monkeypatch):
     assert str(small_disk) in lines[0] and "No space left on device; free some space" in lines[0]
 
 
+@pytest.mark.slow
 def test_a_finished_training_without_its_model_is_not_trained_on(found, tmp_path):
     """Early stopping counts as an end: another epoch is not what would have happened."""
     early = dataclasses.replace(SETTINGS, epochs=9, patience=1, learning_rate=1e-9)
@@ -288,6 +289,7 @@ def test_a_finished_training_without_its_model_is_not_trained_on(found, tmp_path
     assert end_of(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_what_was_written_are_refused(found, undisturbed, tmp_path):
     shutil.copytree(undisturbed / "training", tmp_path / "training")
     (path,) = (tmp_path / "training").glob("epoch-4*")
@@ -310,6 +312,7 @@ def test_a_training_that_diverges_at_once_says_so(found, tmp_path):
     assert not (tmp_path / "model.json").exists()
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_keeps_its_last_good_epoch(found, undisturbed, tmp_path):
     shutil.copytree(undisturbed / "training", tmp_path / "training")
     shutil.rmtree(tmp_path / "training" / "refit")

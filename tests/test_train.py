@@ -904,6 +904,7 @@ def test_a_corpus_of_one_modality_trains_tests_and_is_evaluated(
     assert judged["left_out"][0] in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_mixed_corpus_judges_each_head_by_its_own_clips(tmp_path, small_spec):
     made = write_rows(tmp_path / "cache", small_spec, corpus({1: "av", 2: "a", 3: "v", 4: "av"}))
     judged = fit.fit(made, tmp_path / "model", Split((1, 2), (3,), (4,)), TINY, progress=False)
