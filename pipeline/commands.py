@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from pipeline.backends import Workers
-from pipeline.cache import build, caches, repair, verify
+from pipeline.cache import build, caches, explain, repair, verify
 from pipeline.corpora import scan
 from pipeline.corpora.actors import format_actors
 from pipeline.corpora.clip import Catalogue
@@ -86,7 +86,7 @@ def run_features(arguments: argparse.Namespace) -> int:
         print(f"nothing changed in {arguments.cache}: {found.root} is incomplete", file=sys.stderr)
         return 1
     if arguments.explain:
-        print(build.explain(found, arguments.cache, spec, arguments.explain))
+        print(explain.explain(found, arguments.cache, spec, arguments.explain))
         return 0
     done = build.build(found, arguments.cache, spec, workers, options)
     index = done.index

@@ -23,7 +23,7 @@ from conftest import (
 
 from pipeline import guard
 from pipeline.backends import Workers
-from pipeline.cache import build, facts, index, lock, survey, task, verify
+from pipeline.cache import build, explain, facts, index, lock, survey, task, verify
 from pipeline.cache import format as shard_format
 from pipeline.corpora import scan
 from pipeline.corpora.clip import Clip
@@ -626,11 +626,11 @@ def test_explain_says_where_a_clip_is_or_why_it_is_made(made, own_raw, folder):
     clip = f"01-{TAKE}"
     (name,) = shards_of(folder, 2)
     found = scan.scan(own_raw)
-    said = build.explain(found, made, TINY, clip)
+    said = explain.explain(found, made, TINY, clip)
     assert f"cached in {folder / name}, rows" in said and "numpy" in said
     change_last_byte(next(own_raw.rglob(f"03-01-{TAKE}.wav")))
-    said = build.explain(found, made, TINY, "01-08-01-01-01-02")
+    said = explain.explain(found, made, TINY, "01-08-01-01-01-02")
     assert f"because {clip}: the content of audios/Actor_02/03-01-{TAKE}.wav changed" in said
     with pytest.raises(InputError, match="a clip is named by its take"):
-        build.explain(found, made, TINY, "x")
-    assert "not cached yet" in build.explain(found, made / "none", TINY, clip)
+        explain.explain(found, made, TINY, "x")
+    assert "not cached yet" in explain.explain(found, made / "none", TINY, clip)
