@@ -24,7 +24,8 @@ features_options = $(if $(RECIPE),--recipe $(RECIPE)) $(if $(VARIANTS),--variant
 	$(if $(EXPLAIN),--explain "$(EXPLAIN)")
 skip_bad = $(if $(SKIP_BAD),--skip-bad)
 # Trainings run one at a time unless somebody says how many.
-trainings = $(if $(filter file,$(origin JOBS)),,--jobs $(JOBS))
+trainings = $(if $(filter file,$(origin JOBS)),,--jobs $(JOBS)) $(if $(BACKEND),--backend $(BACKEND)) \
+	$(if $(SCHEDULER),--scheduler "$(SCHEDULER)")
 fit_options = $(skip_bad) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
 	$(if $(TEST_ACTORS),--test-actors "$(TEST_ACTORS)") $(if $(CALIBRATED),--calibrated) \
 	$(if $(RESUME),--resume)
@@ -42,7 +43,7 @@ ablation_features = $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(SKIP_BAD),--ski
 .PHONY: help setup setup-cluster demo test test-slow torture features face-model index verify prune list audit train evaluate crossval leak ablation choices infer bench clean
 
 help: ## Print every target with one line
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo "  settings: RAW=$(RAW) CACHE=$(CACHE) MODEL=$(MODEL) OUT=$(OUT) JOBS=$(JOBS)"
 	@echo "  options:  .venv/bin/python -m pipeline|train|infer --help"
 
@@ -69,7 +70,7 @@ test-slow: $(DEV_STAMP) ## The tests that take over ten seconds
 torture: $(DEV_STAMP) ## Kill, corrupt, fill up, race and feed rubbish; prints what survived
 	@$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile -m torture
 
-features: $(STAMP) ## Raw clips to HDF5 shards          [RAW= CACHE= JOBS= BACKEND=dask SCHEDULER=tcp://... ACTORS=1-12 RECIPE=published DETECTOR=yunet CHANNEL=speech EXPLAIN=clip CHECK_CONTENT=1 RETRY_BAD=1 REMOVE=1 SKIP_BAD=1]
+features: $(STAMP) ## Raw clips to HDF5 shards          [RAW= CACHE= JOBS= EXPLAIN=clip REMOVE=1 SKIP_BAD=1 WAIT=1 BACKEND= SCHEDULER= ACTORS= RECIPE= VARIANTS= DETECTOR= CHANNEL= LABELS= CLIP_TIMEOUT= CHECK_CONTENT=1 RETRY_BAD=1]
 	@$(RUN) pipeline features $(raw_options) --cache "$(CACHE)" $(worker_options) $(features_options)
 
 face-model: $(STAMP) ## Fetch the file of DETECTOR=yunet     [FACE_MODEL=where it goes]
@@ -82,8 +83,8 @@ verify: $(STAMP) ## Read a cache, name what is damaged [CACHE= RAW= JOBS= REPAIR
 	@$(RUN) pipeline verify $(raw_options) --cache "$(CACHE)" $(worker_options) \
 		$(if $(REPAIR),--repair)
 
-prune: $(STAMP) ## List caches, remove those named     [CACHE= NAMES="digest ..."]
-	@$(RUN) pipeline prune --cache "$(CACHE)" $(NAMES)
+prune: $(STAMP) ## List caches, remove those named     [CACHE= MODEL= NAMES="digest ..."]
+	@$(RUN) pipeline prune $(NAMES) --cache "$(CACHE)" --models data "$(MODEL)"
 
 list: $(STAMP) ## Print what RAW holds               [RAW=]
 	@$(RUN) pipeline list $(raw_options)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.console import run
+from pipeline.console import Parser, run
 from pipeline.errors import InputError
 from train import runtime
 
@@ -19,7 +19,7 @@ PARTS = ("extraction", "scale", "loading", "step", "inference")
 
 def parser() -> argparse.ArgumentParser:
     """Describe every option."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="python -m bench",
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

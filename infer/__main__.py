@@ -12,7 +12,7 @@ from pathlib import Path
 # both bring X libraries of their own (PyAV issue 1050).
 import cv2
 
-from pipeline.console import run
+from pipeline.console import Parser, run
 from pipeline.errors import InputError
 from pipeline.media import container, video
 from train import runtime
@@ -20,7 +20,7 @@ from train import runtime
 
 def parser() -> argparse.ArgumentParser:
     """Describe every option."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="python -m infer",
         description="Predict the emotion in a recording and show it.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

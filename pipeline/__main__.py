@@ -1,4 +1,4 @@
-"""Command line of the pipeline: ``python -m pipeline features|verify|index|prune|list|audit``."""
+"""Command line of the pipeline: raw folders to caches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline import commands
 from pipeline.backends import BACKENDS
-from pipeline.console import add_verbose, run, show_log
+from pipeline.console import Parser, add_verbose, run, show_log
 from pipeline.corpora.actors import parse_actors
 from pipeline.corpora.ravdess import CHANNELS
 from pipeline.spec import CASCADE, DETECTORS, FeatureSpec
@@ -18,7 +18,7 @@ CACHE = Path("data/cache")
 
 def parser() -> argparse.ArgumentParser:
     """Describe every command and option."""
-    top = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
+    top = Parser(prog="python -m pipeline", description=__doc__)
     names = top.add_subparsers(dest="command", required=True)
     shown = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
 
@@ -50,9 +50,9 @@ def parser() -> argparse.ArgumentParser:
         "--models",
         type=Path,
         nargs="+",
-        default=[Path("data")],
+        default=argparse.SUPPRESS,
         metavar="DIR",
-        help="folders below which models are searched for that need a cache",
+        help="folders below which models are searched for that need a cache (default: data)",
     )
     prune.add_argument(
         "--despite-models", action="store_true", help="remove a cache although a model names it"
@@ -137,7 +137,10 @@ def add_workers(command: argparse.ArgumentParser) -> None:
         "--jobs", type=int, default=-1, metavar="N", help="worker processes, -1 for one a core"
     )
     command.add_argument(
-        "--backend", choices=BACKENDS, default="loky", help="what of joblib's carries the tasks"
+        "--backend",
+        choices=BACKENDS,
+        default="loky",
+        help="what does the tasks: processes, threads, or a cluster",
     )
     command.add_argument(
         "--scheduler",
@@ -172,6 +175,7 @@ def add_spec(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--detector",
         choices=DETECTORS,
+        default=argparse.SUPPRESS,
         help=f"of faces (default: {FeatureSpec().detector}, or {CASCADE} where it is not "
         "installed)",
     )

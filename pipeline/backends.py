@@ -247,9 +247,11 @@ def carry_by_ray(work: Callable[[Item], object], items: Sequence[Item], workers:
                 f"expected the ray cluster to stay, got {type(error).__name__}; finished parts are "
                 "kept, start it and run the same command again"
             ) from error
-        finally:
+        except BaseException:
+            # Never after success: ray's own process ends if a task is cancelled as it completes.
             for future in futures:
                 ray.cancel(future)
+            raise
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ def print_unreachable(found: Catalogue) -> None:
 def spec_of(arguments: argparse.Namespace) -> FeatureSpec:
     """Build the spec that the arguments ask for."""
     if not 0 <= arguments.variants <= 30:
-        raise InputError(f"expected 0 to 30 variants, got {arguments.variants}; choose fewer")
+        raise InputError(f"expected 0 to 30 variants, got {arguments.variants}; choose others")
     changes: dict[str, object] = {"variants": variant_names(arguments.variants)}
     window = getattr(arguments, "window_seconds", None)
     if window is not None:
@@ -66,7 +66,7 @@ def spec_of(arguments: argparse.Namespace) -> FeatureSpec:
     # OpenCV is imported where faces are looked for, not by every command.
     from pipeline.features import detectors
 
-    changes["detector"] = arguments.detector or detectors.default_detector()
+    changes["detector"] = getattr(arguments, "detector", None) or detectors.default_detector()
     make = FeatureSpec.as_published if arguments.recipe == "published" else FeatureSpec
     spec = make(**changes)
     if spec.crop == "face":
@@ -145,7 +145,7 @@ def print_unnamed(done: build.Summary, arguments: argparse.Namespace) -> None:
     """Say what the folder holds beside what the index names, and delete it where asked."""
     if arguments.actors:
         # The other actors are cached by other runs.
-        print("the index holds these actors alone; 'python -m pipeline index' joins what is cached")
+        print("the index holds these actors alone; 'make index' joins all that is cached")
         return
     if done.absent:
         names = ", ".join(map(printable, done.absent[:SHOWN]))
@@ -221,16 +221,24 @@ def run_repair(report: verify.Report, found: Catalogue, workers: Workers) -> int
     print_faults(left)
     for entry in done.index.unreadable:
         print(f"left out: {printable(entry.clip)}: {printable(entry.reason)}", file=sys.stderr)
+    repaired = ", ".join(sorted(report.files - left.files)) or "nothing"
     print(
-        f"{report.folder}: repaired {', '.join(sorted(report.files))}; {done.extracted} clips "
-        f"extracted again; {len(left.faults) or 'no'} faults left"
+        f"{report.folder}: repaired {repaired}; {done.extracted} clips extracted again; "
+        f"{len(left.faults) or 'no'} faults left"
     )
+    if set(left.files) - set(done.index.shard_facts):
+        print(
+            "what is left belongs to another raw folder: run 'make features' with that one, then "
+            "this again; or 'make features REMOVE=1' deletes what the index does not name",
+            file=sys.stderr,
+        )
     return 1 if left.faults or done.index.unreadable else 0
 
 
 def run_prune(arguments: argparse.Namespace) -> int:
     """List the caches with the models that need them, and remove those that are named."""
-    found = caches.list_caches(arguments.cache, arguments.models)
+    models = getattr(arguments, "models", [Path("data")])
+    found = caches.list_caches(arguments.cache, models)
     by_name = {cache.path.name: cache for cache in found}
     if unknown := sorted(set(arguments.names) - set(by_name)):
         raise InputError(
@@ -239,10 +247,11 @@ def run_prune(arguments: argparse.Namespace) -> int:
         )
     for cache in found:
         days = cache.age_seconds / 86400
-        models = ", ".join(map(str, cache.models)) or "no model"
+        needed = ", ".join(map(str, cache.models))
+        needed = needed or f"no model below {', '.join(map(str, models))}"
         print(
             f"{cache.path}: {cache.bytes / 2**30:.2f} GiB, {days:.1f} days old, {cache.meaning}; "
-            f"needed by {models}"
+            f"needed by {needed}"
         )
     for name in arguments.names:
         whole = caches.remove(by_name[name], arguments.despite_models)

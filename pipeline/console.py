@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import tqdm
 
@@ -23,6 +23,14 @@ def bar(*items: Any, **options: Any) -> tqdm.tqdm:
     if not sys.stderr.isatty():
         options = {"mininterval": LOG_SECONDS, "maxinterval": LOG_SECONDS, **options}
     return tqdm.tqdm(*items, **options)
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a wrong option with one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end with exit code 2."""
+        self.exit(2, f"error: {message}; '{self.prog} --help' lists what there is\n")
 
 
 def add_verbose(command: argparse.ArgumentParser) -> None:

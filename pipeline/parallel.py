@@ -79,7 +79,9 @@ def run(
                     f"in each of {ROUNDS} rounds; is memory short? run with fewer --jobs"
                 )
             if missing:
-                log.warning("%d tasks are tried again: a worker died", len(missing))
+                log.warning(
+                    "%d tasks are tried again: a worker died before they ended", len(missing)
+                )
 
 
 @contextlib.contextmanager

@@ -164,7 +164,7 @@ import tasks
 def command():
     folder, backend, kind = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     items = [tasks.Task(folder, number, kind) for number in range(4)]
-    parallel.run(tasks.do, items, tasks.Task.is_done, Workers(2, backend))
+    parallel.run(tasks.do, items, tasks.Task.is_done, parallel.Workers(2, backend))
     return 0
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from pipeline import backends
-from pipeline.console import run
+from pipeline.console import Parser, run
 from pipeline.corpora.actors import parse_actors
 from train import commands, protocol
 from train.heads import CHANGES
@@ -16,7 +16,7 @@ from train.settings import Settings
 
 def parser() -> argparse.ArgumentParser:
     """Describe every command and option."""
-    top = argparse.ArgumentParser(prog="python -m train", description=__doc__)
+    top = Parser(prog="python -m train", description=__doc__)
     names = top.add_subparsers(dest="command", required=True)
     shown = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
 

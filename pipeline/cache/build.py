@@ -144,12 +144,15 @@ def build(
         plan = planning.plan(wanted, states, known, rules)
         log_plan(plan)
         made = carry_out(plan, catalogue, folder, spec, workers, options, distrusted)
-        known = dataclasses.replace(known, shards=[*known.shards, *made])
+        now_named = {clip.clip: shard.file for shard in made for clip in shard.clips}
+        known = dataclasses.replace(
+            known, shards=[*known.shards, *made], named={**known.named, **now_named}
+        )
         states |= states_when_read(made)
         # Whatever failed was tried a moment ago, even if not so much as a file could be opened.
         rules = dataclasses.replace(rules, accept_failures=True)
         held, _ = planning.choose(wanted, states, known, rules)
-        held = {clip.clip: shard.file for shard in made for clip in shard.clips} | held
+        held = now_named | held
         index = index_of(held, known, states, folder, spec, str(catalogue.root))
         publish(index, catalogue.root)
     unnamed = tuple(shard for shard in known.shards if shard.file not in index.shard_facts)

@@ -68,7 +68,7 @@ def list_caches(root: Path, models: Sequence[Path]) -> list[CacheInfo]:
     if not root.is_dir():
         raise InputError(f"expected a folder of caches at {root}, got nothing; name another")
     needed: dict[str, list[Path]] = {}
-    for path in model_files(models):
+    for path in {path.resolve(): path for path in model_files(models)}.values():
         if digest := digest_of_model(path):
             needed.setdefault(digest, []).append(path)
     found = []

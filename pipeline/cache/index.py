@@ -252,6 +252,7 @@ def find_cache(root: Path) -> Index:
             f"{', '.join(path.name for path in finished)}; name one of them"
         )
     if not finished:
-        state = "no finished cache" if root.is_dir() else "nothing"
+        state = "a file" if root.is_file() else "nothing"
+        state = "no finished cache" if root.is_dir() else state
         raise InputError(f"expected a cache in {root}, got {state}; run 'make features' first")
     return read_index(finished[0])

@@ -54,7 +54,7 @@ def held(folder: Path, wait: bool = False, name: str = "") -> Iterator[None]:
             other = ""
         raise InputError(
             f"expected no other run in {folder}, got {other or 'a process'}; "
-            "let it end, or wait for it with --wait"
+            "let it end, or wait for it with --wait (make: WAIT=1)"
         ) from error
     try:
         # A full disk has no room for the note, but the lock holds.

@@ -52,10 +52,13 @@ class Known:
         Complete shards, whether or not an index names them.
     modified_ns
         See :class:`pipeline.cache.index.Index`.
+    named
+        Shard that the last index, or this run, means for each clip.
     """
 
     shards: Sequence[ShardFacts] = ()
     modified_ns: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    named: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ def choose(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Find a fresh copy of each clip: the latest, where several shards hold one.
 
-    A copy with rows counts before a failure, whichever is later.
+    A copy with rows counts before a failure, and of shards of the same clips the one that is named.
 
     Returns
     -------
@@ -171,6 +174,13 @@ def choose(
     """
     by_id = {clip.id: clip for clip in wanted}
     held: dict[str, str] = {}
+    failed = {clip.clip for shard in known.shards for clip in shard.clips if clip.reason}
+
+    def stays(clip: str, kept: str, later: str) -> bool:
+        """Whether a clip's copy counts before a later one of the same clips."""
+        same = split_name(kept)[0] == split_name(later)[0]
+        return same and clip not in failed and known.named.get(clip) == kept
+
     reasons = dict.fromkeys(by_id, "not cached yet")
     for shard in by_age(known.shards):
         if rules.only_wanted and any(clip.clip not in by_id for clip in shard.clips):
@@ -182,7 +192,10 @@ def choose(
             reason = stale_source(entry, clip, states, known.modified_ns)
             reason = reason or unread(entry, shard, rules)
             if reason is None:
-                if entry.reason is None or entry.clip not in held:
+                kept = held.get(entry.clip)
+                if kept is None or (
+                    entry.reason is None and not stays(entry.clip, kept, shard.file)
+                ):
                     held[entry.clip] = shard.file
             elif entry.clip not in held:
                 reasons[entry.clip] = reason

@@ -39,6 +39,15 @@ def repair(
             "it; remove the folder and run 'make features' again"
         )
     if report.index is not None:
+        sizes = {path: path.stat().st_size for clip in catalogue.clips for path in clip.sources}
+        recorded = (source for entry in report.index.clips for source in entry.sources)
+        for source in recorded:
+            if sizes.get(catalogue.root / source.path, source.bytes) != source.bytes:
+                raise InputError(
+                    f"expected the raw files that {report.folder} was made from, those of "
+                    f"{report.index.root}, got another {source.path} in {catalogue.root}; name "
+                    "that folder, or run 'make features' with this one first"
+                )
         held = {entry.clip for entry in report.index.entries}
         kept = [clip for clip in catalogue.clips if clip.id in held]
         if missing := sorted(held - {clip.id for clip in kept}):

@@ -42,9 +42,17 @@ def known_shards(folder: Path, spec: FeatureSpec, distrusted: Collection[str] = 
     found = (whole_shard(path, spec, distrusted) for path in paths)
     shards = [shard for shard in found if shard is not None]
     try:
-        return Known(shards, read_content(folder / INDEX_NAME)["modified_ns"])
+        index = read_content(folder / INDEX_NAME)
     except InputError:
         return Known(shards)
+    excluded = {entry["file"]: set(entry.get("excluded", ())) for entry in index["shards"]}
+    named = {
+        clip.clip: shard.file
+        for shard in shards
+        for clip in shard.clips
+        if shard.file in excluded and clip.clip not in excluded[shard.file]
+    }
+    return Known(shards, index["modified_ns"], named)
 
 
 def whole_shard(

@@ -72,7 +72,7 @@ def caches(root: Path) -> list[Path]:
         return [root]
     found = [folder for folder in sorted(root.glob(CACHE_NAME)) if is_cache(folder)]
     if not found:
-        state = "no cache" if root.is_dir() else "nothing"
+        state = "no cache" if root.is_dir() else "a file" if root.exists() else "nothing"
         raise InputError(f"expected a cache in {root}, got {state}; run 'make features' first")
     return found
 
@@ -83,9 +83,7 @@ def is_cache(folder: Path) -> bool:
 
 
 def check_cache(folder: Path, workers: Workers | None = None, progress: bool = True) -> Report:
-    """Read a whole cache and compare it with its manifests.
-
-    Without a sound index every shard is read; with one, those that it names.
+    """Read a whole cache and compare it with its manifests: also shards that no index names.
 
     Parameters
     ----------
@@ -101,22 +99,22 @@ def check_cache(folder: Path, workers: Workers | None = None, progress: bool = T
     Report
     """
     faults: list[Fault] = []
+    index = None
     try:
         index = read_index(folder)
-        spec, shards = index.spec, index.shards
+        spec = index.spec
     except InputError as error:
-        index = None
         faults.append(Fault(INDEX_NAME, str(error)))
         try:
             spec = survey.spec_of(folder)
         except InputError:
             return Report(folder, None, None, (), tuple(faults))
-        shards = ()
-        for path in sorted(folder.glob(f"actor-*{facts.MANIFEST_SUFFIX}")):
-            try:
-                shards += (facts.read_manifest(path, spec),)
-            except InputError as error:
-                faults.append(Fault(path.name, str(error)))
+    shards = []
+    for path in sorted(folder.glob(f"actor-*{facts.MANIFEST_SUFFIX}")):
+        try:
+            shards.append(facts.read_manifest(path, spec))
+        except InputError as error:
+            faults.append(Fault(path.name, str(error)))
     faults += check_shards(folder, shards, spec, workers, progress)
     return Report(folder, spec, index, tuple(shards), tuple(faults))
 
