@@ -1,4 +1,8 @@
-"""Rows from shards to tensors, against h5py itself and against the usual loaders."""
+"""Rows from shards to tensors, against h5py itself and against the usual loaders.
+
+Measured as a seeded training runs, with deterministic operations: these decide how much ``tf.data``
+reads ahead.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,13 @@ import tensorflow as tf
 from bench import media
 from bench.timing import medians
 from pipeline.cache import index
-from train import dataset, model, reading, stage, table
+from train import dataset, model, reading, runtime, stage, table
 from train.settings import Settings
 from train.table import Rows
 
 ROWS = 400
 BATCH = 16
+SEED = 0
 ROUNDS = 5
 EPOCHS = 12
 """Epochs in one measurement, as many as a training has: a loader is started once, and the
@@ -48,7 +53,7 @@ def drain(data: tf.data.Dataset) -> None:
 
 def ours(rows: Rows) -> tf.data.Dataset:
     """Shuffled epochs of the project's own loader, without augmentation."""
-    return dataset.shuffled(rows, BATCH, 0).take(EPOCHS * dataset.steps_per_epoch(rows, BATCH))
+    return dataset.shuffled(rows, BATCH, SEED).take(EPOCHS * dataset.steps_per_epoch(rows, BATCH))
 
 
 def from_generator(rows: Rows) -> tf.data.Dataset:
@@ -109,7 +114,9 @@ def from_npy(rows: Rows, folder: Path) -> tf.data.Dataset:
             np.save(folder / f"{row}.npy", reader.read(np.array([row]))[1][0])
 
     def load(number: tf.Tensor) -> tf.Tensor:
-        frames = tf.numpy_function(lambda n: np.load(folder / f"{n}.npy"), [number], tf.uint8)
+        frames = tf.numpy_function(
+            lambda n: np.load(folder / f"{n}.npy"), [number], tf.uint8, stateful=False
+        )
         return tf.ensure_shape(frames, rows.spec.frames_shape)
 
     data = tf.data.Dataset.range(len(rows)).shuffle(len(rows)).repeat(EPOCHS)
@@ -127,6 +134,7 @@ def epoch_seconds(network: keras.Model, data: tf.data.Dataset) -> Callable[[], N
 
 def measure(folder: Path) -> Iterator[dict]:
     """Yield one result a claim."""
+    runtime.make_reproducible(SEED)
     cache = index.find_cache(media.cached_rows(folder, ROWS))
     rows = table.select_rows(cache, cache.actors)
     loaders = {
@@ -169,7 +177,7 @@ def measure(folder: Path) -> Iterator[dict]:
     )
     in_memory = in_memory.shuffle(len(label)).batch(BATCH).repeat().prefetch(tf.data.AUTOTUNE)
     works = {
-        "cache": epoch_seconds(lessons, dataset.shuffled(rows, BATCH, 0)),
+        "cache": epoch_seconds(lessons, dataset.shuffled(rows, BATCH, SEED)),
         "memory": epoch_seconds(lessons, in_memory),
     }
     for work in works.values():

@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.timing import medians
 from pipeline.spec import EMOTIONS, FeatureSpec
-from train import audio_branch, cepstrum, heads, layers, model, stage, video_branch
+from train import audio_branch, cepstrum, heads, layers, model, runtime, stage, video_branch
 from train.settings import Settings
 
 BATCH = 16
@@ -206,6 +206,7 @@ def measure() -> Iterator[dict]:
     if importlib.util.find_spec("torch") is None:
         print("training step: PyTorch is not installed (bench/requirements.txt); not measured")
         return
+    runtime.make_reproducible(0)
     spec, random = FeatureSpec(), np.random.default_rng(0)
     inputs = {
         "mfcc": random.normal(size=(BATCH, *spec.mfcc_shape)).astype(np.float32),

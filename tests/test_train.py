@@ -137,6 +137,50 @@ def test_batches_that_wait_keep_their_rows(found):
     assert len(pairs) == 4 * 24 and all(known[a] == b for a, b in pairs)
 
 
+READ_AHEAD = """
+import sys, threading
+from pathlib import Path
+from train import runtime
+runtime.start_tensorflow(3)
+from pipeline.cache import index
+from train import dataset, reading, table
+
+WAIT_SECONDS = 20
+together, calls, read = threading.Barrier(2), [], reading.RowReader.read
+
+def slow_read(self, *given, **named):
+    calls.append(threading.get_ident())
+    if together is not None:
+        together.wait(WAIT_SECONDS)  # until another thread reads as well
+    if len(calls) > 1:
+        second.set()
+    return read(self, *given, **named)
+
+reading.RowReader.read = slow_read
+cache = index.find_cache(Path(sys.argv[1]))
+rows, second = table.select_rows(cache, (1, 2), variants=True), threading.Event()
+known = reading.MfccStatistics(*3 * [reading.np.ones(40, "float32")])
+# Training: two batches are read at the same time.
+next(iter(dataset.shuffled(rows, 4, 0, known, without=("halves",))))
+together.abort()
+# Validation: the next batch is read while the network has the first.
+together, second = None, threading.Event()
+calls.clear()
+batches = iter(dataset.in_order(rows, 4))
+next(batches)
+assert second.wait(WAIT_SECONDS)
+"""
+
+
+def test_batches_are_read_ahead_where_operations_are_deterministic(found):
+    """As in every seeded training, in a process of its own: nothing undoes determinism."""
+    command = [sys.executable, "-c", READ_AHEAD, found.folder]
+    run = subprocess.run(
+        command, cwd=Path(__file__).parents[1], check=False, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
 def test_order_depends_on_seed_and_epoch_alone(found):
     rows = table.select_rows(found, (1, 2, 3), variants=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Collection, Iterator
 
@@ -32,6 +33,12 @@ ALIKE_STREAM = 9
 
 MAX_EPOCHS = 1 << 20
 MAX_STEPS = 1 << 40
+
+pure = functools.partial(tf.numpy_function, stateful=False)
+"""A NumPy function that gives the same for the same arguments, as readers and augmentations do.
+
+Where operations have to be deterministic, as in every seeded training, ``tf.data`` calls a stateful
+one only when its batch is asked for: nothing would be read ahead."""
 
 
 def in_order(rows: Rows, batch_size: int) -> tf.data.Dataset:
@@ -110,14 +117,14 @@ def shuffled(
         if "masks" not in without:
             mfcc = voices.mask_mfcc(mfcc, tf.constant(mean), step_seed)
         if "halves" not in without:
-            others = tf.numpy_function(draw_alike, [numbers, step_seed], tf.int64)
-            frames = tf.numpy_function(
+            others = pure(draw_alike, [numbers, step_seed], tf.int64)
+            frames = pure(
                 lambda *values: views.exchange_halves(*values, memory.empty),
                 [frames, read(others, step_seed)[0]["frames"], step_seed],
                 tf.uint8,
             )
         if "views" not in without:
-            frames = tf.numpy_function(
+            frames = pure(
                 lambda frames, seed: views.change_view(frames, seed, memory.empty),
                 [frames, step_seed],
                 tf.uint8,
@@ -214,7 +221,7 @@ def tensor_reader(rows: Rows) -> Callable[..., tuple[dict, dict, dict]]:
     def read(
         numbers: tf.Tensor, *seed: tf.Tensor
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        mfcc, frames, label, having = tf.numpy_function(
+        mfcc, frames, label, having = pure(
             tensors, [numbers, *seed], [tf.float32, tf.uint8, tf.int64, tf.float32]
         )
         mfcc.set_shape((None, *spec.mfcc_shape))

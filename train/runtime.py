@@ -60,7 +60,7 @@ def start_tensorflow(seed: int | None = None) -> str:
     """
     quiet = os.environ.get(LOG_LEVEL, QUIET) == QUIET
     with native_log_held():
-        import keras
+        import keras  # noqa: F401 - loads native code, too
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -74,9 +74,17 @@ def start_tensorflow(seed: int | None = None) -> str:
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     if seed is not None:
-        keras.utils.set_random_seed(seed)
-        tf.config.experimental.enable_op_determinism()
+        make_reproducible(seed)
     return f"GPU ({len(gpus)})" if gpus else f"CPU ({os.cpu_count()} cores)"
+
+
+def make_reproducible(seed: int) -> None:
+    """Fix every random number, and ask for deterministic operations until the process ends."""
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
 
 
 def xla() -> bool:
