@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import write_rows
+from conftest import flip, write_rows
 
 from pipeline.cache import index
 from pipeline.corpora.actors import format_actors, parse_actors
@@ -36,6 +36,7 @@ from train import (
     model,
     protocol,
     reading,
+    rest,
     resume,
     schedule,
     stage,
@@ -314,6 +315,86 @@ def test_statistics_are_those_of_the_rows(found):
     assert known.variance == pytest.approx(everything.var(axis=(0, 2, 3)), rel=1e-3, abs=1e-3)
     first, third = (everything[rows.actor == actor].mean(axis=(0, 2, 3)) for actor in (1, 3))
     assert known.speaker_deviation == pytest.approx(np.abs(first - third) / 2, rel=1e-3, abs=1e-3)
+
+
+@pytest.fixture
+def tensors_read(monkeypatch):
+    """Bytes of each tensor that any reader reads from now on."""
+    lengths, preadv = [], os.preadv
+
+    def note(descriptor, views, place):
+        lengths.extend(len(view) for view in views)
+        return preadv(descriptor, views, place)
+
+    monkeypatch.setattr(reading.os, "preadv", note)
+    return lengths
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_statistics_read_no_frames(found, tensors_read, calibrated):
+    rows = table.select_rows(found, (1, 2, 3))
+    if calibrated:  # Each actor has one neutral clip, which is not read against itself.
+        rows = rest.beside(rows, found)
+    reading.mfcc_statistics(rows)
+    assert tensors_read == [found.spec.mfcc_bytes] * len(rows) * (1 + calibrated)
+
+
+def test_frames_are_read_once_where_the_voice_learns_alone(found, tensors_read):
+    """A checksum is that of a whole row, so the first epoch reads all of it.
+
+    Epochs overlap by a batch, whose rows may be read whole twice.
+    """
+    rows = table.select_rows(found, (1, 2, 3), variants=True)
+    known = reading.mfcc_statistics(rows.where(rows.variant == "clean"))
+    voice = model.lessons(model.build_fusion_cnn(found.spec, MEAN, VARIANCE), ["audio"])
+    tensors_read.clear()
+    epochs = dataset.shuffled_for(voice, rows, 8, 0, known).take(4 * 3)
+    assert [list(inputs) for inputs, *_ in epochs] == [["mfcc"]] * 12
+    assert len(rows) <= tensors_read.count(found.spec.frames_bytes) <= len(rows) + 8
+    assert tensors_read.count(found.spec.mfcc_bytes) >= 4 * len(rows)
+    # The face alone, as often, reads the MFCC of a row once.
+    face = model.lessons(model.build_fusion_cnn(found.spec, MEAN, VARIANCE), ["video"])
+    tensors_read.clear()
+    epochs = dataset.shuffled_for(face, rows, 8, 0, known, without=("halves",)).take(4 * 3)
+    assert [list(inputs) for inputs, *_ in epochs] == [["frames"]] * 12
+    assert len(rows) <= tensors_read.count(found.spec.mfcc_bytes) <= len(rows) + 8
+
+
+@pytest.mark.parametrize("inputs", [("mfcc",), ("frames",)])
+@pytest.mark.parametrize("damaged", ["mfcc", "frames"])
+def test_a_damaged_row_is_found_whatever_is_read_of_it(found, tmp_path, inputs, damaged):
+    made, rows, place = copied_with_row(found, tmp_path, 5, damaged)
+    reader = reading.RowReader(rows)
+    same = reading.RowReader(table.select_rows(found, (1, 2))).read(np.arange(4), inputs=inputs)
+    flip(*place)
+    for mine, theirs in zip(reader.read(np.arange(4), inputs=inputs), same, strict=True):
+        assert (mine is None and theirs is None) or np.array_equal(mine, theirs)
+    with pytest.raises(InputError, match=rf"clip {made.clips[5].clip}, as it was written"):
+        reader.read(np.array([5]), inputs=inputs)
+
+
+def test_damage_under_the_statistics_is_told(found, tmp_path):
+    """What is no number at once; what is one makes other statistics, which no training resumes."""
+    made, rows, (shard, place) = copied_with_row(found, tmp_path, 5, "mfcc")
+    before = reading.mfcc_statistics(rows).checksum
+    flip(shard, place, 1)
+    assert reading.mfcc_statistics(rows).checksum != before
+    with shard.open("r+b") as file:
+        file.seek(place)
+        file.write(np.float32(np.nan).tobytes())
+    with pytest.raises(InputError, match=rf"clip {made.clips[5].clip}, as it was written"):
+        reading.mfcc_statistics(rows)
+
+
+def copied_with_row(found, root, number, tensor):
+    """A copy of a cache, its clean rows of two actors, and where a tensor of one of them is."""
+    shutil.copytree(found.folder, root / "copy")
+    made = index.read_index(root / "copy")
+    rows = table.select_rows(made, (1, 2))
+    shard = rows.shard[number]
+    size = {"mfcc": made.spec.mfcc_bytes, "frames": made.spec.frames_bytes}[tensor]
+    offset = rows.offsets[shard][("mfcc", "frames").index(tensor)]
+    return made, rows, (rows.shards[shard], int(offset + rows.row[number] * size))
 
 
 def test_a_cut_shard_names_the_row(found, tmp_path):

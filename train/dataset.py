@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from train import cepstrum, table, views, voices
-from train.heads import CHANGES, INPUTS, LESSONS
+from train.heads import INPUT_NAMES, LESSONS
 from train.reading import BatchMemory, MfccStatistics, RowReader
 from train.table import Rows
 
@@ -41,11 +41,14 @@ Where operations have to be deterministic, as in every seeded training, ``tf.dat
 one only when its batch is asked for: nothing would be read ahead."""
 
 
-def in_order(rows: Rows, batch_size: int) -> tf.data.Dataset:
-    """Return batches of every row once, in the order of the table, for validation and test."""
+def in_order(rows: Rows, batch_size: int, inputs: Collection[str] = INPUT_NAMES) -> tf.data.Dataset:
+    """Return batches of every row once, in the order of the table, for validation and test.
+
+    See :func:`shuffled` for ``inputs``.
+    """
     numbers = tf.data.Dataset.range(len(rows)).batch(batch_size)
     # One at a time, one ahead: a training's own batches wait beside these.
-    return numbers.map(tensor_reader(rows)).prefetch(1)
+    return numbers.map(tensor_reader(RowReader(rows), inputs)).prefetch(1)
 
 
 def shuffled(
@@ -55,6 +58,7 @@ def shuffled(
     known: MfccStatistics | None = None,
     first_epoch: int = 0,
     without: Collection[str] = (),
+    inputs: Collection[str] = INPUT_NAMES,
 ) -> tf.data.Dataset:
     """Return batches of endless epochs for training.
 
@@ -76,6 +80,8 @@ def shuffled(
         Number of the first epoch.
     without
         Names out of :data:`train.heads.CHANGES` of what is not done to the rows.
+    inputs
+        Names of the tensors that are read, changed and returned.
 
     Returns
     -------
@@ -96,31 +102,35 @@ def shuffled(
     def draw_alike(numbers: NDArray[np.int64], seed: NDArray[np.int64]) -> NDArray[np.int64]:
         return alike.draw(numbers, np.random.default_rng((*seed, ALIKE_STREAM)))
 
-    read, memory = tensor_reader(rows), BatchMemory()
+    reader, memory = RowReader(rows), BatchMemory()
+    read, read_frames = tensor_reader(reader, inputs), tensor_reader(reader, ("frames",))
     tracts = cepstrum.tract_maps(rows.spec)
     complete = bool((rows.has_audio & rows.has_video).all())
 
-    def load(numbers: tf.Tensor, step_seed: tf.Tensor) -> tuple[dict, dict, dict]:
-        inputs, targets, weights = read(numbers, step_seed)
-        if known is None:
-            return inputs, targets, weights
-        mean, _, deviation = (value.reshape(1, -1, 1, 1) for value in known)
-        mfcc, frames = inputs["mfcc"], inputs["frames"]
+    def change_mfcc(mfcc: tf.Tensor, step_seed: tf.Tensor) -> tf.Tensor:
+        mean, deviation = (
+            tf.constant(value.reshape(1, -1, 1, 1))
+            for value in (known.mean, known.speaker_deviation)
+        )
         if "tract" not in without:
             mfcc = voices.change_tract(mfcc, tf.constant(tracts), step_seed)
         if "voices" not in without:
-            mfcc = voices.change_voice(mfcc, tf.constant(deviation), step_seed)
+            mfcc = voices.change_voice(mfcc, deviation, step_seed)
         if "tempo" not in without:
             mfcc = voices.change_tempo(mfcc, step_seed)
         if "shift" not in without:
             mfcc = voices.shift_mfcc(mfcc, step_seed)
         if "masks" not in without:
-            mfcc = voices.mask_mfcc(mfcc, tf.constant(mean), step_seed)
+            mfcc = voices.mask_mfcc(mfcc, mean, step_seed)
+        return mfcc
+
+    def change_frames(numbers: tf.Tensor, frames: tf.Tensor, step_seed: tf.Tensor) -> tf.Tensor:
+        shape = frames.shape
         if "halves" not in without:
             others = pure(draw_alike, [numbers, step_seed], tf.int64)
             frames = pure(
                 lambda *values: views.exchange_halves(*values, memory.empty),
-                [frames, read(others, step_seed)[0]["frames"], step_seed],
+                [frames, read_frames(others, step_seed)[0]["frames"], step_seed],
                 tf.uint8,
             )
         if "views" not in without:
@@ -129,13 +139,23 @@ def shuffled(
                 [frames, step_seed],
                 tf.uint8,
             )
-        frames.set_shape(inputs["frames"].shape)
-        if not complete:
-            # A missing modality is known by its zeros.
-            mfcc = mfcc * tf.reshape(weights["audio"], (-1, 1, 1, 1))
-            shown = tf.reshape(weights["video"], (-1, 1, 1, 1, 1))
-            frames = frames * tf.cast(shown, tf.uint8)
-        return {"mfcc": mfcc, "frames": frames}, targets, weights
+        frames.set_shape(shape)
+        return frames
+
+    def load(numbers: tf.Tensor, step_seed: tf.Tensor) -> tuple[dict, dict, dict]:
+        tensors, targets, weights = read(numbers, step_seed)
+        if known is None:
+            return tensors, targets, weights
+        # A missing modality is known by its zeros.
+        if "mfcc" in tensors:
+            mfcc = change_mfcc(tensors["mfcc"], step_seed)
+            heard = tf.reshape(weights["audio"], (-1, 1, 1, 1))
+            tensors["mfcc"] = mfcc if complete else mfcc * heard
+        if "frames" in tensors:
+            frames = change_frames(numbers, tensors["frames"], step_seed)
+            shown = tf.cast(tf.reshape(weights["video"], (-1, 1, 1, 1, 1)), tf.uint8)
+            tensors["frames"] = frames if complete else frames * shown
+        return tensors, targets, weights
 
     # Numbers are shuffled, tensors read last: what waits in the queue is eight bytes a row.
     epochs = tf.data.Dataset.range(first_epoch, MAX_EPOCHS).flat_map(epoch_batches)
@@ -160,16 +180,8 @@ def shuffled_for(
     rows, batch_size, seed, known, first_epoch, without
         See :func:`shuffled`.
     """
-    # What only the other branch reads is left as it is: changing it is most of the work.
-    idle = [
-        name
-        for head, names in CHANGES.items()
-        if INPUTS[head] not in branch.input
-        for name in names
-    ]
-    return restricted(
-        branch, shuffled(rows, batch_size, seed, known, first_epoch, (*without, *idle))
-    )
+    batches = shuffled(rows, batch_size, seed, known, first_epoch, without, branch.input)
+    return restricted(branch, batches)
 
 
 def restricted(branch: keras.Model, batches: tf.data.Dataset) -> tf.data.Dataset:
@@ -204,34 +216,47 @@ def steps_per_epoch(rows: Rows, batch_size: int) -> int:
     return -(-len(rows) // batch_size)
 
 
-def tensor_reader(rows: Rows) -> Callable[..., tuple[dict, dict, dict]]:
+def tensor_reader(
+    reader: RowReader, inputs: Collection[str]
+) -> Callable[..., tuple[dict, dict, dict]]:
     """Return the function that turns a batch of row numbers into inputs, targets and weights.
 
     With a seed, people at rest are drawn by it, see :meth:`train.reading.RowReader.relate`.
-    """
-    reader, memory, spec = RowReader(rows), BatchMemory(), rows.spec
-    having = np.stack([rows.having(head) for head in LESSONS], axis=1).astype(np.float32)
 
-    def tensors(
-        numbers: NDArray[np.int64], *seed: NDArray[np.int64]
-    ) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-        mfcc, frames, label = reader.read(numbers, memory.empty)
-        return *reader.relate(numbers, mfcc, frames, *seed), label, having[numbers]
+    Parameters
+    ----------
+    reader
+        Reads the rows.
+    inputs
+        Names of the tensors wanted.
+    """
+    rows, memory = reader.rows, BatchMemory()
+    having = np.stack([rows.having(head) for head in LESSONS], axis=1).astype(np.float32)
+    kinds = {
+        "mfcc": tf.TensorSpec((None, *rows.spec.mfcc_shape), tf.float32),
+        "frames": tf.TensorSpec((None, *rows.spec.frames_shape), tf.uint8),
+    }
+    kinds = {name: kind for name, kind in kinds.items() if name in inputs}
+
+    def tensors(numbers: NDArray[np.int64], *seed: NDArray[np.int64]) -> tuple[NDArray, ...]:
+        mfcc, frames, label = reader.read(numbers, memory.empty, inputs)
+        related = reader.relate(numbers, mfcc, frames, *seed)
+        wanted = (tensor for tensor in related if tensor is not None)
+        return label, having[numbers], *wanted
 
     def read(
         numbers: tf.Tensor, *seed: tf.Tensor
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        mfcc, frames, label, having = pure(
-            tensors, [numbers, *seed], [tf.float32, tf.uint8, tf.int64, tf.float32]
-        )
-        mfcc.set_shape((None, *spec.mfcc_shape))
-        frames.set_shape((None, *spec.frames_shape))
+        types = [tf.int64, tf.float32, *(kind.dtype for kind in kinds.values())]
+        label, having, *given = pure(tensors, [numbers, *seed], types)
         label.set_shape((None,))
         having.set_shape((None, len(LESSONS)))
+        for tensor, kind in zip(given, kinds.values(), strict=True):
+            tensor.set_shape(kind.shape)
         targets, weights = {}, {}
         for column, names in enumerate(LESSONS.values()):
             targets |= dict.fromkeys(names, label)
             weights |= dict.fromkeys(names, having[:, column])
-        return {"mfcc": mfcc, "frames": frames}, targets, weights
+        return dict(zip(kinds, given, strict=True)), targets, weights
 
     return read

@@ -30,9 +30,7 @@ def predict(
 
     These are the network's own: :func:`train.confidence.temper` makes them as sure as they may be.
     """
-    given = in_order(rows, batch_size).map(
-        lambda inputs, *_: {name: inputs[name] for name in model.input}
-    )
+    given = in_order(rows, batch_size, model.input).map(lambda inputs, *_: inputs)
     with input_errors():
         return model.predict(given, verbose=0)
 

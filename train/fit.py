@@ -102,15 +102,16 @@ def fit(
         )
 
     work = folder / TRAINING_FOLDER
+    known = reading.mfcc_statistics(clean)
     started_with = {
         **asdict(settings),
         **json.loads(json.dumps(asdict(split))),
         "cache": index.fingerprint,
+        "mfcc_checksum": known.checksum,
     }
     if not go_on:
         # All stages at once: a later one of another training must not be taken for this one's.
         shutil.rmtree(work, ignore_errors=True)
-    known = reading.mfcc_statistics(clean)
     network = model.build_fusion_cnn(
         index.spec, known.mean, known.variance, settings.dropout, calibrated=settings.calibrated
     )

@@ -9,6 +9,9 @@ READERS = ("cepstrum_cnn", "cepstrum_gru", "bands_cnn", "bands_gru")
 INPUTS = {"audio": "mfcc", "video": "frames"}
 """What the head of one modality is given."""
 
+INPUT_NAMES = tuple(INPUTS.values())
+"""Tensors of a row, in the order of its file."""
+
 LEFT_OUT = {"audio": "voice alone: no clip has audio", "video": "face alone: no clip has video"}
 """What a report says of a head without any clip to be judged on."""
 

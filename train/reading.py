@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import os
 import weakref
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,11 @@ from numpy.typing import NDArray
 from pipeline.cache import format as shard_format
 from pipeline.errors import InputError
 from train import rest
+from train.heads import INPUT_NAMES
 from train.table import Rows
+
+ROW_TYPES = np.float32, np.uint8
+"""Of the tensors of a row, in the order of ``INPUT_NAMES``."""
 
 REST_STREAM = 7
 """Sets what is drawn here apart from what else a step draws by its seed."""
@@ -44,18 +49,22 @@ class RowReader:
     """Reads rows by number into fresh batches. Safe to call from several threads.
 
     Each row is compared with its checksum when it is first read: a comparison costs as much as five
-    further reads. Shards are opened when they are needed, ``OPEN_SHARDS`` at most stay open.
+    further reads. The checksum is that of both tensors, so the first read of a row takes both,
+    whatever is asked for; all further reads take no more than that. Shards are opened when they
+    are needed, ``OPEN_SHARDS`` at most stay open.
 
     Parameters
     ----------
     rows
         The table that the numbers refer to.
+    check
+        Whether rows are compared at all, for whoever sees to it that they are elsewhere.
     """
 
-    def __init__(self, rows: Rows) -> None:
-        self.rows = rows
-        self.rest = RowReader(rows.rest.rows) if rows.rest is not None else None
-        self.checked = np.zeros(len(rows), bool)
+    def __init__(self, rows: Rows, check: bool = True) -> None:
+        self.rows, self.shapes = rows, (rows.spec.mfcc_shape, rows.spec.frames_shape)
+        self.rest = RowReader(rows.rest.rows, check) if rows.rest is not None else None
+        self.checked = np.full(len(rows), not check)
         # Threads share it; a shard that it drops is closed after the last read that goes on.
         self.open = functools.lru_cache(maxsize=OPEN_SHARDS)(OpenShard)
 
@@ -63,7 +72,8 @@ class RowReader:
         self,
         numbers: NDArray[np.int64],
         empty: Callable[[tuple[int, ...], type], NDArray] = np.empty,
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int64]]:
+        inputs: Collection[str] = INPUT_NAMES,
+    ) -> tuple[NDArray[np.float32] | None, NDArray[np.uint8] | None, NDArray[np.int64]]:
         """Read a batch.
 
         Parameters
@@ -72,11 +82,14 @@ class RowReader:
             Positions in the table, shape (batch,).
         empty
             Makes the arrays that are read into.
+        inputs
+            Which tensors are wanted.
 
         Returns
         -------
         mfcc : ndarray of float32, shape (batch, mfcc_count, mfcc_columns, 1)
         frames : ndarray of uint8, shape (batch, frame_count, size, size, 3)
+            None where it is not wanted.
         label : ndarray of int64, shape (batch,)
 
         Raises
@@ -84,23 +97,36 @@ class RowReader:
         InputError
             If a row is not what was written; the message names file, row and clip.
         """
-        spec = self.rows.spec
-        mfcc = empty((len(numbers), *spec.mfcc_shape), np.float32)
-        frames = empty((len(numbers), *spec.frames_shape), np.uint8)
+        kinds = zip(INPUT_NAMES, self.shapes, ROW_TYPES, strict=True)
+        batches = [
+            empty((len(numbers), *shape), dtype) if name in inputs else None
+            for name, shape, dtype in kinds
+        ]
         for place, number in enumerate(numbers):
-            self.read_tensor(number, 0, mfcc[place])
-            self.read_tensor(number, 1, frames[place])
-            if not self.checked[number]:
-                self.check(number, mfcc[place], frames[place])
-        return mfcc, frames, self.rows.label[numbers]
+            self.read_row(number, [batch if batch is None else batch[place] for batch in batches])
+        return *batches, self.rows.label[numbers]
+
+    def read_row(self, number: int, targets: Sequence[NDArray | None]) -> None:
+        """Read the tensors of a row that there are arrays for; the first time compare it."""
+        first = not self.checked[number]
+        if first:
+            targets = [
+                np.empty(shape, dtype) if target is None else target
+                for target, shape, dtype in zip(targets, self.shapes, ROW_TYPES, strict=True)
+            ]
+        for tensor, target in enumerate(targets):
+            if target is not None:
+                self.read_tensor(number, tensor, target)
+        if first:
+            self.check(number, *targets)
 
     def relate(
         self,
         numbers: NDArray[np.int64],
-        mfcc: NDArray[np.float32],
-        frames: NDArray[np.uint8],
+        mfcc: NDArray[np.float32] | None,
+        frames: NDArray[np.uint8] | None,
         seed: NDArray[np.int64] | None = None,
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    ) -> tuple[NDArray[np.float32] | None, NDArray[np.uint8] | None]:
         """Relate tensors of some rows to their people at rest, where the table knows them.
 
         Parameters
@@ -117,18 +143,25 @@ class RowReader:
         tuple of ndarray
             See :func:`train.rest.relate`; what was given, where nobody is known.
         """
-        at_rest = self.at_rest(numbers, seed)
+        wanted = {"mfcc": mfcc, "frames": frames}
+        inputs = [name for name, tensor in wanted.items() if tensor is not None]
+        at_rest = self.at_rest(numbers, seed, inputs)
         return (mfcc, frames) if at_rest is None else rest.relate(mfcc, frames, *at_rest)
 
     def at_rest(
-        self, numbers: NDArray[np.int64], seed: NDArray[np.int64] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]] | None:
+        self,
+        numbers: NDArray[np.int64],
+        seed: NDArray[np.int64] | None = None,
+        inputs: Collection[str] = INPUT_NAMES,
+    ) -> tuple[NDArray[np.float32] | None, NDArray[np.uint8] | None] | None:
         """Read the person of each row at rest, None where the table knows nobody.
 
         Parameters
         ----------
         numbers, seed
             See :meth:`relate`.
+        inputs
+            See :meth:`read`.
 
         Returns
         -------
@@ -141,11 +174,17 @@ class RowReader:
         if seed is not None:
             random = np.random.default_rng((*seed, REST_STREAM))
             choice = random.integers(serving.shape[1], size=len(numbers))
-            mfcc, frames, _ = self.rest.read(serving[np.arange(len(numbers)), choice])
+            chosen = serving[np.arange(len(numbers)), choice]
+            mfcc, frames, _ = self.rest.read(chosen, inputs=inputs)
             return mfcc, frames
-        dealt = [rest.deal(*self.rest.read(np.unique(choices))[:2]) for choices in serving]
-        mfccs, frames = zip(*dealt, strict=True)
-        return np.stack(mfccs), np.stack(frames)
+        dealt = [
+            rest.deal(*self.rest.read(np.unique(choices), inputs=inputs)[:2]) for choices in serving
+        ]
+        mfcc, frames = (
+            None if tensors[0] is None else np.stack(tensors)
+            for tensors in zip(*dealt, strict=True)
+        )
+        return mfcc, frames
 
     def read_tensor(self, number: int, tensor: int, target: NDArray) -> None:
         """Read the MFCC (0) or the frames (1) of a row into an array."""
@@ -206,15 +245,22 @@ class MfccStatistics(NamedTuple):
         Of each coefficient.
     speaker_deviation
         Standard deviation of the speakers' own means.
+    checksum
+        CRC-32 of the MFCCs as they were read.
     """
 
     mean: NDArray[np.float32]
     variance: NDArray[np.float32]
     speaker_deviation: NDArray[np.float32]
+    checksum: int = 0
 
 
 def mfcc_statistics(rows: Rows) -> MfccStatistics:
-    """Describe the MFCCs of some rows, read one at a time.
+    """Describe the MFCCs of some rows, read one at a time, without their frames.
+
+    Rows are not compared with their checksums, which need the frames: the first epoch of a
+    training on these rows does that, and a resumed one is refused unless ``checksum`` is what it
+    was. Only what is no number is looked into at once, before it makes the loss none.
 
     Parameters
     ----------
@@ -225,21 +271,30 @@ def mfcc_statistics(rows: Rows) -> MfccStatistics:
     -------
     MfccStatistics
         Those of a standard normal distribution where no row has audio.
+
+    Raises
+    ------
+    InputError
+        If a statistic is no number because a row is not what was written.
     """
     rows = rows.where(rows.has_audio)
     if not len(rows):
         zeros = np.zeros(rows.spec.mfcc_count, np.float32)
         return MfccStatistics(zeros, zeros + 1, zeros)
-    reader = RowReader(rows)
-    actors = np.unique(rows.actor)
+    reader = RowReader(rows, check=False)
+    actors, places = np.unique(rows.actor, return_inverse=True)
     sums = np.zeros((len(actors), 2, rows.spec.mfcc_count))
-    for number, actor in enumerate(np.searchsorted(actors, rows.actor)):
+    checksum = 0
+    for number, actor in enumerate(places):
         chosen = np.array([number])
-        mfcc, _ = reader.relate(chosen, *reader.read(chosen)[:2])
+        mfcc, _ = reader.relate(chosen, *reader.read(chosen, inputs=("mfcc",))[:2])
+        if not np.isfinite(mfcc).all():
+            comparing = RowReader(rows)
+            comparing.relate(chosen, *comparing.read(chosen)[:2])
+        checksum = zlib.crc32(mfcc, checksum)
         image = mfcc[0, ..., 0].astype(np.float64)
         sums[actor] += image.mean(axis=1), np.square(image).mean(axis=1)
     mean, square = sums.sum(axis=0) / len(rows)
-    counts = np.bincount(np.searchsorted(actors, rows.actor))
-    speakers = sums[:, 0] / counts[:, np.newaxis]
+    speakers = sums[:, 0] / np.bincount(places)[:, np.newaxis]
     values = mean, square - mean**2, speakers.std(axis=0)
-    return MfccStatistics(*(value.astype(np.float32) for value in values))
+    return MfccStatistics(*(value.astype(np.float32) for value in values), checksum)

@@ -87,8 +87,8 @@ def beside(rows: Rows, index: Index, left_out: Collection[str] = ()) -> Rows:
 
 
 def deal(
-    mfcc: NDArray[np.float32], frames: NDArray[np.uint8]
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    mfcc: NDArray[np.float32] | None, frames: NDArray[np.uint8] | None
+) -> tuple[NDArray[np.float32] | None, NDArray[np.uint8] | None]:
     """Make one row of several of a person at rest: columns and pictures of each of them in turn.
 
     Only means over time are taken of it, and those of several recordings lie nearer to the person.
@@ -96,32 +96,36 @@ def deal(
     Parameters
     ----------
     mfcc, frames
-        Rows, see :func:`relate`.
+        Rows, see :func:`relate`; None where it is not wanted.
 
     Returns
     -------
     mfcc : ndarray of float32, shape (mfcc_count, mfcc_columns, 1)
     frames : ndarray of uint8, shape (frame_count, size, size, 3)
     """
-    columns, instants = np.arange(mfcc.shape[2]), np.arange(frames.shape[1])
-    turn = len(mfcc)
-    heard = np.moveaxis(mfcc, 2, 1)[columns % turn, columns]
-    return np.ascontiguousarray(heard.swapaxes(0, 1)), frames[instants % turn, instants]
+    if mfcc is not None:
+        columns = np.arange(mfcc.shape[2])
+        heard = np.moveaxis(mfcc, 2, 1)[columns % len(mfcc), columns]
+        mfcc = np.ascontiguousarray(heard.swapaxes(0, 1))
+    if frames is not None:
+        instants = np.arange(frames.shape[1])
+        frames = frames[instants % len(frames), instants]
+    return mfcc, frames
 
 
 def relate(
-    mfcc: NDArray[np.float32],
-    frames: NDArray[np.uint8],
-    rest_mfcc: NDArray[np.float32],
-    rest_frames: NDArray[np.uint8],
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    mfcc: NDArray[np.float32] | None,
+    frames: NDArray[np.uint8] | None,
+    rest_mfcc: NDArray[np.float32] | None,
+    rest_frames: NDArray[np.uint8] | None,
+) -> tuple[NDArray[np.float32] | None, NDArray[np.uint8] | None]:
     """Turn rows into what a calibrated network reads; the shapes stay.
 
     Parameters
     ----------
     mfcc, frames
         Rows, of shapes (rows, mfcc_count, mfcc_columns, 1) and
-        (rows, frame_count, size, size, 3).
+        (rows, frame_count, size, size, 3); None where it is not wanted.
     rest_mfcc, rest_frames
         As many rows of the same people at rest.
 
@@ -133,15 +137,19 @@ def relate(
         Grey instead of colours: the picture's, the one's at rest, and zero. Black pictures, which
         are missing ones, stay black.
     """
-    sounding = rest_mfcc.any(axis=1, keepdims=True)
-    count = np.maximum(sounding.sum(axis=2, keepdims=True), 1)
-    level = rest_mfcc.sum(axis=2, keepdims=True) / count
-    related = np.where(mfcc.any(axis=1, keepdims=True), mfcc - level, np.float32(0))
-    shown = frames.any(axis=(2, 3, 4), keepdims=True)[..., 0]
-    greys = np.zeros_like(frames)
-    greys[..., 0] = grey(frames)
-    greys[..., 1] = grey(rest_frames) * shown
-    return related.astype(np.float32, copy=False), greys
+    if mfcc is not None:
+        sounding = rest_mfcc.any(axis=1, keepdims=True)
+        count = np.maximum(sounding.sum(axis=2, keepdims=True), 1)
+        level = rest_mfcc.sum(axis=2, keepdims=True) / count
+        related = np.where(mfcc.any(axis=1, keepdims=True), mfcc - level, np.float32(0))
+        mfcc = related.astype(np.float32, copy=False)
+    if frames is not None:
+        shown = frames.any(axis=(2, 3, 4), keepdims=True)[..., 0]
+        greys = np.zeros_like(frames)
+        greys[..., 0] = grey(frames)
+        greys[..., 1] = grey(rest_frames) * shown
+        frames = greys
+    return mfcc, frames
 
 
 def grey(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:

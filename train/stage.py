@@ -105,7 +105,7 @@ def learn(
     )
     watched = None
     if stage.validation is not None:
-        watched = dataset.in_order(stage.validation, settings.batch_size)
+        watched = dataset.in_order(stage.validation, settings.batch_size, lessons.input)
         watched = dataset.restricted(lessons, watched)
     try:
         with dataset.input_errors(), runtime.storage_errors(stage.folder):
