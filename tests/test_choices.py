@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from train import choices, protocol, views, voices
+from train import choices, protocol, sources, views, voices
 from train.settings import Settings
 
 
@@ -83,6 +83,9 @@ def test_worth_is_the_difference_of_the_same_seed(found, tmp_path, monkeypatch, 
     monkeypatch.setattr(choices, "settings_of", lambda trial: other)
     choices.measure(found, tmp_path, trials)
     assert len(done) == 2 * len(trials) + 27
+    monkeypatch.setattr(sources, "digest", lambda: "other code")
+    choices.measure(found, tmp_path, trials[:1])
+    assert len(done) == 2 * len(trials) + 28
 
 
 def test_a_branch_alone_is_trained_without_what_is_left_out(found, tmp_path, monkeypatch):

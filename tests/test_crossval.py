@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from train import confidence, crossval, evaluate, figures, judging, protocol, runtime, table
+from train import (
+    confidence,
+    crossval,
+    evaluate,
+    figures,
+    judging,
+    protocol,
+    runtime,
+    sources,
+    table,
+)
 from train.heads import HEADS
 
 
@@ -196,6 +206,49 @@ def test_a_finished_fold_is_not_trained_again(small_cache, tmp_path, monkeypatch
     (tmp_path / "fold-1" / "model.json").unlink()
     [resumed] = crossval.run(changed, progress=False)
     assert resumed == counted | {"minutes": None}
+
+
+def test_a_finished_fold_is_trained_again_after_a_change_of_the_code(
+    small_cache, tmp_path, monkeypatch
+):
+    from train import fit
+
+    trained = []
+
+    def pretend(index, folder, *_, **__):
+        trained.append(folder.name)
+        for name in ("model.keras", "model.json"):
+            (folder / name).touch()
+        return {"actors": [1], "left_out": []}
+
+    monkeypatch.setattr(fit, "fit", pretend)
+    monkeypatch.setattr(runtime, "start_tensorflow", lambda seed: None)
+    splits = protocol.folds("contiguous:2", small_cache.actors)
+
+    def run():
+        tasks = crossval.fold_tasks(small_cache, tmp_path, splits, {"epochs": 1, "seed": 0})
+        crossval.run(tasks, progress=False)
+        return len(trained)
+
+    assert [run(), run()] == [2, 2]
+    monkeypatch.setattr(sources, "digest", lambda: "other code")
+    assert [run(), run()] == [4, 4]
+
+
+def test_the_code_of_a_result_is_every_source_of_the_trainer(tmp_path):
+    for pattern in sources.DECIDING:
+        for path in sources.ROOT.glob(pattern):
+            copy = tmp_path / path.relative_to(sources.ROOT)
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    (tmp_path / "train" / "notes.txt").touch()
+    digest = sources.digest.__wrapped__
+    assert digest(tmp_path) == digest()
+    for name in ("train/model.py", "pipeline/spec.py"):
+        before = digest(tmp_path)
+        with (tmp_path / name).open("a") as stream:
+            stream.write("#")
+        assert digest(tmp_path) != before
 
 
 def threads_of_tensorflow():

@@ -21,7 +21,7 @@ from pipeline.backends import Workers
 from pipeline.cache.index import Index
 from pipeline.corpora.actors import format_actors
 from pipeline.errors import InputError
-from train import crossval, duplicates, judging, protocol, runtime
+from train import crossval, duplicates, judging, protocol, runtime, sources
 from train.heads import CHANGES
 from train.protocol import Split
 from train.settings import Settings
@@ -75,10 +75,11 @@ class Task:
 
     @functools.cached_property
     def description(self) -> dict:
-        """All that decides the result, but for the code, as JSON gives it back."""
+        """All that decides the result, as JSON gives it back."""
         settings = dataclasses.asdict(settings_of(self.trial))
         trial = dataclasses.asdict(self.trial)
-        return crossval.as_json({**trial, "settings": settings, "cache": self.index.fingerprint})
+        made_by = {"code": sources.digest(), "cache": self.index.fingerprint}
+        return crossval.as_json({**trial, "settings": settings, **made_by})
 
     @property
     def path(self) -> Path:

@@ -17,7 +17,7 @@ from pipeline.backends import Workers
 from pipeline.cache.index import Index
 from pipeline.console import bar as progress_bar
 from pipeline.corpora.actors import format_actors
-from train import runtime
+from train import runtime, sources
 from train.heads import HEADS
 from train.protocol import Split
 from train.settings import Settings
@@ -57,9 +57,10 @@ class Task:
 
     @functools.cached_property
     def description(self) -> dict:
-        """All that decides the result, but for the code, as JSON gives it back."""
+        """All that decides the result, as JSON gives it back."""
         return as_json(
             {
+                "code": sources.digest(),
                 "spec": self.index.spec.digest,
                 "cache": self.index.fingerprint,
                 "split": dataclasses.asdict(self.split),
@@ -155,7 +156,7 @@ def carry(
 def run(tasks: Sequence[Task], workers: Workers | None = None, progress: bool = True) -> list[dict]:
     """Carry out trainings, several at a time, and say how each one went.
 
-    A training that is finished, with the same cache, split and settings, is not done again.
+    A training that is finished, with the same code, cache, split and settings, is not done again.
 
     Parameters
     ----------

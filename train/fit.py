@@ -22,6 +22,7 @@ from train import (
     resume,
     robustness,
     schedule,
+    sources,
     stage,
     table,
 )
@@ -76,8 +77,8 @@ def fit(
     ------
     InputError
         If the cache lacks an actor, a row is not what was written, the interrupted training had
-        other settings, training and validation clips share no modality, or the loss is no longer a
-        number.
+        other settings or code, training and validation clips share no modality, or the loss is no
+        longer a number.
     """
     # A recording filed under two actors leaks from one side to the other.
     copies = duplicates.left_out(duplicates.across_actors(index))
@@ -106,6 +107,7 @@ def fit(
     started_with = {
         **asdict(settings),
         **json.loads(json.dumps(asdict(split))),
+        "code": sources.digest(),
         "cache": index.fingerprint,
         "mfcc_checksum": known.checksum,
     }
