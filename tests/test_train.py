@@ -780,6 +780,32 @@ def test_schedule_and_plateau_compose():
 # Training
 
 
+def test_a_training_that_gets_no_better_is_slowed_down_and_stopped_by_default(tmp_path, small_spec):
+    """Nobody in training has the validation actor's emotion: it is never answered."""
+    clips = [(actor, emotion, "v") for actor in (1, 2) for emotion in ("neutral", "happy") * 8]
+    clips += [(3, "angry", "v")] * 4
+    made = write_rows(tmp_path / "cache", small_spec, clips)
+    training, validation = (table.select_rows(made, actors) for actors in ((1, 2), (3,)))
+    keras.utils.set_random_seed(0)
+    settings = Settings(warm_start=0, refit=0)
+    lessons = stage.compiled(
+        model.build_fusion_cnn(small_spec, MEAN, VARIANCE), settings, ["video"]
+    )
+    plan = stage.Stage(
+        "train", ("video",), tmp_path, tmp_path, training, validation, settings.epochs
+    )
+    known = reading.mfcc_statistics(training)
+    stage.learn(lessons, plan, known, settings, {}, False, False)
+    with (tmp_path / stage.LOG_NAME).open() as stream:
+        epochs = list(csv.DictReader(stream))
+    assert [float(epoch[stage.CHOSEN_BY]) for epoch in epochs[1:]] == [0] * settings.patience
+    assert len(epochs) == 1 + settings.patience < settings.epochs
+    steps = dataset.steps_per_epoch(training, settings.batch_size)
+    part = schedule.warmup_cosine(len(epochs) * steps - 1, steps, settings.epochs * steps)
+    halved = settings.learning_rate * part / 4
+    assert float(lessons.optimizer.learning_rate) == pytest.approx(halved, rel=1e-3)
+
+
 @pytest.fixture(scope="module")
 def trained(found, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")

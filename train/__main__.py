@@ -38,7 +38,15 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=Settings.patience,
         metavar="EPOCHS",
-        help="epochs without a better validation accuracy before stopping",
+        help="epochs without a better validation accuracy before stopping; as many as --epochs: "
+        "never",
+    )
+    fit.add_argument(
+        "--plateau-patience",
+        type=int,
+        default=Settings.plateau_patience,
+        metavar="EPOCHS",
+        help="epochs without a better validation accuracy before the rate is halved",
     )
     fit.add_argument(
         "--warm-start",

@@ -28,7 +28,8 @@ class Settings:
     clip_norm
         Gradients longer than this, all taken together, are shortened to it.
     patience
-        Epochs without a better validation accuracy before stopping.
+        Epochs without a better validation accuracy before stopping; as many as ``epochs`` never
+        stop.
     plateau_patience
         Epochs without a better validation accuracy before the rate is halved.
     dropout
@@ -49,8 +50,8 @@ class Settings:
     warmup_epochs: float = 1.0
     weight_decay: float = 1e-2
     clip_norm: float = 1.0
-    patience: int = 10
-    plateau_patience: int = 6
+    patience: int = 6
+    plateau_patience: int = 3
     dropout: float = 0.4
     variants: bool = True
     calibrated: bool = False
