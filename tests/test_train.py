@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import flip, write_rows
+from test_cli import assert_one_line, command
 
 from pipeline.cache import index
 from pipeline.corpora.actors import format_actors, parse_actors
@@ -581,6 +582,68 @@ def test_lists_of_actors(text, actors):
 def test_wrong_lists_of_actors(text):
     with pytest.raises(InputError, match="expected actors such as"):
         parse_actors(text)
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "said"),
+    [
+        ("seed", -1, "seed of 0 to 2147483647, got -1"),
+        ("seed", 9_999_999_999, "seed of 0 to 2147483647, got 9999999999"),
+        ("learning_rate", 0.0, "learning rate above 0, got 0.0"),
+        ("learning_rate", -1.0, "learning rate above 0, got -1.0"),
+        ("learning_rate", np.nan, "learning rate above 0, got nan"),
+        ("learning_rate", np.inf, "learning rate above 0, got inf"),
+        ("dropout", 1.0, "dropout of at least 0 and below 1, got 1.0"),
+        ("dropout", -0.1, "dropout of at least 0 and below 1, got -0.1"),
+        ("weight_decay", -1e-9, "weight decay of at least 0, got -1e-09"),
+        ("batch_size", 0, "batch size of at least 1, got 0"),
+        ("epochs", 0, "epochs of at least 1, got 0"),
+        ("patience", 0, "patience of at least 1, got 0"),
+        ("plateau_patience", 0, "plateau patience of at least 1, got 0"),
+        ("warm_start", np.nan, "warm start of 0 to 10 times the epochs, got nan"),
+        ("refit", 11.0, "refit of 0 to 10 times the epochs, got 11.0"),
+        ("clip_norm", 0.0, "clip norm above 0, got 0.0"),
+        ("warmup_epochs", -1.0, "warmup epochs of at least 0, got -1.0"),
+    ],
+)
+def test_numbers_out_of_their_bounds_are_refused(name, wrong, said):
+    with pytest.raises(InputError) as caught:
+        Settings(**{name: wrong})
+    message = str(caught.value)
+    assert message == f"expected {said}; choose another, such as {getattr(Settings, name)}"
+    arguments = ["fit", f"--{name.replace('_', '-')}={wrong}", "--cache", "nowhere"]
+    if name not in ("dropout", "weight_decay", "clip_norm", "warmup_epochs"):
+        arguments = __main__.parser().parse_args(arguments)
+        with pytest.raises(InputError) as caught:
+            arguments.run(arguments)
+        assert str(caught.value) == message
+
+
+def test_a_wrong_number_is_one_line_of_every_command():
+    for name, options in {
+        "fit": ("--seed", "-1"),
+        "crossval": ("--seed", "9999999999"),
+        "leak": ("--seed", "-1"),
+        "ablation": ("--seeds", "0", "-1"),
+        "choices": ("--seeds", "0", "-1"),
+    }.items():
+        arguments = __main__.parser().parse_args([name, *options, "--cache", "nowhere"])
+        with pytest.raises(InputError, match=f"seed of 0 to 2147483647, got {options[-1]};"):
+            arguments.run(arguments)
+    answer = command("train", "fit", "--learning-rate", "-1")
+    assert_one_line(answer, "learning rate above 0, got -1.0", "choose another")
+
+
+@pytest.mark.parametrize("seed", [0, 1_234_567_890, 2**31 - 1])
+def test_a_seed_within_its_bounds_is_one_everywhere(found, seed):
+    keras.utils.set_random_seed(Settings(seed=seed).seed)
+    rows = table.select_rows(found, (1, 2))
+    known = reading.mfcc_statistics(rows)
+    batches = dataset.shuffled(rows, 4, seed, known, first_epoch=90).take(2)
+    assert all(np.isfinite(inputs["mfcc"]).all() for inputs, *_ in batches)
 
 
 # Model and schedule

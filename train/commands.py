@@ -12,13 +12,11 @@ from pipeline.errors import InputError
 from train import duplicates, protocol, runtime
 from train.settings import Settings
 
-LONGEST_STAGE = 10
-
 
 def refuse_budget(arguments: argparse.Namespace) -> None:
-    """Raise where the number of epochs makes no sense."""
-    if arguments.epochs < 1:
-        raise InputError(f"expected at least 1 epoch, got {arguments.epochs}; choose more")
+    """Raise where the number of epochs or a seed makes no sense."""
+    for seed in arguments.seeds if "seeds" in arguments else [arguments.seed]:
+        Settings(epochs=arguments.epochs, seed=seed)
 
 
 def workers_of(arguments: argparse.Namespace) -> Workers:
@@ -51,18 +49,12 @@ def open_cache(arguments: argparse.Namespace) -> index.Index:
 
 def run_fit(arguments: argparse.Namespace) -> int:
     """Train, test, save and print the table."""
-    for name in ("epochs", "batch_size", "patience"):
-        if getattr(arguments, name) < 1:
-            raise InputError(
-                f"expected {name.replace('_', ' ')} of at least 1, got "
-                f"{getattr(arguments, name)}; choose a larger one"
-            )
-    for name in ("warm_start", "refit"):
-        if not 0 <= getattr(arguments, name) <= LONGEST_STAGE:
-            raise InputError(
-                f"expected a {name.replace('_', ' ')} of 0 to {LONGEST_STAGE} times the epochs, "
-                f"got {getattr(arguments, name)}; choose another"
-            )
+    named = {
+        field.name: getattr(arguments, field.name)
+        for field in dataclasses.fields(Settings)
+        if hasattr(arguments, field.name)
+    }
+    settings = Settings(**named, variants=not arguments.clean_only)
     cache = open_cache(arguments)
     split = protocol.split_actors(
         cache.actors,
@@ -72,12 +64,6 @@ def run_fit(arguments: argparse.Namespace) -> int:
     device = runtime.start_tensorflow(arguments.seed)
     from train import evaluate, fit, robustness
 
-    named = {
-        field.name: getattr(arguments, field.name)
-        for field in dataclasses.fields(Settings)
-        if hasattr(arguments, field.name)
-    }
-    settings = Settings(**named, variants=not arguments.clean_only)
     print(
         f"train on actors {format_actors(split.train)}, choose by "
         f"{format_actors(split.validation)}, test on "

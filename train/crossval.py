@@ -46,7 +46,7 @@ class Task:
     split
         Actors of each side.
     settings
-        Fields of :class:`train.settings.Settings`; ``seed`` has to be there.
+        Fields of :class:`train.settings.Settings`.
     """
 
     name: str
@@ -204,10 +204,10 @@ def train_task(task: Task) -> None:
     with ONE_TRAINING:
         if finished_metrics(task) is not None:
             return
-        runtime.start_tensorflow(task.settings["seed"])
+        chosen = Settings(**task.settings)
+        runtime.start_tensorflow(chosen.seed)
         from train import fit, resume
 
-        chosen = Settings(**task.settings)
         task.folder.mkdir(parents=True, exist_ok=True)
         # Of another training, whose model is about to be replaced.
         (task.folder / RESULT_NAME).unlink(missing_ok=True)

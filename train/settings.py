@@ -2,7 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+from pipeline.errors import InputError
+
+LONGEST_STAGE = 10
+"""Most times the epochs that another stage takes."""
+
+MAX_SEED = 2**31 - 1
+"""Python, NumPy, Keras and TensorFlow take it."""
+
+
+def at_least(least: float) -> tuple[str, Callable[[float], bool]]:
+    """Say and check that a number is finite and not below another."""
+    return f"of at least {least}", lambda value: least <= value < math.inf
+
+
+def up_to(most: float, unit: str = "") -> tuple[str, Callable[[float], bool]]:
+    """Say and check that a number is from 0 to another."""
+    return f"of 0 to {most}{unit}", lambda value: 0 <= value <= most
+
+
+ABOVE_ZERO = "above 0", lambda value: 0 < value < math.inf
+
+BOUNDS = {
+    "epochs": at_least(1),
+    "warm_start": up_to(LONGEST_STAGE, " times the epochs"),
+    "refit": up_to(LONGEST_STAGE, " times the epochs"),
+    "batch_size": at_least(1),
+    "learning_rate": ABOVE_ZERO,
+    "warmup_epochs": at_least(0),
+    "weight_decay": at_least(0),
+    "clip_norm": ABOVE_ZERO,
+    "patience": at_least(1),
+    "plateau_patience": at_least(1),
+    "dropout": ("of at least 0 and below 1", lambda value: 0 <= value < 1),
+    "seed": up_to(MAX_SEED),
+}
+"""What each number may be, in words and as a check that is false of NaN."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +79,11 @@ class Settings:
         Whether every clip is read against one of its person at rest, see :mod:`train.rest`.
     seed
         Of weights, order and augmentation.
+
+    Raises
+    ------
+    InputError
+        If a number is out of its bounds.
     """
 
     epochs: int = 10
@@ -56,6 +100,16 @@ class Settings:
     variants: bool = True
     calibrated: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            said, within = BOUNDS.get(field.name, ("", lambda value: True))
+            value = getattr(self, field.name)
+            if not within(value):
+                raise InputError(
+                    f"expected {field.name.replace('_', ' ')} {said}, got {value}; choose another, "
+                    f"such as {field.default}"
+                )
 
     @property
     def warm_start_epochs(self) -> int:
