@@ -1118,6 +1118,34 @@ def test_a_corpus_of_one_modality_trains_tests_and_is_evaluated(
     assert judged["left_out"][0] in capsys.readouterr().out
 
 
+def test_a_model_is_evaluated_on_a_cache_with_other_variants(tmp_path, small_spec, capsys):
+    """Only clean rows are judged: they are the same. Any other difference is refused."""
+    network = model.build_fusion_cnn(small_spec, MEAN, VARIANCE)
+    ones = dict.fromkeys(HEADS, 1.0)
+    artefact.save(artefact.Artefact(network, small_spec, SPLIT, {}, temperatures=ones), tmp_path)
+
+    def run(name, **changes):
+        spec = dataclasses.replace(small_spec, **changes)
+        made = write_rows(tmp_path / name, spec, [(4, "sad", "av"), (4, "happy", "av")])
+        places = ["--cache", str(made.folder), "--model", str(tmp_path)]
+        arguments = __main__.parser().parse_args(["evaluate", *places])
+        assert arguments.run(arguments) == 0
+        report = tmp_path / f"report-{made.folder.name}-actors-4"
+        return (report / "predictions.csv").read_text(), capsys.readouterr().out
+
+    own, said = run("own")
+    assert "variants" not in said
+    for number, variants in enumerate([(), ("noise", "stretch")]):
+        other, said = run(f"other-{number}", variants=variants)
+        assert other == own
+        assert said.startswith(
+            f"the cache has other variants ({', '.join(variants) or 'none'}) than the model's "
+            "(pitch): only clean rows are judged"
+        )
+    with pytest.raises(InputError, match="expected a cache of the model's spec"):
+        run("foreign", variants=(), window_seconds=1.5)
+
+
 @pytest.mark.slow
 def test_a_mixed_corpus_judges_each_head_by_its_own_clips(tmp_path, small_spec):
     made = write_rows(tmp_path / "cache", small_spec, corpus({1: "av", 2: "a", 3: "v", 4: "av"}))

@@ -164,10 +164,15 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     from train import artefact, confidence, evaluate, rest, robustness, table
 
     trained = artefact.load(arguments.model)
-    if trained.spec != cache.spec:
+    if dataclasses.replace(trained.spec, variants=cache.spec.variants) != cache.spec:
         raise InputError(
             f"expected a cache of the model's spec {trained.spec.digest}, got {cache.spec.digest} "
             f"in {arguments.cache}; extract with the recipe the model was trained with"
+        )
+    if trained.spec != cache.spec:
+        print(
+            f"the cache has other variants ({', '.join(cache.spec.variants) or 'none'}) than the "
+            f"model's ({', '.join(trained.spec.variants) or 'none'}): only clean rows are judged"
         )
     known = set(trained.seen)
     seen = {
