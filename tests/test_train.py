@@ -216,6 +216,27 @@ def test_a_view_is_one_affine_map_and_one_light_for_all_pictures_of_a_clip():
     assert light.min() < -5 and light.max() > 5
 
 
+def test_missing_pictures_stay_black_whatever_is_changed():
+    random = np.random.default_rng(0)
+    frames = random.integers(30, 200, (40, 6, 32, 32, 3)).astype(np.uint8)
+    others = random.integers(30, 200, frames.shape).astype(np.uint8)
+    missing, theirs = random.random((2, 40, 6)) < 0.3
+    missing[:3] = theirs[3:6] = True
+    frames[missing] = others[theirs] = 0
+    changed = views.change_view(frames, SEED)
+    assert not changed[missing].any()
+    assert (changed[~missing].reshape((~missing).sum(), -1).max(axis=1) > 0).all()
+    mixed = views.exchange_halves(frames, others, SEED)
+    assert not mixed[missing].any()
+    # Where the other clip misses a picture, the clip's own stays; else something is exchanged.
+    assert np.array_equal(mixed[theirs], frames[theirs])
+    same = (mixed == frames).all(axis=(2, 3, 4))[~missing & ~theirs]
+    assert 0.2 < same.mean() < 0.8
+    # Black pictures do not count for how light a clip is.
+    lit = mixed[~missing].reshape((~missing).sum(), -1).mean(axis=1)
+    assert np.abs(lit - 115).max() < 8
+
+
 def test_views_stay_within_their_bounds():
     random = np.random.default_rng(0)
     matrices = np.array([views.view_matrix(random, 112) for _ in range(200)])

@@ -52,7 +52,8 @@ def change_view(
     Returns
     -------
     ndarray of uint8
-        Same shape. Pixels from outside of a picture repeat its edge.
+        Same shape. Pixels from outside of a picture repeat its edge. Black pictures, which are
+        missing ones, stay black.
     """
     random = np.random.default_rng(seed)
     size = frames.shape[2]
@@ -64,7 +65,13 @@ def change_view(
             cv2.warpAffine(picture, matrix, (size, size), place, borderMode=cv2.BORDER_REPLICATE)
         flat = target.reshape(-1, size)
         (cv2.add if light > 0 else cv2.subtract)(flat, abs(light), flat)
+        target[~shown(clip)] = 0
     return changed
+
+
+def shown(clip: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which pictures of a clip are not missing ones, which are black, shape (frame_count,)."""
+    return np.array([picture.any() for picture in clip])
 
 
 def exchange_halves(
@@ -94,18 +101,24 @@ def exchange_halves(
     -------
     ndarray of uint8
         Same shape. What is someone else's is as light, and as rich in contrast, as the clip was.
+        Pictures that either clip misses, which are black, stay the clip's own.
     """
     random = np.random.default_rng((*seed, HALVES_STREAM))
     mixed = empty(frames.shape, np.uint8)
     for clip, other, target in zip(frames, others, mixed, strict=True):
         exchanged, turned = random.random() < EXCHANGED, random.random() < 0.5
         seam = random.uniform(*SEAMS)
-        if not exchanged:
+        both = shown(clip) & shown(other) if exchanged else np.zeros(len(clip), bool)
+        if not both.all():
             target[:] = clip
-            continue
-        other = like_lit(other, clip)
-        upper, lower = (other, clip) if turned else (clip, other)
-        blend(upper, lower, seam, target)
+        if both.any():
+            # A mask copies what it selects.
+            chosen = slice(None) if both.all() else both
+            own, place = clip[chosen], target[chosen]
+            other = like_lit(other[chosen], own)
+            blend(*((other, own) if turned else (own, other)), seam, place)
+            if not both.all():
+                target[both] = place
     return mixed
 
 
