@@ -39,6 +39,7 @@ from train import (
     reading,
     rest,
     resume,
+    runtime,
     schedule,
     stage,
     table,
@@ -181,6 +182,35 @@ def test_batches_are_read_ahead_where_operations_are_deterministic(found):
         command, cwd=Path(__file__).parents[1], check=False, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr[-3000:]
+
+
+DETERMINISM = """
+import sys
+from tensorflow.python.framework.config import is_op_determinism_enabled
+from train import runtime
+runtime.start_tensorflow(3, {"None": None, "True": True, "False": False}[sys.argv[1]])
+print(is_op_determinism_enabled())
+print(runtime.jit_compile())
+"""
+
+
+@pytest.mark.parametrize(("asked", "got"), [("None", "True"), ("True", "True"), ("False", "False")])
+def test_determinism_is_an_option_and_on_by_default_on_a_cpu(asked, got):
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
+    run = subprocess.run(
+        [sys.executable, "-c", DETERMINISM, asked],
+        cwd=Path(__file__).parents[1],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout.split() == [got, "False"]
+
+
+def test_keras_decides_about_xla_where_there_is_a_gpu(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    assert runtime.jit_compile() == "auto"
 
 
 def test_order_depends_on_seed_and_epoch_alone(found):
@@ -628,6 +658,7 @@ def test_wrong_lists_of_actors(text):
         ("refit", 11.0, "refit of 0 to 10 times the epochs, got 11.0"),
         ("clip_norm", 0.0, "clip norm above 0, got 0.0"),
         ("warmup_epochs", -1.0, "warmup epochs of at least 0, got -1.0"),
+        ("precision", "half", "precision out of float32, mixed_float16, mixed_bfloat16, got half"),
     ],
 )
 def test_numbers_out_of_their_bounds_are_refused(name, wrong, said):
@@ -636,7 +667,7 @@ def test_numbers_out_of_their_bounds_are_refused(name, wrong, said):
     message = str(caught.value)
     assert message == f"expected {said}; choose another, such as {getattr(Settings, name)}"
     arguments = ["fit", f"--{name.replace('_', '-')}={wrong}", "--cache", "nowhere"]
-    if name not in ("dropout", "weight_decay", "clip_norm", "warmup_epochs"):
+    if name not in ("dropout", "weight_decay", "clip_norm", "warmup_epochs", "precision"):
         arguments = __main__.parser().parse_args(arguments)
         with pytest.raises(InputError) as caught:
             arguments.run(arguments)
@@ -888,6 +919,42 @@ def test_a_training_that_gets_no_better_is_slowed_down_and_stopped_by_default(tm
     part = schedule.warmup_cosine(len(epochs) * steps - 1, steps, settings.epochs * steps)
     halved = settings.learning_rate * part / 4
     assert float(lessons.optimizer.learning_rate) == pytest.approx(halved, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
+)
+def test_mixed_precision_trains_one_stage_after_the_other(found, tmp_path, policy):
+    rows = table.select_rows(found, SPLIT.train)
+    known = reading.mfcc_statistics(rows)
+    keras.utils.set_random_seed(0)
+    settings = dataclasses.replace(SHORT, precision=policy)
+    with runtime.precision(policy):
+        network = model.build_fusion_cnn(found.spec, known.mean, known.variance)
+    assert keras.config.dtype_policy().name == "float32"
+    assert network.get_layer("video_time_1").compute_dtype == policy.split("_")[1]
+    assert {output.dtype for output in model.lessons(network).output.values()} == {"float32"}
+    start = network.get_weights()
+    for name in ("train", "refit"):
+        part = stage.Stage(name, HEADS, tmp_path, tmp_path / name, rows, None, 2)
+        lessons = stage.compiled(network, settings)
+        assert int(lessons.optimizer.iterations) == 0
+        stage.learn(lessons, part, known, settings, {}, False, False)
+        log = list(csv.DictReader((tmp_path / name / stage.LOG_NAME).open()))
+        assert len(log) == 2 and all(np.isfinite(float(epoch["loss"])) for epoch in log)
+        # Steps whose gradients float16 cannot hold are left out, until the scale is small enough.
+        done, all_steps = int(lessons.optimizer.iterations), 2 * dataset.steps_per_epoch(rows, 6)
+        assert done == all_steps or (policy == "mixed_float16" and 0 < done < all_steps)
+        ended = network.get_weights()
+        assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(start, ended, strict=True))
+        assert all(np.isfinite(values).all() for values in ended)
+        start = ended
+    # What is saved computes in float32 and answers alike.
+    plain = model.build_fusion_cnn(found.spec, known.mean, known.variance)
+    plain.set_weights(network.get_weights())
+    mixed, plain = (evaluate.predict(one, rows) for one in (network, plain))
+    for head in HEADS:
+        assert mixed[head] == pytest.approx(plain[head], abs=0.03)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pipeline.console import Parser, run
 from pipeline.corpora.actors import parse_actors
 from train import commands, protocol
 from train.heads import CHANGES
-from train.settings import Settings
+from train.settings import PRECISIONS, Settings
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,6 +81,19 @@ def parser() -> argparse.ArgumentParser:
     )
     fit.add_argument(
         "--clean-only", action="store_true", help="train on clean rows, without the cached variants"
+    )
+    fit.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=Settings.precision,
+        help="of the network in training; the mixed ones are for GPUs",
+    )
+    fit.add_argument(
+        "--deterministic",
+        action=argparse.BooleanOptionalAction,
+        default=argparse.SUPPRESS,
+        help="the same seed gives the same model, bit by bit (default: only without a GPU, on "
+        "which it takes longer)",
     )
     add_calibrated(fit)
     fit.add_argument(

@@ -46,7 +46,7 @@ def learn(
     branch.compile(
         schedule.optimizer(settings),
         dict.fromkeys(branch.output, "sparse_categorical_crossentropy"),
-        jit_compile=runtime.xla(),
+        jit_compile=runtime.jit_compile(),
     )
     branch.optimizer.build(branch.trainable_variables)
     rows = dataset.shuffled_for(

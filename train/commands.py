@@ -61,7 +61,7 @@ def run_fit(arguments: argparse.Namespace) -> int:
         getattr(arguments, "test_actors", None),
         getattr(arguments, "validation_actors", None),
     )
-    device = runtime.start_tensorflow(arguments.seed)
+    device = runtime.start_tensorflow(settings.seed, getattr(arguments, "deterministic", None))
     from train import evaluate, fit, robustness
 
     print(

@@ -21,7 +21,7 @@ from train import (
     rest,
     resume,
     robustness,
-    schedule,
+    runtime,
     sources,
     stage,
     table,
@@ -114,9 +114,10 @@ def fit(
     if not go_on:
         # All stages at once: a later one of another training must not be taken for this one's.
         shutil.rmtree(work, ignore_errors=True)
-    network = model.build_fusion_cnn(
-        index.spec, known.mean, known.variance, settings.dropout, calibrated=settings.calibrated
-    )
+    with runtime.precision(settings.precision):
+        network = model.build_fusion_cnn(
+            index.spec, known.mean, known.variance, settings.dropout, calibrated=settings.calibrated
+        )
     before = settings.warm_start_epochs if "audio" in learned else 0
     if before:
         heard = training.where(training.has_audio)
@@ -151,7 +152,7 @@ def fit(
             settings.refit_epochs,
             before + settings.epochs,
         )
-        schedule.renew(lessons.optimizer, settings)
+        lessons = stage.compiled(network, settings, learned)
         stage.learn(lessons, second, known, settings, started_with, go_on, progress)
         # Answers grow surer with every epoch. No actor is left to measure how sure they are after
         # the refit; the last epoch of the first stage had as long to learn.

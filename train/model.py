@@ -93,13 +93,18 @@ def build_fusion_cnn(
             name: keras.layers.Rescaling(1.0, offset, name=f"{name}_balance")(score)
             for name, score in scores.items()
         }
-    outputs = {name: keras.layers.Softmax(name=name)(score) for name, score in scores.items()}
+    outputs = {name: probabilities(score, name) for name, score in scores.items()}
     return keras.Model({"mfcc": mfcc, "frames": frames}, outputs, name="fusion_cnn")
 
 
 def scored(embedding: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """Score each emotion, shape (batch, 8)."""
     return keras.layers.Dense(len(EMOTIONS), name=name)(embedding)
+
+
+def probabilities(scores: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """Turn scores into probabilities; always in float32, whose logarithm a loss can take."""
+    return keras.layers.Softmax(dtype="float32", name=name)(scores)
 
 
 def reader_scores(reader: str) -> str:
@@ -126,7 +131,7 @@ def lessons(network: keras.Model, heads: Sequence[str] = HEADS) -> keras.Model:
     outputs = {head: network.output[head] for head in heads}
     if "audio" in heads:
         outputs |= {
-            name: keras.layers.Softmax(name=name)(network.get_layer(reader_scores(reader)).output)
+            name: probabilities(network.get_layer(reader_scores(reader)).output, name)
             for name, reader in zip(LESSONS["audio"][1:], READERS, strict=True)
         }
     given = set(INPUTS.values()) if "fused" in heads else {INPUTS[head] for head in heads}

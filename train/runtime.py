@@ -45,13 +45,16 @@ def native_log_held() -> Iterator[None]:
             os.close(kept)
 
 
-def start_tensorflow(seed: int | None = None) -> str:
+def start_tensorflow(seed: int | None = None, deterministic: bool | None = None) -> str:
     """Import TensorFlow and say what it runs on.
 
     Parameters
     ----------
     seed
-        Fixes every random number and asks for deterministic operations.
+        Fixes every random number.
+    deterministic
+        Whether a seeded run asks for deterministic operations. By default where there is no GPU:
+        on one they cost much time, and XLA.
 
     Returns
     -------
@@ -74,24 +77,42 @@ def start_tensorflow(seed: int | None = None) -> str:
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     if seed is not None:
-        make_reproducible(seed)
+        make_reproducible(seed, not gpus if deterministic is None else deterministic)
     return f"GPU ({len(gpus)})" if gpus else f"CPU ({os.cpu_count()} cores)"
 
 
-def make_reproducible(seed: int) -> None:
-    """Fix every random number, and ask for deterministic operations until the process ends."""
+def make_reproducible(seed: int, deterministic: bool = True) -> None:
+    """Fix every random number and, until the process ends, ask for deterministic operations."""
     import keras
     import tensorflow as tf
 
     keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
 
 
-def xla() -> bool:
-    """Whether to compile with XLA: it makes these convolutions 5-19 times slower on a CPU."""
+def jit_compile() -> str | bool:
+    """Whether to compile with XLA, as Keras takes it: never on a CPU.
+
+    It makes these convolutions 5-19 times slower there. On a GPU Keras decides, because not all
+    deterministic operations can be compiled.
+    """
     import tensorflow as tf
 
-    return bool(tf.config.list_physical_devices("GPU"))
+    return "auto" if tf.config.list_physical_devices("GPU") else False
+
+
+@contextmanager
+def precision(policy: str) -> Iterator[None]:
+    """Build layers of a Keras dtype policy, such as ``"mixed_float16"``, within the block."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 @contextmanager

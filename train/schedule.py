@@ -15,19 +15,19 @@ from train.settings import Settings
 
 
 def optimizer(settings: Settings) -> keras.optimizers.Optimizer:
-    """Make Adam with clipped gradients and decaying weights."""
-    return keras.optimizers.Adam(
+    """Make Adam with clipped gradients and decaying weights; small gradients are scaled up.
+
+    Those of float16 would be zero. Each stage has an optimizer of its own: one whose variables were
+    zeroed would scale by zero.
+    """
+    adam = keras.optimizers.Adam(
         settings.learning_rate,
         weight_decay=settings.weight_decay,
         global_clipnorm=settings.clip_norm,
     )
-
-
-def renew(optimizer: keras.optimizers.Optimizer, settings: Settings) -> None:
-    """Let an optimizer forget what it has seen; a step traced with it stays as it is."""
-    for variable in optimizer.variables:
-        variable.assign(keras.ops.zeros_like(variable))
-    optimizer.learning_rate.assign(settings.learning_rate)
+    if settings.precision == "mixed_float16":
+        return keras.optimizers.LossScaleOptimizer(adam)
+    return adam
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int, floor: float = 0.02) -> float:

@@ -15,6 +15,10 @@ MAX_SEED = 2**31 - 1
 """Python, NumPy, Keras and TensorFlow take it."""
 
 
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+"""Keras' dtype policies that a training may have."""
+
+
 def at_least(least: float) -> tuple[str, Callable[[float], bool]]:
     """Say and check that a number is finite and not below another."""
     return f"of at least {least}", lambda value: least <= value < math.inf
@@ -40,8 +44,9 @@ BOUNDS = {
     "plateau_patience": at_least(1),
     "dropout": ("of at least 0 and below 1", lambda value: 0 <= value < 1),
     "seed": up_to(MAX_SEED),
+    "precision": (f"out of {', '.join(PRECISIONS)}", lambda value: value in PRECISIONS),
 }
-"""What each number may be, in words and as a check that is false of NaN."""
+"""What each setting may be, in words and as a check that is false of NaN."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +84,13 @@ class Settings:
         Whether every clip is read against one of its person at rest, see :mod:`train.rest`.
     seed
         Of weights, order and augmentation.
+    precision
+        Out of :data:`PRECISIONS`, of the network in training; what is saved computes in float32.
 
     Raises
     ------
     InputError
-        If a number is out of its bounds.
+        If one is out of its bounds.
     """
 
     epochs: int = 10
@@ -100,6 +107,7 @@ class Settings:
     variants: bool = True
     calibrated: bool = False
     seed: int = 0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -132,7 +132,7 @@ def compiled(network: keras.Model, settings: Settings, heads: Sequence[str] = HE
         loss=dict.fromkeys(lessons.output, "sparse_categorical_crossentropy"),
         # Of rows that have the head's modality.
         weighted_metrics={head: ["accuracy"] for head in heads},
-        jit_compile=runtime.xla(),
+        jit_compile=runtime.jit_compile(),
     )
     # Variables that come into being in the first step make TensorFlow trace it twice.
     lessons.optimizer.build(lessons.trainable_variables)

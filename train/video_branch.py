@@ -29,6 +29,10 @@ CHANGE_GAIN = 2.0
 """Edges differ from their own mean about this many times less than from each other."""
 
 
+POOLED = "float32"
+"""What pools compute in, whatever the others do: TensorFlow has none in float16 for a CPU."""
+
+
 def embed(frames: keras.KerasTensor, dropout: float, calibrated: bool = False) -> keras.KerasTensor:
     """Turn frame tensors into embeddings.
 
@@ -53,7 +57,7 @@ def embed(frames: keras.KerasTensor, dropout: float, calibrated: bool = False) -
     """
     # Pooled before anything else is done: what follows has a twelfth of the numbers to do.
     x = keras.ops.cast(frames, keras.config.floatx())
-    x = keras.layers.AveragePooling3D((1, 2, 2), name="frames_pool")(x)
+    x = averaged(x, 2, "frames_pool")
     if calibrated:
         x = nearest_shown(x[..., :2] / 255)
         x = level_and_change(edges(x[..., :1], "video"), edges(x[..., 1:], "rest"))
@@ -62,7 +66,7 @@ def embed(frames: keras.KerasTensor, dropout: float, calibrated: bool = False) -
         x = level_and_change(edges(x, "video"))
     for stage, filters in enumerate(FILTERS):
         if stage:
-            x = keras.layers.MaxPooling3D(2, name="video_pool")(x)
+            x = keras.layers.MaxPooling3D(2, dtype=POOLED, name="video_pool")(x)
         for kind, size in (("space", (1, 3, 3)), ("time", (3, 1, 1))):
             name = f"video_{kind}_{stage}"
             x = keras.layers.Conv3D(filters, size, padding="same", use_bias=False, name=name)(x)
@@ -138,7 +142,12 @@ def edge_cells(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     )(x)
     slopes = keras.ops.abs(keras.layers.ZeroPadding3D((0, 1, 1), name=f"{name}_rim")(slopes))
     steeper = keras.ops.relu(slopes - keras.ops.roll(slopes, 2, axis=-1))
-    return keras.layers.AveragePooling3D((1, CELL_PX, CELL_PX), name=f"{name}_cells")(steeper)
+    return averaged(steeper, CELL_PX, f"{name}_cells")
+
+
+def averaged(x: keras.KerasTensor, side: int, name: str) -> keras.KerasTensor:
+    """Average squares of each picture."""
+    return keras.layers.AveragePooling3D((1, side, side), dtype=POOLED, name=name)(x)
 
 
 def directions() -> NDArray[np.float64]:
