@@ -50,7 +50,7 @@ help: ## Print every target with one line
 setup: $(STAMP) ## Set up .venv (every target does it by itself)
 
 setup-cluster: $(STAMP) ## Set up dask and ray, for BACKEND=dask and BACKEND=ray
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
+	@grep -v '^-r' requirements-cluster.txt | .venv/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
 
 demo: $(STAMP) ## Sample corpus, features, training and an annotated video, from nothing
 	@$(RUN) pipeline sample --out $(DEMO)/raw --jobs $(JOBS)
@@ -150,7 +150,7 @@ $(STAMP): requirements.txt
 		.venv/bin/python -m pip install --quiet --disable-pip-version-check 'opencv-python-headless>=4.10,<5'; }
 	@touch $@
 
-$(DEV_STAMP): requirements-dev.txt $(STAMP)
+$(DEV_STAMP): requirements-dev.txt requirements-cluster.txt $(STAMP)
 	@echo "installing requirements-dev.txt into .venv"
-	@grep -v '^-r' requirements-dev.txt | .venv/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+	@grep -hv '^-r' requirements-cluster.txt requirements-dev.txt | .venv/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
 	@touch $@

@@ -198,8 +198,9 @@ def read_content(path: Path) -> dict:
         raise InputError(f"expected {path} as it was written, got other content; {MAKE_NEW}")
     try:
         times = {(raw, sha256): time for raw, sha256, time in content["modified_ns"]}
-        return content | {"root": str(content["root"]), "modified_ns": times}
-    except (ValueError, KeyError, TypeError) as error:
+        named = {str(e["file"]): set(e.get("excluded", ())) for e in content["shards"]}
+        return content | {"root": str(content["root"]), "modified_ns": times, "named": named}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"expected an index of this version in {path}, got: {error}; {MAKE_NEW}"
         ) from error

@@ -45,7 +45,8 @@ def known_shards(folder: Path, spec: FeatureSpec, distrusted: Collection[str] = 
         index = read_content(folder / INDEX_NAME)
     except InputError:
         return Known(shards)
-    excluded = {entry["file"]: set(entry.get("excluded", ())) for entry in index["shards"]}
+    # Clips of each named shard that do not count.
+    excluded = index["named"]
     named = {
         clip.clip: shard.file
         for shard in shards
