@@ -16,6 +16,7 @@ import numpy as np
 
 from bench import media, memory
 from bench.timing import medians, seconds
+from pipeline import backends
 from pipeline.backends import Workers
 from pipeline.cache import build
 from pipeline.corpora import scan
@@ -56,7 +57,9 @@ def decode_every_frame(path: Path) -> int:
 
 def decode_limit(found: Catalogue, jobs: int = JOBS) -> None:
     """Decode every frame of every clip, in as many processes as the pipeline uses."""
-    joblib.Parallel(jobs)(joblib.delayed(decode_every_frame)(clip.video) for clip in found.clips)
+    joblib.Parallel(jobs, **backends.worker_options())(
+        joblib.delayed(decode_every_frame)(clip.video) for clip in found.clips
+    )
 
 
 def last_frame_time(clip: Clip) -> float:
@@ -74,7 +77,7 @@ def decode_reference_frames(path: Path, until_seconds: float) -> None:
 
 def decode_floor(found: Catalogue, ends: list[float], jobs: int = JOBS) -> None:
     """Decode the reference frames of every clip up to its last frame and do nothing else."""
-    joblib.Parallel(jobs)(
+    joblib.Parallel(jobs, **backends.worker_options())(
         joblib.delayed(decode_reference_frames)(clip.video, end)
         for clip, end in zip(found.clips, ends, strict=True)
     )
