@@ -1,17 +1,31 @@
-"""Command line of the trainer: ``python -m train fit|crossval|leak|ablation|choices|evaluate``."""
+"""Command line of the trainer: ``python -m train fit|crossval|study|evaluate``."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
-from pipeline import backends
 from pipeline.console import Parser, run
 from pipeline.corpora.actors import parse_actors
-from train import commands, protocol
-from train.heads import CHANGES
-from train.settings import PRECISIONS, Settings
+from train import commands
+from train.heads import INPUTS
+from train.settings import PRECISIONS, SPEAKER_REFERENCES, WITHOUT, Settings
+from train.studies import commands as studies
+
+HELP = {
+    "audio_epochs": "most epochs of the audio branch",
+    "video_epochs": "most epochs of the video branch",
+    "fusion_epochs": "epochs of the fusion's dense layer",
+    "refit_epochs": "epochs of fine-tuning on training and validation actors; 0: none",
+    "batch_size": "rows a step",
+    "learning_rate": "peak of Adam's rate, after the warm-up",
+    "patience": "epochs without a better validation accuracy before a stage stops",
+    "plateau_patience": "epochs without a better validation accuracy before the rate is halved",
+    "seed": "of weights, order and augmentation",
+}
+"""Numbers among the settings that have an option."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,48 +36,22 @@ def parser() -> argparse.ArgumentParser:
 
     fit = names.add_parser("fit", help="shards to a trained, tested model", **shown)
     add_places(fit)
-    fit.add_argument("--epochs", type=int, default=Settings.epochs, metavar="N", help="most epochs")
+    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
+    for name, said in HELP.items():
+        default = defaults[name]
+        fit.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(default),
+            default=default,
+            metavar="N",
+            help=said,
+        )
     fit.add_argument(
-        "--batch-size", type=int, default=Settings.batch_size, metavar="ROWS", help="rows a step"
-    )
-    fit.add_argument(
-        "--learning-rate",
+        "--epochs-scale",
         type=float,
-        default=Settings.learning_rate,
-        metavar="RATE",
-        help="peak of Adam's rate, after the warm-up",
-    )
-    fit.add_argument(
-        "--patience",
-        type=int,
-        default=Settings.patience,
-        metavar="EPOCHS",
-        help="epochs without a better validation accuracy before stopping; as many as --epochs: "
-        "never",
-    )
-    fit.add_argument(
-        "--plateau-patience",
-        type=int,
-        default=Settings.plateau_patience,
-        metavar="EPOCHS",
-        help="epochs without a better validation accuracy before the rate is halved",
-    )
-    fit.add_argument(
-        "--warm-start",
-        type=float,
-        default=Settings.warm_start,
-        metavar="PART",
-        help="part of the epochs that come before, in which the voice learns alone; 0: none",
-    )
-    fit.add_argument(
-        "--refit",
-        type=float,
-        default=Settings.refit,
-        metavar="PART",
-        help="part of the epochs that follow with the validation actors learned from too; 0: none",
-    )
-    fit.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of weights, order and augmentation"
+        default=1.0,
+        metavar="FACTOR",
+        help="multiplies all numbers of epochs: a smaller or larger budget",
     )
     fit.add_argument(
         "--test-actors",
@@ -83,6 +71,23 @@ def parser() -> argparse.ArgumentParser:
         "--clean-only", action="store_true", help="train on clean rows, without the cached variants"
     )
     fit.add_argument(
+        "--modalities",
+        nargs="+",
+        choices=INPUTS,
+        default=Settings.modalities,
+        help="branches that are trained",
+    )
+    fit.add_argument(
+        "--without", nargs="+", choices=WITHOUT, default=(), help="augmentations that are left out"
+    )
+    fit.add_argument(
+        "--speaker-reference",
+        choices=SPEAKER_REFERENCES,
+        default=Settings.speaker_reference,
+        help="compare each clip with other clips of its speaker: a result of its own, because it "
+        "is not actor-independent",
+    )
+    fit.add_argument(
         "--precision",
         choices=PRECISIONS,
         default=Settings.precision,
@@ -95,7 +100,6 @@ def parser() -> argparse.ArgumentParser:
         help="the same seed gives the same model, bit by bit (default: only without a GPU, on "
         "which it takes longer)",
     )
-    add_calibrated(fit)
     fit.add_argument(
         "--resume",
         action="store_true",
@@ -103,65 +107,7 @@ def parser() -> argparse.ArgumentParser:
     )
     fit.set_defaults(run=commands.run_fit)
 
-    cross = names.add_parser("crossval", help="every fold of a protocol, judged together", **shown)
-    add_places(cross)
-    cross.add_argument(
-        "--protocol",
-        default="contiguous:3",
-        metavar="NAME",
-        help=f"{', '.join(protocol.PROTOCOLS)}, contiguous:K, loso, or the leaking random",
-    )
-    cross.add_argument(
-        "--present-only",
-        action="store_true",
-        help="cut the protocol down to the actors that are there, and say so in the report",
-    )
-    cross.add_argument(
-        "--real-ravdess",
-        action="store_true",
-        help="the clips are RAVDESS' own, not drawn: draw what people reach on them as lines",
-    )
-    add_calibrated(cross)
-    add_budget(cross, Settings.epochs)
-    cross.add_argument("--seed", type=int, default=0, metavar="N", help="of every training")
-    cross.set_defaults(run=commands.run_crossval)
-
-    leak = names.add_parser(
-        "leak", help="what a split by clip adds to the numbers of the same small training", **shown
-    )
-    add_places(leak)
-    add_budget(leak, 5)
-    leak.add_argument("--seed", type=int, default=0, metavar="N", help="of every training")
-    leak.add_argument(
-        "--folds", type=int, default=3, metavar="N", help="folds trained each way, out of six"
-    )
-    leak.set_defaults(run=commands.run_leak)
-
-    parts = names.add_parser(
-        "ablation",
-        help="published recipe against default recipe, with and without variants",
-        **shown,
-    )
-    add_places(parts)
-    add_budget(parts, Settings.epochs)
-    parts.add_argument(
-        "--seeds", type=int, nargs="+", default=[0], metavar="N", help="one training each"
-    )
-    parts.set_defaults(run=commands.run_ablation)
-
-    choices = names.add_parser(
-        "choices", help="what each choice of the training recipe is worth to one branch", **shown
-    )
-    add_places(choices)
-    add_budget(choices, Settings.epochs)
-    choices.add_argument("--head", choices=tuple(CHANGES), default="audio", help="the branch")
-    choices.add_argument(
-        "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="one training each"
-    )
-    choices.add_argument(
-        "--folds", type=int, default=3, metavar="N", help="groups of actors judged, out of three"
-    )
-    choices.set_defaults(run=commands.run_choices)
+    studies.add_commands(names)
 
     test = names.add_parser("evaluate", help="a trained model on actors of a cache", **shown)
     add_places(test)
@@ -192,30 +138,6 @@ def add_places(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--model", type=Path, default=Path("data/model"), metavar="DIR", help="folder of the model"
-    )
-
-
-def add_calibrated(command: argparse.ArgumentParser) -> None:
-    """Add the option that lets a network know whom it judges."""
-    command.add_argument(
-        "--calibrated",
-        action="store_true",
-        help="read every clip against a neutral one of its actor; a setting and a report of its "
-        "own, because it is not actor-independent",
-    )
-
-
-def add_budget(command: argparse.ArgumentParser, epochs: int) -> None:
-    """Add the options of several trainings in a row."""
-    command.add_argument("--epochs", type=int, default=epochs, metavar="N", help="most epochs")
-    command.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="trainings at the same time, -1 for all"
-    )
-    command.add_argument(
-        "--backend", choices=backends.BACKENDS, help="who carries trainings (default: loky)"
-    )
-    command.add_argument(
-        "--scheduler", metavar="ADDRESS", help="of a running dask or ray cluster, tcp://host:8786"
     )
 
 

@@ -16,11 +16,12 @@ from pipeline import atomic
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
 from train.heads import HEADS
-from train.protocol import Split
+from train.models import augmentation, layers  # noqa: F401 - a saved model is made of them
+from train.studies.protocol import Split
 
 MODEL_NAME = "model.keras"
 DESCRIPTION_NAME = "model.json"
-DESCRIPTION_VERSION = 1
+DESCRIPTION_VERSION = 2
 TRAIN_AGAIN = "use the code that trained it, or train again"
 DAMAGE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError)
 """What reading a description or a model raises where it is not what was written."""
@@ -36,7 +37,7 @@ class Artefact:
     Parameters
     ----------
     model
-        See :func:`train.model.build_fusion_cnn`.
+        See :func:`train.models.fusion.build`.
     spec
         What its inputs mean.
     split
@@ -44,16 +45,13 @@ class Artefact:
     settings
         What it was trained with, the seed included.
     metrics
-        Test results, see :func:`train.evaluate.metrics`.
+        Test results, see :func:`train.evaluation.metrics.metrics`.
     seen
         Hashes of the recordings it was trained on or chosen by.
     cache
         Fingerprint of the cache it was trained on.
-    temperatures
-        What divides the scores of each head, see :func:`train.confidence.temper`. The network
-        answers without them.
     learned
-        Heads that learned from clips with their modality; the answers of others mean nothing.
+        Heads that were trained; the probabilities of others mean nothing.
     """
 
     model: keras.Model
@@ -63,13 +61,12 @@ class Artefact:
     metrics: dict = field(default_factory=dict)
     seen: tuple[str, ...] = ()
     cache: str = ""
-    temperatures: dict[str, float] = field(default_factory=dict)
     learned: tuple[str, ...] = HEADS
 
     @property
-    def calibrated(self) -> bool:
-        """Whether it reads a clip against one of the person at rest, see :mod:`train.rest`."""
-        return bool(self.settings.get("calibrated", False))
+    def speaker_reference(self) -> str:
+        """What each clip is compared with, see :mod:`train.data.speaker`."""
+        return self.settings.get("speaker_reference", "none")
 
 
 def save(artefact: Artefact, folder: Path) -> None:
@@ -93,7 +90,6 @@ def save(artefact: Artefact, folder: Path) -> None:
         "clip_seed": artefact.split.clip_seed,
         "settings": artefact.settings,
         "metrics": artefact.metrics,
-        "temperatures": artefact.temperatures,
         "learned": artefact.learned,
         "libraries": library_versions(),
         "git_commit": git_commit(),
@@ -174,7 +170,6 @@ def load(folder: Path) -> Artefact:
             content["metrics"],
             tuple(content["seen"]),
             content["cache"],
-            {head: float(value) for head, value in content.get("temperatures", {}).items()},
             tuple(content.get("learned", HEADS)),
         )
     except (*DAMAGE_ERRORS, zipfile.BadZipFile, zlib.error) as error:

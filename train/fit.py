@@ -1,38 +1,29 @@
-"""Train, choose by validation actors, learn from them too, test once, save: a straight line."""
+"""A training in one line: branches, fusion, refit, test, save."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import keras
+import numpy as np
+
 from pipeline.cache.index import Index
 from pipeline.errors import InputError
-from train import (
-    artefact,
-    confidence,
-    duplicates,
-    evaluate,
-    figures,
-    model,
-    reading,
-    rest,
-    resume,
-    robustness,
-    runtime,
-    sources,
-    stage,
-    table,
-)
-from train.heads import HEADS
-from train.protocol import Split
+from pipeline.spec import EMOTIONS
+from train import artefact, runtime, sources, stage
+from train.data import duplicates, speaker, statistics
+from train.data.rows import Rows, select_rows, source_hashes
+from train.evaluation import calibration, distance, metrics, report, robustness
+from train.heads import INPUTS
+from train.models import fusion
 from train.settings import Settings
+from train.studies.protocol import Split
 
 TRAINING_FOLDER = "training"
-WARM_START_FOLDER = "warm-start"
-REFIT_FOLDER = "refit"
 
 
 def fit(
@@ -42,15 +33,16 @@ def fit(
     settings: Settings,
     go_on: bool = False,
     progress: bool = True,
+    builders: Mapping[str, Callable[..., keras.Model]] = fusion.BUILDERS,
 ) -> dict:
     """Train on a cache and leave a tested model in a folder.
 
-    The audio branch begins alone: it learns longer than video, and an epoch of it is cheap.
-    Validation actors choose the epoch, the votes and the temperatures; then the chosen network
-    learns from them too, because every actor counts where there are few.
+    Each branch is trained by itself, then the fusion of their embeddings. Validation actors choose
+    the epoch of each stage and its temperature; then branches and fusion are fine-tuned on them
+    too, because every actor counts where there are few.
 
-    A head learns from the clips that have its modality. Where none has, it is left out of all that
-    is averaged, and the report says so.
+    A branch learns from the clips that have its modality. Where none has, it is left out of the
+    fused probabilities, and the report says so.
 
     Parameters
     ----------
@@ -59,150 +51,222 @@ def fit(
     folder
         Where the model goes.
     split
-        Who trains, who chooses, who tests.
+        Actors of each side.
     settings
         How to train.
     go_on
         Whether to go on from an interrupted training in the same folder.
     progress
-        Whether to show a bar and a line an epoch.
+        Whether to show bars and a line an epoch.
+    builders
+        Of each branch, see :func:`train.models.audio.build`.
 
     Returns
     -------
     dict
-        The test metrics, see :func:`train.evaluate.metrics`; ``validation`` holds averages of the
-        network that had not learned from its actors yet.
+        The test metrics, see :func:`train.evaluation.metrics.metrics`; ``validation`` holds the
+        averages of the network before it learned from its actors.
 
     Raises
     ------
     InputError
         If the cache lacks an actor, a row is not what was written, the interrupted training had
-        other settings or code, training and validation clips share no modality, or the loss is no
-        longer a number.
+        other settings or code, training and validation clips share no modality, or the loss is not
+        finite.
     """
     # A recording filed under two actors leaks from one side to the other.
     copies = duplicates.left_out(duplicates.across_actors(index))
 
     def select(
         actors: Sequence[int], variants: bool = False, left_out: Collection[str] = copies
-    ) -> table.Rows:
-        rows = table.select_rows(index, actors, variants, left_out, split.clip_seed)
-        return rest.beside(rows, index, copies) if settings.calibrated else rows
+    ) -> Rows:
+        rows = select_rows(index, actors, variants, left_out, split.clip_seed)
+        return speaker.with_reference(rows, index, settings.speaker_reference)
 
-    training = select(split.train, settings.variants)
-    clean = select(split.train)
-    validation = select(split.validation)
-    all_but_test = select((*split.train, *split.validation), settings.variants)
-    test = select(split.test, left_out=())
-    learned = learned_heads(training)
-    branches = [head for head in learned if head != "fused"]
-    if not any(validation.having(head).any() for head in branches):
+    clean, validation = select(split.train), select(split.validation)
+    rows = select(split.train, variants=True) if settings.variants else clean
+    trained = [name for name in settings.modalities if rows.having(name).any()]
+    if not any(validation.having(name).any() for name in trained):
         raise InputError(
-            f"expected validation clips with {' or '.join(branches)}, as the training clips have, "
-            "got none; name other validation actors"
+            f"expected validation clips with {' or '.join(trained) or 'audio or video'}, as the "
+            "training clips have, got none; name other validation actors"
         )
-
-    work = folder / TRAINING_FOLDER
-    known = reading.mfcc_statistics(clean)
+    known = statistics.mfcc_statistics(clean)
     started_with = {
-        **asdict(settings),
-        **json.loads(json.dumps(asdict(split))),
+        **json.loads(json.dumps(asdict(settings) | asdict(split))),
         "code": sources.digest(),
         "cache": index.fingerprint,
         "mfcc_checksum": known.checksum,
     }
+    work = folder / TRAINING_FOLDER
     if not go_on:
         # All stages at once: a later one of another training must not be taken for this one's.
         shutil.rmtree(work, ignore_errors=True)
-    with runtime.precision(settings.precision):
-        network = model.build_fusion_cnn(
-            index.spec, known.mean, known.variance, settings.dropout, calibrated=settings.calibrated
-        )
-    before = settings.warm_start_epochs if "audio" in learned else 0
-    if before:
-        heard = training.where(training.has_audio)
-        warm_start = stage.Stage(
-            "audio", ("audio",), work, work / WARM_START_FOLDER, heard, None, before
-        )
-        audio = stage.compiled(network, settings, warm_start.heads)
-        stage.learn(audio, warm_start, known, settings, started_with, go_on, progress)
-    lessons = stage.compiled(network, settings, learned)
-    first = stage.Stage("train", learned, work, work, training, validation, settings.epochs, before)
-    stage.learn(lessons, first, known, settings, started_with, go_on, progress)
-    last = evaluate.predict(network, validation)
-    resume.load_best(lessons, first.folder, resume.read_state(first.folder, started_with))
-    best = evaluate.predict(network, validation)
-    votes = confidence.expected_votes(learned)
-    both = validation.has_audio & validation.has_video
-    if "fused" in learned and both.any():
-        of_both = {head: values[both] for head, values in best.items()}
-        votes = confidence.fit_votes(of_both, validation.label[both])
-    frequencies = confidence.frequencies(training.label)
-    chosen_by = confidence.balance(confidence.vote(best, votes), frequencies)
-
-    measured_by = chosen_by
-    if settings.refit_epochs:
-        second = stage.Stage(
-            "refit",
-            learned,
-            work,
-            work / REFIT_FOLDER,
-            all_but_test,
-            None,
-            settings.refit_epochs,
-            before + settings.epochs,
-        )
-        lessons = stage.compiled(network, settings, learned)
-        stage.learn(lessons, second, known, settings, started_with, go_on, progress)
-        # Answers grow surer with every epoch. No actor is left to measure how sure they are after
-        # the refit; the last epoch of the first stage had as long to learn.
-        measured_by = confidence.balance(confidence.vote(last, votes), frequencies)
-    having = {head: validation.having(head) for head in HEADS if head == "fused" or head in learned}
-    temperatures = confidence.fit_temperatures(measured_by, validation.label, having)
-
-    voting = model.build_fusion_cnn(
-        index.spec,
-        known.mean,
-        known.variance,
-        settings.dropout,
-        votes,
-        frequencies,
-        settings.calibrated,
+    counts = np.bincount(clean.label, minlength=len(EMOTIONS)) + 1
+    training = stage.Training(
+        work, settings, tuple(counts / counts.sum()), started_with, go_on, progress
     )
-    voting.set_weights(network.get_weights())
 
-    probabilities = confidence.temper(evaluate.predict(voting, test), temperatures)
-    judged = evaluate.metrics(test, probabilities, learned) | {
-        "stamp": rest.stamp(split.stamp, settings.calibrated),
-        "validation": evaluate.head_averages(validation, chosen_by, learned),
-        "votes": votes,
+    def build() -> tuple[dict[str, keras.Model], keras.Model]:
+        branches = {name: builders[name](index.spec, known, settings) for name in INPUTS}
+        return branches, fusion.build(branches, trained, settings)
+
+    with runtime.precision(settings.precision):
+        branches, network = build()
+
+    for name in trained:
+        train_branch(name, branches[name], network, training, rows, validation)
+    limits = {
+        name: fit_distance(name, branches[name], network, clean, validation) for name in trained
     }
-    report = folder / "report"
-    evaluate.write_report(report, test, probabilities, judged)
-    figures.draw_curves(report / "learning_curves.png", work / stage.LOG_NAME)
-    robustness.write(report, robustness.measure(voting, test, learned))
+    if len(trained) > 1:
+        train_fusion("fusion", branches, network, training, rows, validation)
+    fit_fused_temperature(network, validation)
+    before_refit = metrics.head_averages(validation, metrics.predict(network, validation), trained)
+    if settings.refit_epochs:
+        actors = (*split.train, *split.validation)
+        everyone = select(actors, settings.variants)
+        refit(trained, branches, network, training, everyone)
+        for name, limit in limits.items():
+            fit_distance(name, branches[name], network, select(actors), None, limit)
+
+    if settings.precision != "float32":
+        # What is tested and saved computes in float32.
+        weights = network.get_weights()
+        _, network = build()
+        network.set_weights(weights)
+
+    test = select(split.test, left_out=())
+    probabilities = metrics.predict(network, test)
+    judged = metrics.metrics(test, probabilities, trained_heads(trained)) | {
+        "stamp": speaker.stamp(split.stamp, settings.speaker_reference),
+        "validation": before_refit,
+    }
+    target = folder / "report"
+    report.write_report(target, test, probabilities, judged)
+    report.write_learning_curves(target, stage.join_logs(work, trained))
+    robustness.write(target, robustness.measure(network, test, trained_heads(trained)))
     artefact.save(
         artefact.Artefact(
-            voting,
+            network,
             index.spec,
             split,
             asdict(settings),
             judged,
-            tuple(sorted(table.source_hashes(index, split))),
+            tuple(sorted(source_hashes(index, split))),
             index.fingerprint,
-            temperatures,
-            learned,
+            trained_heads(trained),
         ),
         folder,
     )
     return judged
 
 
-def learned_heads(rows: table.Rows) -> tuple[str, ...]:
-    """Heads that learn from some training rows; fusion, from rows with both modalities."""
-    teaching = {
-        "fused": rows.has_audio & rows.has_video,
-        "audio": rows.has_audio,
-        "video": rows.has_video,
-    }
-    return tuple(head for head in HEADS if teaching[head].any())
+def trained_heads(trained: Collection[str]) -> tuple[str, ...]:
+    """Heads that have learned, given the branches that have; fusion joins what there is."""
+    return (*(("fused",) if trained else ()), *trained)
+
+
+def train_branch(
+    name: str,
+    branch: keras.Model,
+    network: keras.Model,
+    training: stage.Training,
+    rows: Rows,
+    validation: Rows,
+) -> None:
+    """Train a branch on the rows that have its modality, and fit its temperature."""
+    seen = validation.where(validation.having(name))
+    epochs = training.settings.epochs_of(name)
+    own = rows.where(rows.having(name))
+    stage.train(branch, name, training, own, seen if len(seen) else None, epochs)
+    if len(seen):
+        logits = metrics.predict(branch, seen)["logits"]
+        set_temperature(network, name, calibration.fit_temperature(logits, seen.label))
+
+
+def train_fusion(
+    name: str,
+    branches: Mapping[str, keras.Model],
+    network: keras.Model,
+    training: stage.Training,
+    rows: Rows,
+    validation: Rows | None,
+) -> None:
+    """Train the dense layers over both embeddings; the branches stay as they are."""
+    both = rows.where(rows.has_audio & rows.has_video)
+    if not len(both):
+        return
+    seen = validation and validation.where(validation.has_audio & validation.has_video)
+    for branch in branches.values():
+        branch.trainable = False
+    pooled = fusion.pooled_logits(network)
+    stage.train(pooled, name, training, both, seen or None, training.settings.fusion_epochs)
+    for branch in branches.values():
+        branch.trainable = True
+
+
+def refit(
+    trained: Collection[str],
+    branches: Mapping[str, keras.Model],
+    network: keras.Model,
+    training: stage.Training,
+    everyone: Rows,
+) -> None:
+    """Fine-tune branches and fusion on training and validation actors, each for a few epochs."""
+    for name in trained:
+        own = everyone.where(everyone.having(name))
+        epochs = training.settings.refit_epochs
+        stage.train(branches[name], f"refit-{name}", training, own, None, epochs)
+    if len(trained) > 1:
+        train_fusion("refit-fusion", branches, network, training, everyone, None)
+
+
+def set_temperature(network: keras.Model, head: str, temperature: float) -> None:
+    """Set what divides the logits of a head."""
+    network.get_layer(f"{head}_temperature").temperature.assign(temperature)
+
+
+def fit_fused_temperature(network: keras.Model, validation: Rows) -> None:
+    """Fit the temperature of the fused logits on validation rows."""
+    logits = metrics.predict(fusion.pooled_logits(network), validation)["logits"]
+    set_temperature(network, "fused", calibration.fit_temperature(logits, validation.label))
+
+
+def fit_distance(
+    name: str,
+    branch: keras.Model,
+    network: keras.Model,
+    rows: Rows,
+    validation: Rows | None,
+    limit: float = 1.0,
+) -> float:
+    """Fit a branch's :class:`train.models.layers.EmbeddingDistance`.
+
+    Parameters
+    ----------
+    name, branch, network
+        The branch, and the network it belongs to.
+    rows
+        Clean training rows.
+    validation
+        Gives the distance that counts as 1; None takes ``limit``.
+    limit
+        What was returned for the rows before.
+
+    Returns
+    -------
+    float
+        Distance that 99 of 100 validation clips stay below.
+    """
+    own = rows.where(rows.having(name))
+    embedding = metrics.predict(branch, own)["embedding"]
+    whitening, means = distance.fit_gaussians(embedding, own.label)
+    if validation is not None and len(seen := validation.where(validation.having(name))):
+        embedding = metrics.predict(branch, seen)["embedding"]
+        distances = distance.nearest_mean(embedding, whitening, means)
+        limit = float(np.percentile(distances, 99))
+    layer = network.get_layer(f"{name}_distance")
+    layer.whitening.assign(whitening / limit)
+    layer.means.assign(means / limit)
+    return limit

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from pipeline.errors import InputError
-
-LONGEST_STAGE = 10
-"""Most times the epochs that another stage takes."""
+from train.heads import AUGMENTATIONS, INPUTS
 
 MAX_SEED = 2**31 - 1
 """Python, NumPy, Keras and TensorFlow take it."""
 
-
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 """Keras' dtype policies that a training may have."""
+
+SPEAKER_REFERENCES = ("none", "neutral", "recording")
+
+EPOCHS = ("audio_epochs", "video_epochs", "fusion_epochs", "refit_epochs")
 
 
 def at_least(least: float) -> tuple[str, Callable[[float], bool]]:
@@ -24,17 +26,19 @@ def at_least(least: float) -> tuple[str, Callable[[float], bool]]:
     return f"of at least {least}", lambda value: least <= value < math.inf
 
 
-def up_to(most: float, unit: str = "") -> tuple[str, Callable[[float], bool]]:
-    """Say and check that a number is from 0 to another."""
-    return f"of 0 to {most}{unit}", lambda value: 0 <= value <= most
+def out_of(choices: tuple[str, ...]) -> tuple[str, Callable[[str], bool]]:
+    """Say and check that a name is one of some."""
+    return f"out of {', '.join(choices)}", lambda value: value in choices
 
 
 ABOVE_ZERO = "above 0", lambda value: 0 < value < math.inf
+WITHOUT = tuple(name for names in AUGMENTATIONS.values() for name in names)
 
 BOUNDS = {
-    "epochs": at_least(1),
-    "warm_start": up_to(LONGEST_STAGE, " times the epochs"),
-    "refit": up_to(LONGEST_STAGE, " times the epochs"),
+    "audio_epochs": at_least(1),
+    "video_epochs": at_least(1),
+    "fusion_epochs": at_least(1),
+    "refit_epochs": at_least(0),
     "batch_size": at_least(1),
     "learning_rate": ABOVE_ZERO,
     "warmup_epochs": at_least(0),
@@ -43,8 +47,14 @@ BOUNDS = {
     "patience": at_least(1),
     "plateau_patience": at_least(1),
     "dropout": ("of at least 0 and below 1", lambda value: 0 <= value < 1),
-    "seed": up_to(MAX_SEED),
-    "precision": (f"out of {', '.join(PRECISIONS)}", lambda value: value in PRECISIONS),
+    "seed": (f"of 0 to {MAX_SEED}", lambda value: 0 <= value <= MAX_SEED),
+    "precision": out_of(PRECISIONS),
+    "speaker_reference": out_of(SPEAKER_REFERENCES),
+    "modalities": (
+        f"one or more out of {', '.join(INPUTS)}",
+        lambda value: bool(value) and set(value) <= set(INPUTS),
+    ),
+    "without": (f"out of {', '.join(WITHOUT)}", lambda value: set(value) <= set(WITHOUT)),
 }
 """What each setting may be, in words and as a check that is false of NaN."""
 
@@ -55,37 +65,39 @@ class Settings:
 
     Parameters
     ----------
-    epochs
-        Most epochs with validation actors apart.
-    warm_start
-        Part of ``epochs`` that comes before, in which the voice learns alone.
-    refit
-        Part of ``epochs`` that follows with the validation actors learned from too.
+    audio_epochs, video_epochs, fusion_epochs
+        Most epochs of each stage; validation actors choose the best of them.
+    refit_epochs
+        Epochs in which each branch is then fine-tuned on training and validation actors; 0: none.
     batch_size
         Rows a step.
     learning_rate
-        Peak, reached after the warm-up.
+        Peak of each stage, reached after the warm-up.
     warmup_epochs
         Epochs of linear rise.
     weight_decay
         Part of the rate by which weights shrink each step.
     clip_norm
-        Gradients longer than this, all taken together, are shortened to it.
+        Gradients whose global norm is larger are scaled down to it.
     patience
-        Epochs without a better validation accuracy before stopping; as many as ``epochs`` never
-        stop.
+        Epochs without a better validation accuracy before a stage stops.
     plateau_patience
         Epochs without a better validation accuracy before the rate is halved.
     dropout
-        Part of the embeddings dropped.
+        Rate of the embeddings' dropout.
     variants
         Whether the augmented rows are trained on beside the clean ones.
-    calibrated
-        Whether every clip is read against one of its person at rest, see :mod:`train.rest`.
+    modalities
+        Branches that are trained.
+    without
+        Augmentations of :data:`train.heads.AUGMENTATIONS` that are left out.
+    speaker_reference
+        What each clip is compared with: nothing, the speaker's neutral clips, or all of the
+        speaker's other clips; see :mod:`train.data.speaker`.
     seed
         Of weights, order and augmentation.
     precision
-        Out of :data:`PRECISIONS`, of the network in training; what is saved computes in float32.
+        Out of :data:`PRECISIONS`, in training; the saved model computes in float32.
 
     Raises
     ------
@@ -93,38 +105,54 @@ class Settings:
         If one is out of its bounds.
     """
 
-    epochs: int = 10
-    warm_start: float = 4.0
-    refit: float = 0.6
+    audio_epochs: int = 40
+    video_epochs: int = 12
+    fusion_epochs: int = 2
+    refit_epochs: int = 6
     batch_size: int = 16
     learning_rate: float = 1.4e-3
     warmup_epochs: float = 1.0
     weight_decay: float = 1e-2
     clip_norm: float = 1.0
-    patience: int = 6
-    plateau_patience: int = 3
+    patience: int = 8
+    plateau_patience: int = 4
     dropout: float = 0.4
     variants: bool = True
-    calibrated: bool = False
+    modalities: tuple[str, ...] = tuple(INPUTS)
+    without: tuple[str, ...] = ()
+    speaker_reference: str = "none"
     seed: int = 0
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            said, within = BOUNDS.get(field.name, ("", lambda value: True))
+        for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if isinstance(value, list):  # As JSON gives a tuple back.
+                object.__setattr__(self, field.name, value := tuple(value))
+            said, within = BOUNDS.get(field.name, ("", lambda value: True))
             if not within(value):
+                shown = ", ".join(value) if isinstance(value, tuple) else value
                 raise InputError(
-                    f"expected {field.name.replace('_', ' ')} {said}, got {value}; choose another, "
-                    f"such as {field.default}"
+                    f"expected {field.name.replace('_', ' ')} {said}, got {shown}; choose "
+                    f"another, such as {field.default}"
                 )
 
-    @property
-    def warm_start_epochs(self) -> int:
-        """Epochs in which the voice learns alone."""
-        return round(self.warm_start * self.epochs)
+    def epochs_of(self, branch: str) -> int:
+        """Most epochs of a branch."""
+        return getattr(self, f"{branch}_epochs")
 
-    @property
-    def refit_epochs(self) -> int:
-        """Epochs with the validation actors learned from too."""
-        return round(self.refit * self.epochs)
+
+def scaled(settings: Settings, factor: float) -> Settings:
+    """Return settings with all numbers of epochs multiplied, each at least 1.
+
+    Raises
+    ------
+    InputError
+        If the factor is not above 0.
+    """
+    said, within = ABOVE_ZERO
+    if not within(factor):
+        raise InputError(f"expected a scale of the epochs {said}, got {factor}; choose another")
+    epochs = {name: getattr(settings, name) for name in EPOCHS}
+    epochs = {name: max(1, round(factor * count)) for name, count in epochs.items() if count}
+    return dataclasses.replace(settings, **epochs)

@@ -1,217 +1,237 @@
-"""One stage of a training: what learns, from which rows, and what happens beside its steps."""
+"""One stage of a training: gradient steps on some rows, and what happens beside them."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
 from pipeline import atomic
-from pipeline.spec import EMOTIONS
-from train import dataset, model, reading, resume, runtime, schedule, table
-from train.heads import HEADS
+from train import checkpoint, runtime, schedule
+from train.data import dataset
+from train.data.rows import Rows
+from train.models.layers import LogitAdjustment
 from train.progress import Progress
 from train.settings import Settings
 
 LOG_NAME = "log.csv"
-CHOSEN_BY = "val_mean_accuracy"
-"""Of the heads, as :class:`MeanAccuracy` computes it. The loss grows with a confidence that the
-temperatures take back, while answers get better; the accuracy of the fused head alone, on a hundred
-clips, is the highest by chance in an epoch that has taught the branches little."""
+LOG_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+MONITOR = "val_accuracy"
+"""The loss grows with a confidence that the temperatures take back, while answers get better."""
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One part of a training: the audio branch alone, validation actors apart, or the refit.
+class Training:
+    """What all stages of a training share.
 
     Parameters
     ----------
-    name
-        What its bar is called.
-    heads
-        Those that learn; the first one's loss is shown.
-    work
-        Folder of the whole training.
     folder
-        Where this stage logs and saves what it needs to go on.
+        Gets a folder for each stage.
+    settings
+        How to train.
+    prior
+        Frequency of each emotion in the training rows, shape (8,).
+    started_with
+        What an interrupted training has to agree with.
+    resume
+        Whether to go on where each stage was interrupted.
+    progress
+        Whether to show a bar and a line an epoch.
+    """
+
+    folder: Path
+    settings: Settings
+    prior: tuple[float, ...]
+    started_with: dict
+    resume: bool
+    progress: bool
+
+
+def train(
+    network: keras.Model,
+    name: str,
+    training: Training,
+    rows: Rows,
+    validation: Rows | None,
+    epochs: int,
+) -> None:
+    """Train a network; it ends with the weights of its best epoch.
+
+    A stage that is finished is not done again: the network gets what it ended with.
+
+    Parameters
+    ----------
+    network
+        See :func:`compiled`.
+    name
+        Of the stage, its folder and its bar.
+    training
+        What all stages share.
     rows
         What is learned from.
     validation
-        What the best epoch is chosen by, and training ended; None does all epochs.
+        What the best epoch is chosen by, and the stage ended; None: all epochs are done and the
+        last one counts.
     epochs
         Most epochs.
-    epochs_before
-        Of the stages before: order and augmentation go on from there.
+
+    Raises
+    ------
+    InputError
+        If a row is not what was written, the interrupted stage had other settings or is damaged,
+        or the loss is not finite.
+    OSError
+        If the disk refuses.
     """
-
-    name: str
-    heads: tuple[str, ...]
-    work: Path
-    folder: Path
-    rows: table.Rows
-    validation: table.Rows | None
-    epochs: int
-    epochs_before: int = 0
-
-
-def learn(
-    lessons: keras.Model,
-    stage: Stage,
-    known: reading.MfccStatistics,
-    settings: Settings,
-    started_with: dict,
-    go_on: bool,
-    progress: bool,
-) -> None:
-    """Train through a stage; the network ends with the weights of its last epoch.
-
-    Parameters
-    ----------
-    lessons
-        Of :func:`compiled`; the stage begins with its weights.
-    stage
-        What is learned from.
-    known
-        Of the rows of the first stage.
-    settings
-        How to train.
-    started_with
-        What an interrupted training has to agree with.
-    go_on, progress
-        See :func:`train.fit.fit`.
-    """
-    state = resume.read_state(stage.folder, started_with) if go_on else None
-    stage.folder.mkdir(parents=True, exist_ok=True)
+    folder, settings = training.folder / name, training.settings
+    model = compiled(network, settings, training.prior)
+    state = checkpoint.read_state(folder, training.started_with) if training.resume else None
+    folder.mkdir(parents=True, exist_ok=True)
     first_epoch = 0
     if state is not None:
-        resume.restore(lessons, stage.folder, state, settings.learning_rate)
-        keep_epochs(stage.folder / LOG_NAME, state.epoch)
-        first_epoch = stage.epochs if state.stopped_early else state.epoch
-
-    steps = dataset.steps_per_epoch(stage.rows, settings.batch_size)
-    bar = []
-    if progress:
-        bar.append(Progress(stage.name, stage.heads, stage.epochs, steps, first_epoch))
-    kept = callbacks(stage, settings, started_with, steps, state)
-    epochs = dataset.shuffled_for(
-        lessons,
-        stage.rows,
-        settings.batch_size,
-        settings.seed,
-        known,
-        stage.epochs_before + first_epoch,
-    )
-    watched = None
-    if stage.validation is not None:
-        watched = dataset.in_order(stage.validation, settings.batch_size, lessons.input)
-        watched = dataset.restricted(lessons, watched)
-    try:
-        with dataset.input_errors(), runtime.storage_errors(stage.folder):
-            lessons.fit(
-                epochs,
+        checkpoint.restore(model, folder, state, settings.learning_rate)
+        keep_epochs(folder / LOG_NAME, state.epoch)
+        first_epoch = epochs if state.stopped_early else state.epoch
+    if first_epoch < epochs:
+        steps = dataset.steps_per_epoch(rows, settings.batch_size)
+        inputs = list(model.input)
+        callbacks, saved = callbacks_of(name, training, validation, epochs, steps, state)
+        seed = settings.seed
+        given = dataset.shuffled(rows, settings.batch_size, seed, inputs, first_epoch)
+        watched = validation and dataset.in_order(validation, settings.batch_size, inputs)
+        with dataset.input_errors(), runtime.storage_errors(folder):
+            model.fit(
+                given,
                 validation_data=watched,
-                epochs=stage.epochs,
+                epochs=epochs,
                 initial_epoch=first_epoch,
                 steps_per_epoch=steps,
-                callbacks=kept + bar,
+                callbacks=callbacks,
                 shuffle=False,
                 verbose=0,
             )
-    finally:
-        for shown in bar:
-            shown.bar.close()
+        state = saved.state
+    checkpoint.load(model, folder, state.best, state)
 
 
-def compiled(network: keras.Model, settings: Settings, heads: Sequence[str] = HEADS) -> keras.Model:
-    """Return a network's lessons with losses and an optimizer, see :func:`train.model.lessons`."""
-    lessons = model.lessons(network, heads)
-    lessons.compile(
-        optimizer=schedule.optimizer(settings),
-        loss=dict.fromkeys(lessons.output, "sparse_categorical_crossentropy"),
-        # Of rows that have the head's modality.
-        weighted_metrics={head: ["accuracy"] for head in heads},
-        jit_compile=runtime.jit_compile(),
-    )
-    # Variables that come into being in the first step make TensorFlow trace it twice.
-    lessons.optimizer.build(lessons.trainable_variables)
-    answers = dict.fromkeys(lessons.output, keras.ops.full((1, len(EMOTIONS)), 1.0))
-    labels = dict.fromkeys(lessons.output, keras.ops.zeros((1,), "int64"))
-    lessons.compute_loss(None, labels, answers)
-    lessons.compute_metrics(None, labels, answers)
-    lessons.reset_metrics()
-    return lessons
-
-
-class NamedLogs(keras.callbacks.Callback):
-    """Names the logs of a network with a single output as Keras names those of several."""
-
-    def on_epoch_end(self, epoch: int, logs: dict) -> None:
-        """Add the named ones."""
-        if len(self.model.output) > 1:
-            return
-        (head,) = self.model.output
-        for side in ("", "val_"):
-            for name in ("loss", "accuracy"):
-                if f"{side}{name}" in logs:
-                    logs[f"{side}{head}_{name}"] = logs[f"{side}{name}"]
-
-
-class MeanAccuracy(keras.callbacks.Callback):
-    """Adds the mean of some heads' validation accuracies to the logs of later callbacks.
+def compiled(network: keras.Model, settings: Settings, prior: tuple[float, ...]) -> keras.Model:
+    """Return what is trained of a network, with its loss and an optimizer of its own.
 
     Parameters
     ----------
-    heads
-        Those that some validation row has the modality of.
+    network
+        Its outputs are a dict. Those whose names end in ``_logits`` are each trained; where there
+        is none, ``logits`` is.
+    settings
+        Of the optimizer.
+    prior
+        See :class:`train.models.layers.LogitAdjustment`.
+
+    Returns
+    -------
+    keras.Model
+        Output (batch, trained outputs, 8), logits.
     """
+    taught = [tensor for name, tensor in network.output.items() if name.endswith("_logits")]
+    stacked = keras.ops.stack(taught or [network.output["logits"]], axis=1)
+    model = keras.Model(network.input, LogitAdjustment(prior, dtype="float32")(stacked))
+    model.compile(
+        optimizer=schedule.optimizer(settings),
+        loss=mean_crossentropy,
+        metrics=[accuracy],
+        jit_compile=runtime.jit_compile(),
+    )
+    # Variables that come into being in the first step make TensorFlow trace it twice.
+    model.optimizer.build(model.trainable_variables)
+    return model
 
-    def __init__(self, heads: Sequence[str]) -> None:
-        super().__init__()
-        self.heads = heads
 
-    def on_epoch_end(self, epoch: int, logs: dict) -> None:
-        """Add it."""
-        accuracies = [logs[f"val_{head}_accuracy"] for head in self.heads]
-        logs[CHOSEN_BY] = sum(accuracies) / len(accuracies)
+def mean_crossentropy(label: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of each output, averaged, shape (batch,)."""
+    labels = keras.ops.tile(keras.ops.reshape(label, (-1, 1)), (1, logits.shape[1]))
+    losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    return keras.ops.mean(losses, axis=-1)
 
 
-def callbacks(
-    stage: Stage, settings: Settings, started_with: dict, steps: int, state: resume.State | None
-) -> list[keras.callbacks.Callback]:
-    """List what happens beside the gradient steps, in order."""
+def accuracy(label: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Whether the mean of the outputs' logits is highest at the label, shape (batch,)."""
+    mean = keras.ops.mean(logits, axis=1)
+    return keras.metrics.sparse_categorical_accuracy(keras.ops.reshape(label, (-1,)), mean)
+
+
+def callbacks_of(
+    name: str,
+    training: Training,
+    validation: Rows | None,
+    epochs: int,
+    steps: int,
+    state: checkpoint.State | None,
+) -> tuple[list[keras.callbacks.Callback], checkpoint.Checkpoint]:
+    """List what happens beside the gradient steps, in order, and the callback that saves."""
+    folder, settings = training.folder / name, training.settings
     first_epoch = state.epoch if state else 0
-    log = stage.folder / LOG_NAME
-    watched: list[keras.callbacks.Callback] = []
-    if stage.validation is not None:
-        validation = stage.validation
-        judged = [head for head in stage.heads if validation.having(head).any()]
-        watched = [
+    remembered: list[keras.callbacks.Callback] = []
+    if validation is not None:
+        kind = {"monitor": MONITOR, "mode": "max"}
+        remembered = [
             keras.callbacks.ReduceLROnPlateau(
-                monitor=CHOSEN_BY, mode="max", factor=0.5, patience=settings.plateau_patience
+                factor=0.5, patience=settings.plateau_patience, **kind
             ),
-            keras.callbacks.EarlyStopping(
-                monitor=CHOSEN_BY, mode="max", patience=settings.patience
-            ),
+            keras.callbacks.EarlyStopping(patience=settings.patience, **kind),
         ]
-    return [
-        resume.StopWhenDiverged(stage.work),
-        schedule.WarmupCosine(
-            round(settings.warmup_epochs * steps), stage.epochs * steps, first_epoch * steps
-        ),
-        NamedLogs(),
-        *([MeanAccuracy(judged)] if watched else []),
-        *watched,
-        keras.callbacks.CSVLogger(log, append=state is not None),
-        keras.callbacks.TensorBoard(stage.folder / "tensorboard", write_graph=False),
-        resume.Resume(
-            stage.folder, started_with, watched, CHOSEN_BY if watched else None, log, state
-        ),
+    saved = checkpoint.Checkpoint(
+        folder,
+        training.started_with,
+        remembered,
+        MONITOR if remembered else None,
+        folder / LOG_NAME,
+        state,
+    )
+    warmup = round(settings.warmup_epochs * steps)
+    listed = [
+        checkpoint.StopWhenDiverged(training.folder),
+        schedule.WarmupCosine(warmup, epochs * steps, first_epoch * steps),
+        *remembered,
+        keras.callbacks.CSVLogger(folder / LOG_NAME, append=state is not None),
+        keras.callbacks.TensorBoard(training.folder / "tensorboard" / name, write_graph=False),
+        saved,
     ]
+    if training.progress:
+        listed.append(Progress(name, epochs, steps, first_epoch))
+    return listed, saved
 
 
 def keep_epochs(log: Path, epochs: int) -> None:
-    """Drop what an interrupted training logged after its last saved state."""
+    """Drop what an interrupted stage logged after its last saved state."""
     lines = log.read_bytes().splitlines(keepends=True)
     atomic.write_durably(log, b"".join(lines[: 1 + epochs]))
+
+
+def join_logs(folder: Path, trained: Sequence[str]) -> Path:
+    """Write the epochs of all stages of a training, in order, as one CSV; return its path.
+
+    Columns: stage, epoch from 1, loss, accuracy, val_loss, val_accuracy (empty in stages without
+    validation), learning_rate.
+    """
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, ("stage", *LOG_COLUMNS), extrasaction="ignore", restval="")
+    writer.writeheader()
+    names = (*trained, "fusion")
+    for stage in (*names, *(f"refit-{name}" for name in names)):
+        log = folder / stage / LOG_NAME
+        if not log.is_file():
+            continue
+        with log.open(encoding="utf-8") as lines:
+            for row in csv.DictReader(lines):
+                # Keras writes NA for what an epoch does not have.
+                known = {name: value for name, value in row.items() if value != "NA"}
+                writer.writerow(known | {"stage": stage, "epoch": int(row["epoch"]) + 1})
+    joined = folder / LOG_NAME
+    atomic.write_durably(joined, stream.getvalue().encode())
+    return joined

@@ -14,7 +14,29 @@ from pipeline.cache import format as shard_format
 from pipeline.cache.index import Index
 from pipeline.errors import InputError
 from pipeline.spec import FeatureSpec
-from train import protocol
+from train.heads import INPUTS
+from train.studies import protocol
+
+
+@dataclass(frozen=True)
+class SpeakerReference:
+    """What the speaker of each row is like, see :mod:`train.data.speaker`.
+
+    Parameters
+    ----------
+    tensors
+        ``mfcc_reference`` (clips, mfcc_count) and ``frames_reference`` (clips, height, width, 4),
+        float32.
+    place
+        For each row of a table its place in these, shape (rows,).
+    """
+
+    tensors: dict[str, NDArray[np.float32]]
+    place: NDArray[np.int64]
+
+    def take(self, numbers: NDArray[np.int64]) -> SpeakerReference:
+        """Return the references of the rows of some numbers."""
+        return dataclasses.replace(self, place=self.place[numbers])
 
 
 @dataclass(frozen=True)
@@ -36,14 +58,14 @@ class Rows:
     clip, variant
         Its clip and augmentation.
     face_found
-        Whether its window shows a face.
+        Whether a face was found in its window.
     has_audio, has_video
         Which modalities its clip has; the tensor of a missing one is zero.
     identity, checksum
         CRC-32 of what each row is, and of the whole row, see
         :func:`pipeline.cache.format.row_checksum`.
-    rest
-        Neutral rows of the same actors, the speaker reference; None without one.
+    reference
+        Speaker reference of each row; None without one.
     """
 
     spec: FeatureSpec
@@ -60,15 +82,16 @@ class Rows:
     has_video: NDArray[np.bool_]
     identity: NDArray[np.int64]
     checksum: NDArray[np.int64]
-    rest: AtRest | None = None
+    reference: SpeakerReference | None = None
 
     def __len__(self) -> int:
         return len(self.row)
 
     def having(self, head: str) -> NDArray[np.bool_]:
         """Which rows a head answers for, shape (rows,): those with its modality; fused, all."""
-        everything = np.ones(len(self), bool)
-        return {"audio": self.has_audio, "video": self.has_video}.get(head, everything)
+        if head not in INPUTS:
+            return np.ones(len(self), bool)
+        return self.has_audio if INPUTS[head] == "mfcc" else self.has_video
 
     def where(self, chosen: NDArray[np.bool_]) -> Rows:
         """Return the rows where ``chosen``, shape (rows,), is true."""
@@ -79,30 +102,11 @@ class Rows:
         columns = (
             column.name
             for column in dataclasses.fields(self)
-            if column.name not in ("spec", "shards", "offsets", "rest")
+            if column.name not in ("spec", "shards", "offsets", "reference")
         )
         taken = {name: getattr(self, name)[numbers] for name in columns}
-        return dataclasses.replace(self, **taken, rest=self.rest and self.rest.take(numbers))
-
-
-@dataclass(frozen=True)
-class AtRest:
-    """Which neutral clips each row of a table may be read against, see :func:`train.rest.beside`.
-
-    Parameters
-    ----------
-    rows
-        Neutral clips.
-    numbers
-        For each row of the table the numbers of those that serve it, shape (table rows, choices).
-    """
-
-    rows: Rows
-    numbers: NDArray[np.int64]
-
-    def take(self, numbers: NDArray[np.int64]) -> AtRest:
-        """Return what serves the rows of some numbers, in their order."""
-        return dataclasses.replace(self, numbers=self.numbers[numbers])
+        reference = self.reference and self.reference.take(numbers)
+        return dataclasses.replace(self, **taken, reference=reference)
 
 
 def select_rows(
@@ -128,7 +132,7 @@ def select_rows(
     left_out
         Ids of clips whose rows are not wanted.
     clip_seed
-        See :class:`train.protocol.Split`. With a number, whose clips are meant is random.
+        See :class:`train.studies.protocol.Split`. With a number, whose clips are meant is random.
 
     Returns
     -------
@@ -181,63 +185,6 @@ def select_rows(
         tuple((shard.mfcc_offset, shard.frames_offset) for shard in shards),
         *(np.array(column) for column in zip(*columns, strict=True)),
     )
-
-
-class Alike:
-    """Draws for rows others of another actor with the same emotion.
-
-    Parameters
-    ----------
-    rows
-        The table. Those without video are neither drawn nor replaced.
-    """
-
-    def __init__(self, rows: Rows) -> None:
-        shown = np.flatnonzero(rows.has_video)
-        self.sorted = shown[np.lexsort((rows.actor[shown], rows.label[shown]))]
-        """Numbers of the rows with video: emotion by emotion, in each actor by actor."""
-        self.label, self.actor = rows.label, rows.actor
-        self.place = np.full(len(rows), -1)
-        self.place[self.sorted] = np.arange(len(self.sorted))
-        label, actor = rows.label[self.sorted], rows.actor[self.sorted]
-        new_label = np.diff(label, prepend=-1) != 0
-        self.labels = np.append(np.flatnonzero(new_label), len(label))
-        self.actors = np.append(
-            np.flatnonzero(new_label | (np.diff(actor, prepend=-1) != 0)), len(label)
-        )
-
-    def draw(self, numbers: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
-        """Draw.
-
-        Parameters
-        ----------
-        numbers
-            Positions in the table, shape (batch,).
-        random
-            Source of every choice.
-
-        Returns
-        -------
-        ndarray of int64, shape (batch,)
-            Positions in the table; the row's own where no other actor has its emotion.
-        """
-        drawn = np.array(numbers, np.int64)
-        for target, place in enumerate(self.place[numbers]):
-            if place < 0:
-                continue
-            first, last = bounds(self.labels, place)
-            own_first, own_last = bounds(self.actors, place)
-            own = own_last - own_first
-            if own < last - first:
-                other = first + random.integers(last - first - own)
-                drawn[target] = self.sorted[other + own * (other >= own_first)]
-        return drawn
-
-
-def bounds(edges: NDArray[np.int64], place: int) -> tuple[int, int]:
-    """First and last edge around a place, out of sorted edges."""
-    number = np.searchsorted(edges, place, "right")
-    return int(edges[number - 1]), int(edges[number])
 
 
 def refuse_other_size(path: Path, size: int) -> None:

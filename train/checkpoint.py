@@ -1,7 +1,13 @@
-"""Going on after an interruption: weights, optimizer and the callbacks' memory, every epoch."""
+"""The state of a training after every epoch: weights, optimizer, random state, callbacks' memory.
+
+Keras' BackupAndRestore keeps neither Dropout's random state nor what EarlyStopping and
+ReduceLROnPlateau remember: a resumed training would end elsewhere than an uninterrupted one.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import math
 from collections.abc import Sequence
@@ -9,12 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from pipeline import atomic
 from pipeline.errors import InputError
-from train import weights
 
 STATE_NAME = "state.json"
+SUFFIX = ".npz"
 MAY_DIFFER = ("learning_rate",)
 """Settings that a resumed training may change: one that diverged goes on with a smaller rate."""
 
@@ -28,19 +35,17 @@ class OtherSettings(InputError):
 
 @dataclass(frozen=True)
 class State:
-    """Where a training stands after an epoch.
+    """Where a stage of a training is after an epoch.
 
-    It is written last and names the files that belong to it; what else there is came from an
-    epoch that was not finished.
+    It is written last and names the files that belong to it; any other file belongs to an epoch
+    that was not finished.
 
     Parameters
     ----------
     epoch
         Epochs finished.
-    weights
-        File with weights and optimizer, beside the state's own.
-    best
-        The same of the best epoch so far.
+    weights, best
+        Files of this epoch and of the best one, beside the state's own.
     best_value
         What made it the best.
     sha256
@@ -49,8 +54,6 @@ class State:
         What the training was started with; a resumed one has to be started alike.
     memory
         What each callback remembers, by class name.
-    random
-        State of each layer's random generator, by layer name. Keras does not save it as a weight.
     """
 
     epoch: int
@@ -60,16 +63,15 @@ class State:
     sha256: dict[str, str]
     settings: dict
     memory: dict[str, dict]
-    random: dict[str, list[int]]
 
     @property
     def stopped_early(self) -> bool:
-        """Whether the training ended before its last epoch, because it got no better."""
+        """Whether the stage ended before its last epoch, because it got no better."""
         return self.memory.get("EarlyStopping", {}).get("stopped_epoch", 0) > 0
 
 
 def read_state(folder: Path, settings: dict) -> State | None:
-    """Read the state of an interrupted training.
+    """Read the state of an interrupted stage.
 
     Returns
     -------
@@ -92,8 +94,12 @@ def read_state(folder: Path, settings: dict) -> State | None:
         raise InputError(
             f"expected the state of a training in {path}, got: {error}; train without --resume"
         ) from error
-    differing = [name for name in settings if state.settings.get(name) != settings[name]]
-    if differing := [name for name in differing if name not in MAY_DIFFER]:
+    differing = [
+        name
+        for name in settings
+        if state.settings.get(name) != settings[name] and name not in MAY_DIFFER
+    ]
+    if differing:
         changes = ", ".join(
             f"{name} {state.settings.get(name)} there, {settings[name]} now" for name in differing
         )
@@ -104,64 +110,93 @@ def read_state(folder: Path, settings: dict) -> State | None:
     return state
 
 
+def variables(model: keras.Model) -> list[keras.Variable]:
+    """Variables of a compiled model, the states of its random generators, and its optimizer's."""
+    return [*model.variables, *model.optimizer.variables]
+
+
+def save(model: keras.Model, path: Path) -> str:
+    """Write the variables of a compiled model; return the SHA-256 of the file.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses; there is no file then.
+    """
+    memory = io.BytesIO()
+    np.savez(memory, *(np.asarray(variable) for variable in variables(model)))
+    atomic.write_durably(path, memory.getbuffer())
+    return hashlib.sha256(memory.getbuffer()).hexdigest()
+
+
+def load(model: keras.Model, folder: Path, name: str, state: State) -> None:
+    """Give a compiled model, whose optimizer is built, the variables of a file of a state.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not what was written, or holds another network.
+    """
+    path, again = folder / name, f"train without --resume, or remove {folder}"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"expected weights at {path}, got nothing; {again}") from error
+    if hashlib.sha256(content).hexdigest() != state.sha256[name]:
+        raise InputError(f"expected {path} as it was written, got other content; {again}")
+    wanted = variables(model)
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        held = list(file.values())
+    if [value.shape for value in held] != [tuple(variable.shape) for variable in wanted]:
+        raise InputError(
+            f"expected the weights of this network in {path}, got those of another; {again}"
+        )
+    for variable, value in zip(wanted, held, strict=True):
+        variable.assign(value)
+
+
 def restore(model: keras.Model, folder: Path, state: State, learning_rate: float) -> None:
-    """Load weights, optimizer and random generators of a state into a compiled model.
+    """Load the last epoch of a state into a compiled model.
 
     Parameters
     ----------
     model
-        Takes them; its optimizer is built.
+        Takes it; its optimizer is built.
     folder, state
-        Where a training stands.
+        Where a stage is.
     learning_rate
-        Peak rate to go on with; the schedule's place on its way stays.
+        Peak rate to go on with; the position within the schedule stays.
     """
     remove_others(folder, state)
-    weights.load(model, folder / state.weights, state.sha256[state.weights])
+    load(model, folder, state.weights, state)
     before = state.settings.get("learning_rate", learning_rate)
     if learning_rate != before:
         rate = model.optimizer.learning_rate
         rate.assign(rate * (learning_rate / before))
-    for name, numbers in state.random.items():
-        model.get_layer(name).seed_generator.state.assign(numbers)
-
-
-def load_best(model: keras.Model, folder: Path, state: State) -> None:
-    """Load the weights of the best epoch."""
-    weights.load(model, folder / state.best, state.sha256[state.best])
 
 
 def remove_others(folder: Path, state: State) -> None:
     """Remove weights that do not belong to a state."""
-    for path in folder.glob(f"*{weights.SUFFIX}"):
+    for path in folder.glob(f"*{SUFFIX}"):
         if path.name not in (state.weights, state.best):
             path.unlink()
 
 
-def random_states(model: keras.Model) -> dict[str, list[int]]:
-    """State of the random generator of each layer that has one."""
-    return {
-        layer.name: layer.seed_generator.state.numpy().tolist()
-        for layer in model.layers
-        if hasattr(layer, "seed_generator")
-    }
+class Checkpoint(keras.callbacks.Callback):
+    """Saves the state after every epoch, and gives other callbacks their memory back.
 
-
-class Resume(keras.callbacks.Callback):
-    """Saves the state after every epoch and gives the callbacks their memory back.
-
-    Has to stand after the callbacks it looks after: they forget when training begins, and what
+    Has to come after the callbacks it looks after: they forget when training begins, and what
     they log of an epoch has to be there before the state says that the epoch is finished.
 
     Parameters
     ----------
     folder
-        Where the state lives.
+        Of the stage.
     settings
         What the training was started with.
-    watched
+    remembered
         Callbacks whose memory is kept.
-    chosen_by
+    monitor
         The best epoch is the first with the highest value of this; None: the last epoch.
     log
         File that the epochs are logged to.
@@ -178,25 +213,25 @@ class Resume(keras.callbacks.Callback):
         self,
         folder: Path,
         settings: dict,
-        watched: Sequence[keras.callbacks.Callback],
-        chosen_by: str | None,
+        remembered: Sequence[keras.callbacks.Callback],
+        monitor: str | None,
         log: Path,
         state: State | None,
     ) -> None:
         super().__init__()
-        self.folder, self.settings, self.watched = folder, settings, watched
-        self.chosen_by, self.log, self.state = chosen_by, log, state
+        self.folder, self.settings, self.remembered = folder, settings, remembered
+        self.monitor, self.log, self.state = monitor, log, state
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Hand each callback what it knew."""
-        for callback in self.watched if self.state else ():
+        for callback in self.remembered if self.state else ():
             vars(callback).update(self.state.memory[type(callback).__name__])
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Write weights, then the state that names them, then remove the older weights."""
-        name = f"epoch-{epoch + 1}{weights.SUFFIX}"
-        sha256 = weights.save(self.model, self.folder / name)
-        best_value = (logs or {})[self.chosen_by] if self.chosen_by else float(epoch)
+        name = f"epoch-{epoch + 1}{SUFFIX}"
+        sha256 = save(self.model, self.folder / name)
+        best_value = float((logs or {})[self.monitor]) if self.monitor else float(epoch)
         best, hashes = name, {name: sha256}
         if self.state is not None and self.state.best_value >= best_value:
             best, best_value = self.state.best, self.state.best_value
@@ -207,18 +242,9 @@ class Resume(keras.callbacks.Callback):
                 for name in MEMORY
                 if isinstance(vars(callback).get(name), (int, float))
             }
-            for callback in self.watched
+            for callback in self.remembered
         }
-        state = State(
-            epoch + 1,
-            name,
-            best,
-            best_value,
-            hashes,
-            self.settings,
-            memory,
-            random_states(self.model),
-        )
+        state = State(epoch + 1, name, best, best_value, hashes, self.settings, memory)
         atomic.sync(self.log)
         text = json.dumps(asdict(state), indent=1)
         atomic.write_durably(self.folder / STATE_NAME, text.encode())
@@ -227,14 +253,14 @@ class Resume(keras.callbacks.Callback):
 
 
 class StopWhenDiverged(keras.callbacks.Callback):
-    """Ends a training whose loss is no longer a number, before anything of it is saved.
+    """Ends a training whose loss is NaN or infinite, before anything of it is saved.
 
-    Has to stand before whatever saves.
+    Has to come before whatever saves.
 
     Parameters
     ----------
     folder
-        Where the state lives, for the message.
+        Of the whole training, for the message.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -254,7 +280,7 @@ class StopWhenDiverged(keras.callbacks.Callback):
         self.refuse(logs or {})
 
     def refuse(self, logs: dict) -> None:
-        """Raise if a loss is no number."""
+        """Raise if a loss is not finite."""
         for name, value in logs.items():
             if name.endswith("loss") and not math.isfinite(value):
                 kept = "nothing was saved yet; train with a lower --learning-rate"

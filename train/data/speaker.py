@@ -1,0 +1,122 @@
+"""The speaker reference: what a person sounds and looks like on average, without labels.
+
+It makes a result transductive: a clip of a test actor is compared with other clips of the same
+actor. Reports are stamped with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.cache.index import Index
+from pipeline.corpora.actors import format_actors
+from pipeline.errors import InputError
+from pipeline.spec import EMOTIONS
+from train.data import dataset
+from train.data.rows import Rows, SpeakerReference, select_rows
+
+STAMPS = {
+    "none": None,
+    "neutral": "compared with neutral clips of each speaker: not actor-independent",
+    "recording": "compared with other clips of each speaker: transductive, not actor-independent",
+}
+
+
+def stamp(of_split: str | None, speaker_reference: str) -> str | None:
+    """Say all that keeps a result from being compared with others, None where nothing does."""
+    return "; ".join(filter(None, (STAMPS[speaker_reference], of_split))) or None
+
+
+def averages(rows: Rows) -> dict[str, NDArray[np.float32]]:
+    """Average each row over time.
+
+    Parameters
+    ----------
+    rows
+        Clean rows.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``mfcc_reference`` float32 (rows, mfcc_count), over the columns that hold anything, and
+        ``frames_reference`` float32 (rows, height, width, 4), edges of
+        :func:`train.models.video.edges`.
+    """
+    import keras
+
+    from train.models import video
+
+    frames = keras.Input(rows.spec.frames_shape, dtype="uint8")
+    edges = keras.Model(frames, keras.ops.mean(video.edges(frames), axis=1))
+    mfccs, faces = [], []
+    for tensors, _ in dataset.in_order(rows, dataset.EVALUATION_BATCH_SIZE):
+        mfccs.append(mfcc_mean(tensors["mfcc"].numpy()))
+        faces.append(np.asarray(edges(tensors["frames"])))
+    return {"mfcc_reference": np.concatenate(mfccs), "frames_reference": np.concatenate(faces)}
+
+
+def mfcc_mean(mfcc: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of MFCC images (batch, mfcc_count, columns, 1) over the columns that are not zero."""
+    count = np.maximum(mfcc.any(axis=1, keepdims=True).sum(axis=2), 1)
+    return (mfcc.sum(axis=2) / count)[..., 0].astype(np.float32)
+
+
+def with_reference(rows: Rows, index: Index, speaker_reference: str) -> Rows:
+    """Give each row the mean over other clips of its speaker.
+
+    Parameters
+    ----------
+    rows
+        The table.
+    index
+        The cache it lies in.
+    speaker_reference
+        ``"recording"`` takes all clips of the speaker, ``"neutral"`` the neutral ones; the row's
+        own clip is never among them. ``"none"`` changes nothing.
+
+    Returns
+    -------
+    Rows
+        With ``reference``, without the rows whose speaker has no other clip.
+
+    Raises
+    ------
+    InputError
+        If no row is left.
+    """
+    if speaker_reference == "none":
+        return rows
+    actors = np.unique(rows.actor).tolist()
+    clean = select_rows(index, actors)
+    tensors = averages(clean)
+    serving = np.ones(len(clean), bool)
+    if speaker_reference == "neutral":
+        serving = clean.label == EMOTIONS.index("neutral")
+    place = {clip: number for number, clip in enumerate(clean.clip)}
+    found = np.zeros(len(clean), bool)
+    means = {name: np.zeros_like(values) for name, values in tensors.items()}
+    for actor in actors:
+        own = clean.actor == actor
+        for name, having in (
+            ("mfcc_reference", clean.has_audio),
+            ("frames_reference", clean.has_video),
+        ):
+            used = own & serving & having
+            values, total = tensors[name], tensors[name][used].sum(axis=0, dtype=np.float64)
+            for number in np.flatnonzero(own):
+                others = int(used.sum()) - int(used[number])
+                left = total - values[number] if used[number] else total
+                means[name][number] = left / max(1, others)
+                found[number] |= others > 0
+    numbers = np.array([place[clip] for clip in rows.clip])
+    kept = found[numbers]
+    if not kept.any():
+        raise InputError(
+            f"expected other clips of actors {format_actors(actors)} as a speaker reference "
+            f"({speaker_reference}), got none; use --speaker-reference none"
+        )
+    rows = rows.where(kept)
+    return dataclasses.replace(rows, reference=SpeakerReference(means, numbers[kept]))

@@ -1,0 +1,75 @@
+"""Statistics of the MFCCs that a training starts from."""
+
+from __future__ import annotations
+
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from train.data.reader import RowReader
+from train.data.rows import Rows
+
+
+class MfccStatistics(NamedTuple):
+    """Statistics of the MFCCs of some rows, each of shape (mfcc_count,) and type float32.
+
+    Parameters
+    ----------
+    mean, variance
+        Of each coefficient.
+    speaker_deviation
+        Standard deviation of the speakers' own means.
+    checksum
+        CRC-32 of the MFCCs as they were read.
+    """
+
+    mean: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    speaker_deviation: NDArray[np.float32]
+    checksum: int = 0
+
+
+def mfcc_statistics(rows: Rows) -> MfccStatistics:
+    """Describe the MFCCs of some rows, read one at a time, without their frames.
+
+    Rows are not compared with their checksums, which need the frames: the first epoch of a
+    training on these rows does that, and a resumed one is refused unless ``checksum`` is what it
+    was. Only values that are not finite are compared at once, before they make the loss NaN.
+
+    Parameters
+    ----------
+    rows
+        Clean training rows. Those without audio do not count.
+
+    Returns
+    -------
+    MfccStatistics
+        Those of a standard normal distribution where no row has audio.
+
+    Raises
+    ------
+    InputError
+        If a value is not finite because a row is not what was written.
+    """
+    rows = rows.where(rows.has_audio)
+    if not len(rows):
+        zeros = np.zeros(rows.spec.mfcc_count, np.float32)
+        return MfccStatistics(zeros, zeros + 1, zeros)
+    reader = RowReader(rows, check=False)
+    actors, places = np.unique(rows.actor, return_inverse=True)
+    sums = np.zeros((len(actors), 2, rows.spec.mfcc_count))
+    checksum = 0
+    for number, actor in enumerate(places):
+        chosen = np.array([number])
+        mfcc = reader.read(chosen, ("mfcc",))["mfcc"]
+        if not np.isfinite(mfcc).all():
+            RowReader(rows).read(chosen, ("mfcc",))
+        checksum = zlib.crc32(mfcc, checksum)
+        image = mfcc[0, ..., 0].astype(np.float64)
+        sums[actor] += image.mean(axis=1), np.square(image).mean(axis=1)
+    mean, square = sums.sum(axis=0) / len(rows)
+    speakers = sums[:, 0] / np.bincount(places)[:, np.newaxis]
+    values = mean, square - mean**2, speakers.std(axis=0)
+    return MfccStatistics(*(value.astype(np.float32) for value in values), checksum)

@@ -1,0 +1,1 @@
+"""The network: a branch for each modality, and their fusion."""

@@ -1,0 +1,137 @@
+"""The audio branch: a 2D CNN and a recurrent network on the MFCC image, averaged.
+
+With a dozen speakers to learn from, a network takes traits of a speaker for the emotion. Two unlike
+networks make unlike mistakes, and the mean of their logits is right more often than either.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from pipeline.spec import FeatureSpec
+from train.data.statistics import MfccStatistics
+from train.models import augmentation, layers
+from train.settings import Settings
+
+CNN_FILTERS = (24, 40, 80)
+GRU_FILTERS = 96
+GRU_UNITS = 64
+"""In each direction of time."""
+
+
+def build(spec: FeatureSpec, statistics: MfccStatistics, settings: Settings) -> keras.Model:
+    """Build the audio branch.
+
+    Parameters
+    ----------
+    spec
+        Gives the input shape and the mel scale.
+    statistics
+        Of clean training rows.
+    settings
+        Gives ``dropout``, ``without`` and ``speaker_reference``.
+
+    Returns
+    -------
+    keras.Model
+        Input ``mfcc`` float32 (batch, mfcc_count, mfcc_columns, 1), and ``mfcc_reference`` (batch,
+        mfcc_count) where there is a speaker reference. Outputs ``embedding`` (batch, 192),
+        ``logits`` (batch, 8), the mean of the encoders' own, and these as auxiliary outputs,
+        ``cnn_logits`` and ``gru_logits``, each of which is trained by itself.
+    """
+    mfcc = keras.Input(spec.mfcc_shape, name="mfcc")
+    inputs = {"mfcc": mfcc}
+    x = mfcc
+    if "vocal_tract" not in settings.without:
+        x = augmentation.VocalTractPerturbation(
+            spec.fmax_hz, spec.mel_scale == "htk", name="vocal_tract"
+        )(x)
+    # A random level would hide what the reference tells.
+    if "speaker" not in settings.without and settings.speaker_reference == "none":
+        x = augmentation.SpeakerPerturbation(statistics.speaker_deviation.tolist(), name="speaker")(
+            x
+        )
+    scale = 1 / np.sqrt(np.maximum(statistics.variance, 1e-6))
+    standardize = keras.layers.Rescaling(
+        scale.tolist(), (-statistics.mean * scale).tolist(), name="standardization"
+    )
+    # Coefficients last: (batch, time, 1, coefficients), then (batch, time, coefficients, 1).
+    columns = standardize(keras.layers.Permute((2, 3, 1), name="coefficients_last")(x))
+    reference = ()
+    if settings.speaker_reference != "none":
+        inputs["mfcc_reference"] = keras.Input((spec.mfcc_count,), name="mfcc_reference")
+        reference = (keras.ops.expand_dims(standardize(inputs["mfcc_reference"]), -1),)
+    image = keras.layers.Permute((1, 3, 2), name="image")(columns)
+    image = layers.LevelAndChange(name="level_and_change")(image, *reference)
+    embeddings = {
+        "cnn": layers.summarize(convolve(image, settings.dropout), settings.dropout, "cnn"),
+        "gru": layers.summarize(recur(image, settings.dropout), settings.dropout, "gru"),
+    }
+    logits = {name: layers.class_logits(x, f"{name}_logits") for name, x in embeddings.items()}
+    # Each encoder learns from its own answer alone: trained through the mean, they grow alike.
+    mean = keras.layers.Average(dtype="float32", name="logits")(
+        [keras.ops.stop_gradient(values) for values in logits.values()]
+    )
+    outputs = {
+        "embedding": keras.layers.Concatenate(name="embedding")(list(embeddings.values())),
+        "logits": mean,
+        **{f"{name}_logits": values for name, values in logits.items()},
+    }
+    return keras.Model(inputs, outputs, name="audio_branch")
+
+
+def convolve(image: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
+    """Convolve over columns and coefficients: the 2D CNN.
+
+    Parameters
+    ----------
+    image
+        Shape (batch, time, coefficients, 2).
+    dropout
+        A quarter of it is the rate of dropped feature maps after each stage.
+
+    Returns
+    -------
+    keras.KerasTensor
+        Shape (batch, time / 8, coefficients / 8, 80).
+    """
+    x = keras.layers.Conv2D(CNN_FILTERS[0], 5, 2, padding="same", use_bias=False, name="cnn_stem")(
+        image
+    )
+    x = layers.normalized(x, "cnn_stem")
+    for stage, filters in enumerate(CNN_FILTERS):
+        if stage:
+            x = keras.layers.MaxPooling2D(2, name=f"cnn_pool_{stage}")(x)
+        for number in range(1 + min(stage, 1)):
+            name = f"cnn_{stage}_{number}"
+            x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, name=name)(x)
+            x = layers.normalized(x, name)
+        x = keras.layers.SpatialDropout2D(dropout / 4, name=f"cnn_dropout_{stage}")(x)
+    return x
+
+
+def recur(image: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
+    """Read the columns forwards and backwards: the recurrent network.
+
+    Parameters
+    ----------
+    image, dropout
+        See :func:`convolve`.
+
+    Returns
+    -------
+    keras.KerasTensor
+        Shape (batch, time / 2, 2 * GRU_UNITS).
+
+    Notes
+    -----
+    The gated recurrent unit of Cho et al. 2014, "Learning phrase representations using RNN
+    encoder-decoder for statistical machine translation".
+    """
+    x = keras.layers.Reshape((image.shape[1], -1), name="gru_columns")(image)
+    x = keras.layers.Conv1D(GRU_FILTERS, 5, 2, padding="same", use_bias=False, name="gru_stem")(x)
+    x = layers.normalized(x, "gru_stem")
+    x = keras.layers.SpatialDropout1D(dropout / 4, name="gru_dropout")(x)
+    gru = keras.layers.GRU(GRU_UNITS, return_sequences=True, name="gru_forwards")
+    return keras.layers.Bidirectional(gru, name="gru")(x)
