@@ -15,8 +15,8 @@ import keras
 from pipeline import atomic
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
+from train import models  # noqa: F401 - registers the layers of a saved model
 from train.heads import HEADS
-from train.models import augmentation, layers  # noqa: F401 - a saved model is made of them
 from train.studies.protocol import Split
 
 MODEL_NAME = "model.keras"

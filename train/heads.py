@@ -12,11 +12,13 @@ TENSORS = ("mfcc", "frames")
 AUGMENTATIONS = {"audio": ("vocal_tract", "speaker"), "video": ("view",)}
 """Augmentations that each branch applies in training, as layers of its own."""
 
-LEFT_OUT = {"audio": "audio: no clip has audio", "video": "video: no clip has video"}
+MODALITIES = {"mfcc": "audio", "frames": "video"}
+"""What a clip needs to have for each tensor."""
+
+LEFT_OUT = {
+    branch: f"{branch}: no clip has {MODALITIES[tensor]}" for branch, tensor in INPUTS.items()
+}
 """What a report says of a head without any clip to be tested on."""
 
-UNTAUGHT = {
-    "audio": "audio: not trained",
-    "video": "video: not trained",
-}
+UNTAUGHT = {branch: f"{branch}: not trained" for branch in INPUTS}
 """What a report says of a head whose branch was not trained."""
