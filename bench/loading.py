@@ -18,9 +18,12 @@ import tensorflow as tf
 from bench import media
 from bench.timing import medians
 from pipeline.cache import index
-from train import dataset, model, reading, runtime, stage, table
+from pipeline.spec import EMOTIONS
+from train import runtime, stage
+from train.data import dataset, reader, statistics
+from train.data.rows import Rows, select_rows
+from train.models import video
 from train.settings import Settings
-from train.table import Rows
 
 ROWS = 400
 BATCH = 16
@@ -79,14 +82,14 @@ def from_records(rows: Rows, folder: Path) -> tf.data.Dataset:
     path = folder / "rows.tfrecord"
     if not path.is_file():
         with tf.io.TFRecordWriter(str(path)) as writer:
-            reader = reading.RowReader(rows)
+            own = reader.RowReader(rows)
             for row in range(len(rows)):
-                tensors = reader.read(np.array([row]))
+                tensors = own.read(np.array([row])) | {"label": rows.label[row : row + 1]}
                 features = {
                     name: tf.train.Feature(
                         bytes_list=tf.train.BytesList(value=[tensor[0].tobytes()])
                     )
-                    for name, tensor in zip(("mfcc", "frames", "label"), tensors, strict=True)
+                    for name, tensor in tensors.items()
                 }
                 example = tf.train.Example(features=tf.train.Features(feature=features))
                 writer.write(example.SerializeToString())
@@ -109,9 +112,9 @@ def from_npy(rows: Rows, folder: Path) -> tf.data.Dataset:
     folder = folder / "rows-npy"
     if not folder.is_dir():
         folder.mkdir()
-        reader = reading.RowReader(rows)
+        own = reader.RowReader(rows)
         for row in range(len(rows)):
-            np.save(folder / f"{row}.npy", reader.read(np.array([row]))[1][0])
+            np.save(folder / f"{row}.npy", own.read(np.array([row]))["frames"][0])
 
     def load(number: tf.Tensor) -> tf.Tensor:
         frames = tf.numpy_function(
@@ -136,7 +139,7 @@ def measure(folder: Path) -> Iterator[dict]:
     """Yield one result a claim."""
     runtime.make_reproducible(SEED)
     cache = index.find_cache(media.cached_rows(folder, ROWS))
-    rows = table.select_rows(cache, cache.actors)
+    rows = select_rows(cache, cache.actors)
     loaders = {
         "ours": lambda: drain(ours(rows)),
         "generator": lambda: drain(from_generator(rows)),
@@ -167,27 +170,24 @@ def measure(folder: Path) -> Iterator[dict]:
             "target": ">= 2",
         }
 
-    known = reading.mfcc_statistics(rows)
-    network = model.build_fusion_cnn(rows.spec, known.mean, known.variance)
-    lessons = stage.compiled(network, Settings())
-    reader = reading.RowReader(rows)
-    mfcc, frames, label = reader.read(np.arange(ROWS))
-    in_memory = tf.data.Dataset.from_tensor_slices(
-        ({"mfcc": mfcc, "frames": frames}, dict.fromkeys(lessons.output, label))
-    )
-    in_memory = in_memory.shuffle(len(label)).batch(BATCH).repeat().prefetch(tf.data.AUTOTUNE)
+    settings = Settings()
+    branch = video.build(rows.spec, statistics.mfcc_statistics(rows), settings)
+    model = stage.compiled(branch, settings, (1 / len(EMOTIONS),) * len(EMOTIONS))
+    frames = reader.RowReader(rows).read(np.arange(ROWS), ("frames",))
+    in_memory = tf.data.Dataset.from_tensor_slices((frames, rows.label))
+    in_memory = in_memory.shuffle(ROWS).batch(BATCH).repeat().prefetch(tf.data.AUTOTUNE)
     works = {
-        "cache": epoch_seconds(lessons, dataset.shuffled(rows, BATCH, SEED)),
-        "memory": epoch_seconds(lessons, in_memory),
+        "cache": epoch_seconds(model, dataset.shuffled(rows, BATCH, SEED, ("frames",))),
+        "memory": epoch_seconds(model, in_memory),
     }
     for work in works.values():
         work()
     took = medians(ROUNDS, **works)
     yield {
-        "what": f"{WORKING_STEPS} training steps from the cache: s",
+        "what": f"{WORKING_STEPS} training steps of the video branch from the cache: s",
         "ours": took["cache"],
         "against": "the same tensors in memory",
         "theirs": took["memory"],
         "ratio": took["cache"] / took["memory"],
-        "target": "<= 1.03",
+        "target": "<= 1.05",
     }

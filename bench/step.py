@@ -1,4 +1,4 @@
-"""A training step, against the same layers in PyTorch.
+"""A training step of each branch, against the same layers in PyTorch.
 
 PyTorch is an opponent, not a dependency: ``pip install -r bench/requirements.txt`` where it is
 wanted; without it the part says so and measures nothing.
@@ -13,31 +13,37 @@ import numpy as np
 
 from bench.timing import medians
 from pipeline.spec import EMOTIONS, FeatureSpec
-from train import audio_branch, cepstrum, heads, layers, model, runtime, stage, video_branch
+from train import runtime, stage
+from train.data.statistics import MfccStatistics
+from train.heads import INPUTS
+from train.models import audio, fusion, layers, video
 from train.settings import Settings
 
 BATCH = 16
 STEPS = 8
 ROUNDS = 5
+CELL = 4
+FAINT = 0.02
+SETTINGS = Settings(without=("vocal_tract", "speaker", "view"))
+"""Both sides do the layers of inference and their gradients, no augmentation."""
 
 
-def keras_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
-    """Return some training steps of the project's own network."""
+def keras_steps(name: str, inputs: dict, labels: np.ndarray) -> Callable[[], None]:
+    """Return some training steps of one of the project's own branches."""
     spec = FeatureSpec()
     zeros = np.zeros(spec.mfcc_count, np.float32)
-    network = model.build_fusion_cnn(spec, zeros, zeros + 1)
-    lessons = stage.compiled(network, Settings())
-    targets = dict.fromkeys(lessons.output, labels)
+    branch = fusion.BUILDERS[name](spec, MfccStatistics(zeros, zeros + 1, zeros), SETTINGS)
+    model = stage.compiled(branch, SETTINGS, (1 / len(EMOTIONS),) * len(EMOTIONS))
 
     def train() -> None:
         for _ in range(STEPS):
-            lessons.train_on_batch(inputs, targets)
+            model.train_on_batch(inputs, labels)
 
     return train
 
 
-def torch_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
-    """Return the same steps of the same layers in PyTorch."""
+def torch_branches() -> dict[str, Callable]:
+    """Return the layers of both branches in PyTorch, by name."""
     import torch
     from torch import nn
 
@@ -47,154 +53,123 @@ def torch_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
     def normalized(kind: type, channels: int) -> list:
         return [kind(channels, eps=1e-3, momentum=momentum), nn.ReLU()]
 
-    class Embedding(nn.Module):
-        """The end of each branch, as :func:`train.layers.embedded`."""
+    class Summary(nn.Module):
+        """The end of each encoder, as :func:`train.models.layers.summarize`, and its logits."""
 
         def __init__(self, features: int) -> None:
             super().__init__()
-            self.instant = nn.Linear(features, layers.INSTANT, bias=False)
-            self.instant_norm = nn.BatchNorm1d(layers.INSTANT, eps=1e-3, momentum=momentum)
-            self.dense = nn.Linear(2 * layers.INSTANT, layers.EMBEDDING, bias=False)
-            self.norm = nn.BatchNorm1d(layers.EMBEDDING, eps=1e-3, momentum=momentum)
+            self.instant = nn.Linear(features, layers.INSTANT_FEATURES, bias=False)
+            self.instant_norm = nn.BatchNorm1d(layers.INSTANT_FEATURES, 1e-3, momentum)
+            self.dense = nn.Linear(2 * layers.INSTANT_FEATURES, layers.EMBEDDING, bias=False)
+            self.norm = nn.BatchNorm1d(layers.EMBEDDING, 1e-3, momentum)
             self.first, self.last = nn.Dropout(0.2), nn.Dropout(0.4)
+            self.logits = nn.Linear(layers.EMBEDDING, len(EMOTIONS))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            """Take (batch, time, features) to (batch, EMBEDDING)."""
+            """Take (batch, time, features) to (batch, 8)."""
             x = self.instant(self.first(x)).transpose(1, 2)
             x = torch.relu(self.instant_norm(x))
             x = torch.cat([x.mean(2), x.amax(2)], 1)
-            return self.last(torch.relu(self.norm(self.dense(x))))
+            return self.logits(self.last(torch.relu(self.norm(self.dense(x)))))
 
-    class Recurrent(nn.Module):
-        """The reader of :func:`train.audio_branch.hear_in_order`."""
+    class Audio(nn.Module):
+        """The audio branch."""
 
-        def __init__(self, features: int) -> None:
+        def __init__(self) -> None:
             super().__init__()
-            filters = audio_branch.GRU_FILTERS
+            channels, *_ = audio.CNN_FILTERS
+            cnn = [
+                nn.Conv2d(2, channels, 5, 2, 2, bias=False),
+                *normalized(nn.BatchNorm2d, channels),
+            ]
+            for depth, filters in enumerate(audio.CNN_FILTERS):
+                cnn += [nn.MaxPool2d(2)] if depth else []
+                for _ in range(1 + min(depth, 1)):
+                    cnn.append(nn.Conv2d(channels, filters, 3, 1, 1, bias=False))
+                    cnn += normalized(nn.BatchNorm2d, filters)
+                    channels = filters
+                cnn.append(nn.Dropout2d(0.1))
+            self.cnn, self.cnn_end = nn.Sequential(*cnn), Summary(spec.mfcc_count // 8 * channels)
             self.stem = nn.Sequential(
-                nn.Conv1d(features, filters, 5, 2, 2, bias=False),
-                *normalized(nn.BatchNorm1d, filters),
+                nn.Conv1d(2 * spec.mfcc_count, audio.GRU_FILTERS, 5, 2, 2, bias=False),
+                *normalized(nn.BatchNorm1d, audio.GRU_FILTERS),
                 nn.Dropout1d(0.1),
             )
-            self.gru = nn.GRU(filters, audio_branch.GRU_UNITS, batch_first=True, bidirectional=True)
+            self.gru = nn.GRU(
+                audio.GRU_FILTERS, audio.GRU_UNITS, batch_first=True, bidirectional=True
+            )
+            self.gru_end = Summary(2 * audio.GRU_UNITS)
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            """Take (batch, features, time) to (batch, time, 2 * GRU_UNITS)."""
-            return self.gru(self.stem(x).transpose(1, 2))[0]
+        def forward(self, mfcc: torch.Tensor) -> list[torch.Tensor]:
+            """Give the logits of both encoders."""
+            image = mfcc.permute(0, 3, 1, 2)
+            image = torch.cat([image, image - image.mean(3, keepdim=True)], 1)
+            x = self.cnn(image).permute(0, 3, 2, 1).flatten(2)
+            y = self.gru(self.stem(image.flatten(1, 2)).transpose(1, 2))[0]
+            return [self.cnn_end(x), self.gru_end(y)]
 
-    class Picture(nn.Sequential):
-        """The reader of :func:`train.audio_branch.hear_as_picture`."""
-
-        def __init__(self) -> None:
-            first, *_ = audio_branch.CNN_FILTERS
-            hear = [nn.Conv2d(2, first, 5, 2, 2, bias=False), *normalized(nn.BatchNorm2d, first)]
-            channels = first
-            for depth, filters in enumerate(audio_branch.CNN_FILTERS):
-                hear += [nn.MaxPool2d(2)] if depth else []
-                for _ in range(1 + min(depth, 1)):
-                    hear.append(nn.Conv2d(channels, filters, 3, 1, 1, bias=False))
-                    hear += normalized(nn.BatchNorm2d, filters)
-                    channels = filters
-                hear.append(nn.Dropout2d(0.1))
-            super().__init__(*hear)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            """Take (batch, 2, height, time) to (batch, time, features)."""
-            return super().forward(x).permute(0, 3, 2, 1).flatten(2)
-
-    class Network(nn.Module):
-        """The fusion network, as :func:`train.model.build_fusion_cnn`."""
+    class Video(nn.Module):
+        """The video branch."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.register_buffer("bands", torch.rand(spec.mfcc_count, cepstrum.READ_BANDS))
-            heights = {"cepstrum": spec.mfcc_count, "bands": cepstrum.READ_BANDS}
-            readers, ends = {}, {}
-            for reader in heads.READERS:
-                view, kind = reader.split("_")
-                if kind == "cnn":
-                    readers[reader] = Picture()
-                    features = heights[view] // 8 * audio_branch.CNN_FILTERS[-1]
-                else:
-                    readers[reader] = Recurrent(2 * heights[view])
-                    features = 2 * audio_branch.GRU_UNITS
-                ends[reader] = Embedding(features)
-            self.hear, self.heard = nn.ModuleDict(readers), nn.ModuleDict(ends)
-            kernel = torch.from_numpy(video_branch.directions()).float()
-            self.register_buffer("slopes", kernel.permute(4, 3, 0, 1, 2).contiguous())
-            see, channels = [], 2 * kernel.shape[-1]
-            for depth, filters in enumerate(video_branch.FILTERS):
-                see += [nn.MaxPool3d(2)] if depth else []
+            cnn, channels = [], 8
+            for depth, filters in enumerate(video.FILTERS):
+                cnn += [nn.MaxPool3d(2)] if depth else []
                 for size, pad in (((1, 3, 3), (0, 1, 1)), ((3, 1, 1), (1, 0, 0))):
-                    see.append(nn.Conv3d(channels, filters, size, 1, pad, bias=False))
-                    see += normalized(nn.BatchNorm3d, filters)
+                    cnn.append(nn.Conv3d(channels, filters, size, 1, pad, bias=False))
+                    cnn += normalized(nn.BatchNorm3d, filters)
                     channels = filters
-            self.see = nn.Sequential(*see)
-            side = spec.frame_size_px // 2 // video_branch.CELL_PX // 2
-            self.seen = Embedding(side * side * video_branch.FILTERS[-1])
-            self.fusion = nn.Sequential(
-                nn.Linear((len(readers) + 1) * layers.EMBEDDING, layers.EMBEDDING),
-                nn.ReLU(),
-                nn.Dropout(0.4),
-            )
-            self.heads = nn.ModuleList(
-                nn.Linear(layers.EMBEDDING, len(EMOTIONS)) for _ in range(len(readers) + 2)
-            )
+            self.cnn = nn.Sequential(*cnn)
+            side = spec.frame_size_px // 2 // CELL // 2
+            self.end = Summary(side * side * channels)
 
-        def edge_cells(self, x: torch.Tensor) -> torch.Tensor:
-            """Do what :func:`train.video_branch.edge_cells` does."""
-            x = nn.functional.pad(nn.functional.conv3d(x, self.slopes), (1, 1, 1, 1)).abs()
-            x = torch.relu(x - x.roll(2, 1))
-            side = video_branch.CELL_PX
-            return nn.functional.avg_pool3d(x, (1, side, side))
+        def forward(self, frames: torch.Tensor) -> list[torch.Tensor]:
+            """Give the logits."""
+            x = nn.functional.avg_pool3d(frames.float().permute(0, 4, 1, 2, 3), (1, 2, 2))
+            x = x.mean(1) / 255
+            x = edges(nn.functional.layer_norm(filled(x), x.shape[1:]))
+            change = (x - x.mean(2, keepdim=True)) * video.CHANGE_GAIN
+            x = self.cnn(torch.cat([x, change], 1))
+            return [self.end(x.permute(0, 2, 3, 4, 1).flatten(2))]
 
-        def nearest_shown(self, x: torch.Tensor) -> torch.Tensor:
-            """Do what :func:`train.video_branch.nearest_shown` does."""
-            count = x.shape[2]
-            missing = (x == 0).all(4).all(3).all(1)
-            instants = torch.arange(count)
-            apart = (instants[:, None] - instants).abs()
-            chosen = nn.functional.one_hot((apart + count * missing[:, None]).argmin(2), count)
-            return (chosen.float() @ x.flatten(3)[:, 0]).view(x.shape)
+    def filled(x: torch.Tensor) -> torch.Tensor:
+        """Do what ``FillMissingFrames`` does."""
+        count = x.shape[1]
+        missing = (x == 0).all(3).all(2)
+        instants = torch.arange(count)
+        apart = (instants[:, None] - instants).abs()
+        chosen = nn.functional.one_hot((apart + count * missing[:, None]).argmin(2), count)
+        return (chosen.float() @ x.flatten(2)).view(x.shape)
 
-        def forward(self, mfcc: torch.Tensor, frames: torch.Tensor) -> list[torch.Tensor]:
-            """Give the scores of the fused head, the video's, and each reader of the voice."""
-            image = mfcc.permute(0, 3, 1, 2)
-            bands = (image.transpose(2, 3) @ self.bands).transpose(2, 3)
-            views = {
-                name: torch.cat([x, x - x.mean(3, keepdim=True)], 1)
-                for name, x in (("cepstrum", image), ("bands", bands))
-            }
-            heard = []
-            for reader, read in self.hear.items():
-                x = views[reader.split("_")[0]]
-                x = read(x if isinstance(read, Picture) else x.flatten(1, 2))
-                heard.append(self.heard[reader](x))
-            y = frames.float().permute(0, 4, 1, 2, 3)
-            y = nn.functional.avg_pool3d(y, (1, 2, 2)).mean(1, keepdim=True) / 255
-            y = self.nearest_shown(y)
-            y = self.edge_cells(nn.functional.layer_norm(y, y.shape[1:]))
-            y = torch.log1p(y / video_branch.FAINT)
-            change = (y - y.mean(2, keepdim=True)) * video_branch.CHANGE_GAIN
-            y = torch.cat([y, change], 1)
-            seen = self.seen(self.see(y).permute(0, 2, 3, 4, 1).flatten(2))
-            both = self.fusion(torch.cat([told.detach() for told in (*heard, seen)], 1))
-            fused, video, *audio = (
-                head(told) for head, told in zip(self.heads, (both, seen, *heard), strict=True)
-            )
-            voice = torch.stack(audio).mean(0)
-            return [fused + voice.detach() + video.detach(), video, *audio]
+    def edges(x: torch.Tensor) -> torch.Tensor:
+        """Do what ``OrientedGradients`` does, directions as channels."""
+        across = x[..., 1:-1, 2:] - x[..., 1:-1, :-2]
+        down = x[..., 2:, 1:-1] - x[..., :-2, 1:-1]
+        root = 2**0.5
+        gradients = torch.stack([across, (across + down) / root, down, (down - across) / root], 1)
+        strength = gradients.abs()
+        strength = nn.functional.pad(torch.relu(strength - strength.roll(2, 1)), (1, 1, 1, 1))
+        return torch.log(1 + nn.functional.avg_pool3d(strength, (1, CELL, CELL)) / FAINT)
 
-    network = Network().train()
+    return {"audio": Audio(), "video": Video()}
+
+
+def torch_steps(name: str, inputs: dict, labels: np.ndarray) -> Callable[[], None]:
+    """Return the same steps of the same layers in PyTorch."""
+    import torch
+    from torch import nn
+
+    network = torch_branches()[name].train()
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-2)
-    tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
+    (tensor,) = (torch.from_numpy(value) for value in inputs.values())
     target = torch.from_numpy(labels)
 
     def train() -> None:
         for _ in range(STEPS):
             optimizer.zero_grad()
-            loss = sum(nn.functional.cross_entropy(scores, target) for scores in network(**tensors))
-            loss.backward()
+            losses = [nn.functional.cross_entropy(logits, target) for logits in network(tensor)]
+            (sum(losses) / len(losses)).backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
 
@@ -202,27 +177,32 @@ def torch_steps(inputs: dict, labels: np.ndarray) -> Callable[[], None]:
 
 
 def measure() -> Iterator[dict]:
-    """Yield one result a claim; needs PyTorch."""
+    """Yield one result a branch; needs PyTorch."""
     if importlib.util.find_spec("torch") is None:
         print("training step: PyTorch is not installed (bench/requirements.txt); not measured")
         return
     runtime.make_reproducible(0)
     spec, random = FeatureSpec(), np.random.default_rng(0)
-    inputs = {
+    rows = {
         "mfcc": random.normal(size=(BATCH, *spec.mfcc_shape)).astype(np.float32),
         "frames": random.integers(0, 256, (BATCH, *spec.frames_shape), dtype=np.uint8),
     }
     labels = random.integers(0, len(EMOTIONS), BATCH)
-    works = {"ours": keras_steps(inputs, labels), "torch": torch_steps(inputs, labels)}
-    for work in works.values():
-        work()
-    took = medians(ROUNDS, **works)
-    per_row = {name: 1000 * value / (STEPS * BATCH) for name, value in took.items()}
-    yield {
-        "what": f"training step, batch {BATCH}: ms a row",
-        "ours": per_row["ours"],
-        "against": "the same layers in PyTorch",
-        "theirs": per_row["torch"],
-        "ratio": per_row["torch"] / per_row["ours"],
-        "target": ">= 1",
-    }
+    for name, tensor in INPUTS.items():
+        inputs = {tensor: rows[tensor]}
+        works = {
+            "ours": keras_steps(name, inputs, labels),
+            "torch": torch_steps(name, inputs, labels),
+        }
+        for work in works.values():
+            work()
+        took = medians(ROUNDS, **works)
+        per_row = {key: 1000 * value / (STEPS * BATCH) for key, value in took.items()}
+        yield {
+            "what": f"training step of the {name} branch, batch {BATCH}: ms a row",
+            "ours": per_row["ours"],
+            "against": "the same layers in PyTorch",
+            "theirs": per_row["torch"],
+            "ratio": per_row["torch"] / per_row["ours"],
+            "target": ">= 1",
+        }

@@ -23,7 +23,7 @@ LABELS = range(len(EMOTIONS))
 
 
 def predict(model: keras.Model, rows: Rows) -> dict[str, NDArray[np.float32]]:
-    """Return the outputs of a model by name for each row, shape (rows, …), in the order of the table."""
+    """Return a model's outputs by name for each row of the table, shape (rows, …)."""
     from train.data import dataset
 
     batches = dataset.in_order(rows, dataset.EVALUATION_BATCH_SIZE, model.input)
