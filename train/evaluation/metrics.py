@@ -1,0 +1,162 @@
+"""Predictions to metrics: WAR, UAR, recall, confusion, calibration, per actor."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix
+
+from pipeline.spec import EMOTIONS
+from train.evaluation.calibration import calibration
+from train.heads import HEADS, LEFT_OUT, UNTAUGHT
+
+if TYPE_CHECKING:
+    import keras
+
+    from train.data.rows import Rows
+
+LABELS = range(len(EMOTIONS))
+
+
+def predict(model: keras.Model, rows: Rows) -> dict[str, NDArray[np.float32]]:
+    """Probabilities of each head for each row, shape (rows, 8), in the order of the table."""
+    from train.data import dataset
+
+    batches = dataset.in_order(rows, dataset.EVALUATION_BATCH_SIZE, model.input)
+    with dataset.input_errors():
+        answers = model.predict(batches.map(lambda inputs, *_: inputs), verbose=0)
+    return {head: answers[head] for head in HEADS}
+
+
+def averages(label: NDArray[np.int64], answer: NDArray[np.int64]) -> dict[str, float]:
+    """Weighted (``war``) and unweighted (``uar``) average recall of answers, shape (clips,).
+
+    WAR is accuracy; UAR is the mean recall of the emotions that are present. Schuller et al. 2009,
+    "The INTERSPEECH 2009 Emotion Challenge".
+    """
+    with warnings.catch_warnings():
+        # Few clips, such as those of one actor, do not hold every emotion that is answered.
+        warnings.simplefilter("ignore", UserWarning)
+        uar = balanced_accuracy_score(label, answer)
+    return {"war": float(accuracy_score(label, answer)), "uar": float(uar)}
+
+
+def head_metrics(
+    label: NDArray[np.int64], actor: NDArray[np.int64], probabilities: NDArray[np.float32]
+) -> dict:
+    """Metrics of one head.
+
+    Parameters
+    ----------
+    label, actor
+        Index of the true emotion and actor of each clip, shape (clips,).
+    probabilities
+        Shape (clips, 8).
+
+    Returns
+    -------
+    dict
+        ``war`` and ``uar``; ``recall`` by emotion, None where absent; ``actors``: war, uar and
+        number of clips of each; ``confusion`` (rows: true emotion, columns: answer) and
+        ``calibration`` (:func:`train.evaluation.calibration.calibration`).
+    """
+    answer = probabilities.argmax(axis=1)
+    confusion = confusion_matrix(label, answer, labels=LABELS)
+    hits, counts = np.diagonal(confusion), confusion.sum(axis=1)
+    return averages(label, answer) | {
+        "recall": {
+            name: float(hits[number] / counts[number]) if counts[number] else None
+            for number, name in enumerate(EMOTIONS)
+        },
+        "actors": {
+            str(number): averages(label[own], answer[own]) | {"clips": int(own.sum())}
+            for number in np.unique(actor)
+            for own in [actor == number]
+        },
+        "confusion": confusion.tolist(),
+        "calibration": calibration(probabilities, label),
+    }
+
+
+def judged_rows(rows: Rows, learned: Collection[str]) -> dict[str, NDArray[np.bool_]]:
+    """Which rows each head is tested on, shape (rows,); heads without any are left out.
+
+    Parameters
+    ----------
+    rows
+        What was predicted.
+    learned
+        Heads that have learned. The fused head is tested in any case.
+    """
+    heads = [head for head in HEADS if head == "fused" or head in learned]
+    return {head: rows.having(head) for head in heads if rows.having(head).any()}
+
+
+def left_out(rows: Rows, learned: Collection[str]) -> list[str]:
+    """Say which heads are not tested, and why."""
+    judged = judged_rows(rows, learned)
+    return [
+        (LEFT_OUT if head in learned else UNTAUGHT)[head] for head in HEADS if head not in judged
+    ]
+
+
+def metrics(
+    rows: Rows,
+    probabilities: Mapping[str, NDArray[np.float32]],
+    learned: Collection[str] = HEADS,
+) -> dict:
+    """Metrics of every head that is tested, over the rows that have its modality.
+
+    Parameters
+    ----------
+    rows
+        What was predicted.
+    probabilities
+        Of each head, shape (rows, 8).
+    learned
+        See :func:`judged_rows`.
+
+    Returns
+    -------
+    dict
+        :func:`head_metrics` by head; ``left_out``, see there; ``clips`` and ``actors``.
+    """
+    return {
+        head: head_metrics(rows.label[having], rows.actor[having], probabilities[head][having])
+        for head, having in judged_rows(rows, learned).items()
+    } | {
+        "left_out": left_out(rows, learned),
+        "clips": len(rows),
+        "actors": np.unique(rows.actor).tolist(),
+    }
+
+
+def head_averages(
+    rows: Rows,
+    probabilities: Mapping[str, NDArray[np.float32]],
+    learned: Collection[str] = HEADS,
+) -> dict[str, dict[str, float]]:
+    """Return :func:`averages` of each head that is tested."""
+    return {
+        head: averages(rows.label[having], probabilities[head][having].argmax(axis=1))
+        for head, having in judged_rows(rows, learned).items()
+    }
+
+
+def table(judged: Mapping) -> str:
+    """Table of :func:`metrics` in percent, with the expected calibration error of each head.
+
+    What is left out, and the stamp of a result that is not comparable, are named below it.
+    """
+    lines = [
+        f"{'':8}{'WAR':>7}{'UAR':>7}{'ECE':>8}   actors {judged['actors']}, {judged['clips']} clips"
+    ]
+    for head in (head for head in HEADS if head in judged):
+        war, uar = (100 * judged[head][name] for name in ("war", "uar"))
+        error = judged[head]["calibration"]["expected_calibration_error"]
+        lines.append(f"{head:8}{war:7.1f}{uar:7.1f}{error:8.3f}")
+    return "\n".join([*lines, *judged["left_out"], *filter(None, [judged.get("stamp")])])

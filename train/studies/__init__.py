@@ -1,0 +1,1 @@
+"""Protocols, folds and studies: several trainings and what they tell."""
