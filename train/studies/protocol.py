@@ -1,4 +1,4 @@
-"""Who is trained on, who chooses, who is tested: splits by actor.
+"""Splits into training, validation and test actors.
 
 The one split by clip, ``random``, is there to measure what it leaks.
 """
@@ -67,7 +67,7 @@ class Split:
     train, validation, test
         Sorted actor numbers.
     clip_seed
-        None in every honest split. A number deals the clips out among the actors at random before
+        None in every split by actor. A number deals the clips out among the actors at random before
         they are divided, see :func:`deal_clips`: each side is as large as before, and leaks.
     """
 
@@ -92,10 +92,6 @@ def deal_clips(owners: Mapping[str, int], clip_seed: int | None) -> dict[str, in
     clip_seed
         None leaves the clips with their actors. A number shuffles the actors over the clips; each
         gets as many clips as before.
-
-    Returns
-    -------
-    dict of str to int
     """
     if clip_seed is None:
         return dict(owners)
@@ -109,20 +105,16 @@ def split_actors(
     test: Sequence[int] | None = None,
     validation: Sequence[int] | None = None,
 ) -> Split:
-    """Divide the actors of a cache.
+    """Divide the actors of a cache into train, validation and test.
 
     Parameters
     ----------
     present
         Actors that have rows.
     test
-        Who is tested on; by default the last quarter by number.
+        By default the last quarter by number.
     validation
-        Who chooses the epoch; by default the last sixth of the others.
-
-    Returns
-    -------
-    Split
+        By default the last sixth of the others.
 
     Raises
     ------
@@ -191,8 +183,8 @@ def folds(name: str, present: Sequence[int], present_only: bool = False) -> list
     if name == LEAVE_ONE_OUT:
         return [split_actors(actors, (actor,)) for actor in actors]
     if name == RANDOM:
-        honest = folds(f"{CONTIGUOUS}:{min(RANDOM_FOLDS, len(actors))}", actors)
-        return [replace(split, clip_seed=0) for split in honest]
+        by_actor = folds(f"{CONTIGUOUS}:{min(RANDOM_FOLDS, len(actors))}", actors)
+        return [replace(split, clip_seed=0) for split in by_actor]
     if kind == CONTIGUOUS:
         if not (number.isascii() and number.isdigit() and 2 <= int(number) <= len(actors)):
             raise InputError(
@@ -222,15 +214,7 @@ def folds(name: str, present: Sequence[int], present_only: bool = False) -> list
 
 
 def stamp(name: str, splits: Sequence[Split]) -> str | None:
-    """Say what a protocol's report has to be stamped with; None if it is as published.
-
-    Parameters
-    ----------
-    name
-        Of the protocol.
-    splits
-        Its folds, as :func:`folds` returned them.
-    """
+    """Say what the report of these folds of a protocol is stamped with; None if as published."""
     if any(split.stamp for split in splits):
         return LEAKING
     tested = {actor for split in splits for actor in split.test}
