@@ -26,15 +26,17 @@ skip_bad = $(if $(SKIP_BAD),--skip-bad)
 # Trainings run one at a time unless somebody says how many.
 trainings = $(if $(filter file,$(origin JOBS)),,--jobs $(JOBS)) $(if $(BACKEND),--backend $(BACKEND)) \
 	$(if $(SCHEDULER),--scheduler "$(SCHEDULER)")
-fit_options = $(skip_bad) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
-	$(if $(TEST_ACTORS),--test-actors "$(TEST_ACTORS)") $(if $(CALIBRATED),--calibrated) \
-	$(if $(RESUME),--resume)
+scale = $(if $(EPOCHS_SCALE),--epochs-scale $(EPOCHS_SCALE))
+reference = $(if $(SPEAKER_REFERENCE),--speaker-reference $(SPEAKER_REFERENCE))
+fit_options = $(skip_bad) $(scale) $(reference) $(if $(SEED),--seed $(SEED)) \
+	$(if $(TEST_ACTORS),--test-actors "$(TEST_ACTORS)") $(if $(MODALITIES),--modalities $(MODALITIES)) \
+	$(if $(PRECISION),--precision $(PRECISION)) $(if $(RESUME),--resume)
+study = train study $(1) --model "$(MODEL)" $(trainings) $(scale) $(if $(SEEDS),--seeds $(SEEDS))
 
-# Without a RAW of the user's the ablation takes the sample corpus and a few epochs.
+# Without a RAW of the user's the ablation takes the sample corpus.
 ablation_small = $(filter file,$(origin RAW))
 ablation_raw = $(if $(ablation_small),$(DEMO)/raw,$(RAW))
 ablation_cache = $(if $(ablation_small),$(DEMO)/cache,$(CACHE))
-ablation_model = $(if $(ablation_small),$(DEMO)/model,$(MODEL))
 ablation_features = $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(SKIP_BAD),--skip-bad)
 
 .DEFAULT_GOAL := help
@@ -55,7 +57,7 @@ setup-cluster: $(STAMP) ## Set up dask and ray, for BACKEND=dask and BACKEND=ray
 demo: $(STAMP) ## Sample corpus, features, training and an annotated video, from nothing
 	@$(RUN) pipeline sample --out $(DEMO)/raw --jobs $(JOBS)
 	@$(RUN) pipeline features --raw $(DEMO)/raw --cache $(DEMO)/cache --jobs $(JOBS)
-	@$(RUN) train fit --cache $(DEMO)/cache --model $(DEMO)/model --epochs $(or $(EPOCHS),6)
+	@$(RUN) train fit --cache $(DEMO)/cache --model $(DEMO)/model --epochs-scale $(or $(EPOCHS_SCALE),0.5)
 	@$(RUN) infer $(DEMO)/raw/videos/Actor_08/01-01-05-02-01-01-08.mp4 --model $(DEMO)/model --out $(DEMO)/out
 	@echo "made: $(DEMO)/raw (corpus)  $(DEMO)/cache (features)  $(DEMO)/model/report (figures)  $(DEMO)/out (video)"
 
@@ -92,37 +94,30 @@ list: $(STAMP) ## Print what RAW holds               [RAW=]
 audit: $(STAMP) ## Look for faults in RAW            [RAW= JOBS= STRICT=1]
 	@$(RUN) pipeline audit $(raw_options) $(worker_options) $(if $(STRICT),--strict)
 
-train: $(STAMP) ## Shards to a trained, tested model  [CACHE= MODEL= EPOCHS= TEST_ACTORS= SEED= CALIBRATED=1 RESUME=1 SKIP_BAD=1]
+train: $(STAMP) ## Shards to a trained, tested model  [CACHE= MODEL= EPOCHS_SCALE= TEST_ACTORS= SEED= MODALITIES= SPEAKER_REFERENCE= PRECISION= RESUME=1 SKIP_BAD=1]
 	@$(RUN) train fit --cache "$(CACHE)" --model "$(MODEL)" $(fit_options)
 
 evaluate: $(STAMP) ## A trained model on other actors    [CACHE= MODEL= ACTORS= SKIP_BAD=1]
 	@$(RUN) train evaluate --cache "$(CACHE)" --model "$(MODEL)" $(skip_bad) \
 		$(if $(ACTORS),--actors "$(ACTORS)")
 
-crossval: $(STAMP) ## Every fold of a protocol           [PROTOCOL=contiguous:3 CACHE= MODEL= EPOCHS= SEED= JOBS= CALIBRATED=1 PRESENT_ONLY=1 REAL_RAVDESS=1]
+crossval: $(STAMP) ## Every fold of a protocol           [PROTOCOL=contiguous:3 CACHE= MODEL= EPOCHS_SCALE= SEED= JOBS= SPEAKER_REFERENCE= PRESENT_ONLY=1]
 	@$(RUN) train crossval --cache "$(CACHE)" --model "$(MODEL)" --protocol $(PROTOCOL) $(skip_bad) $(trainings) \
-		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
-		$(if $(CALIBRATED),--calibrated) $(if $(PRESENT_ONLY),--present-only) \
-		$(if $(REAL_RAVDESS),--real-ravdess)
+		$(scale) $(reference) $(if $(SEED),--seed $(SEED)) $(if $(PRESENT_ONLY),--present-only)
 
-leak: $(STAMP) ## What a split by clip would add        [CACHE= MODEL= EPOCHS= SEED= JOBS= FOLDS=3]
-	@$(RUN) train leak --cache "$(CACHE)" --model "$(MODEL)" $(trainings) \
-		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed $(SEED)) \
-		$(if $(FOLDS),--folds $(FOLDS))
+leak: $(STAMP) ## What a split by clip would add        [CACHE= MODEL= EPOCHS_SCALE= SEEDS= JOBS= FOLDS=3]
+	@$(RUN) $(call study,leak) --cache "$(CACHE)" $(if $(FOLDS),--folds $(FOLDS))
 
-ablation: $(STAMP) ## Published against default recipe     [RAW= CACHE= MODEL= EPOCHS= JOBS= SEEDS="0 1 2"]
+ablation: $(STAMP) ## Published against default recipe     [RAW= CACHE= MODEL= EPOCHS_SCALE= JOBS= SEEDS="0 1 2"]
 	@$(if $(ablation_small),$(RUN) pipeline sample --out $(DEMO)/raw --jobs $(JOBS))
 	@$(RUN) pipeline features --raw "$(ablation_raw)" --cache "$(ablation_cache)" --jobs $(JOBS) \
 		--recipe published $(ablation_features)
 	@$(RUN) pipeline features --raw "$(ablation_raw)" --cache "$(ablation_cache)" --jobs $(JOBS) \
 		$(ablation_features)
-	@$(RUN) train ablation --cache "$(ablation_cache)" --model "$(ablation_model)" $(trainings) \
-		$(if $(EPOCHS)$(ablation_small),--epochs $(or $(EPOCHS),3)) $(if $(SEEDS),--seeds $(SEEDS))
+	@$(RUN) $(call study,ablation) --cache "$(ablation_cache)"
 
-choices: $(STAMP) ## What each training choice is worth   [HEAD=audio CACHE= MODEL= EPOCHS= JOBS= SEEDS="0 1 2" FOLDS=3]
-	@$(RUN) train choices --cache "$(CACHE)" --model "$(MODEL)" --head $(or $(HEAD),audio) $(trainings) \
-		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEEDS),--seeds $(SEEDS)) \
-		$(if $(FOLDS),--folds $(FOLDS))
+choices: $(STAMP) ## What each training choice is worth   [MODALITY=audio CACHE= MODEL= EPOCHS_SCALE= JOBS= SEEDS="0 1 2" FOLDS=3]
+	@$(RUN) $(call study,choices) --cache "$(CACHE)" --modality $(or $(MODALITY),audio) $(if $(FOLDS),--folds $(FOLDS))
 
 infer: $(STAMP) ## Raw file to annotated video        VIDEO= [AUDIO= MODEL= OUT= CALIBRATE= MIN_CONFIDENCE= SHOW=1]
 	@$(if $(VIDEO),,echo "error: expected VIDEO=clip.mp4, got none; name a recording" >&2; exit 2;) \

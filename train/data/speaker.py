@@ -47,21 +47,18 @@ def averages(rows: Rows) -> dict[str, NDArray[np.float32]]:
     """
     import keras
 
-    from train.models import video
+    from train.models import layers, video
 
-    frames = keras.Input(rows.spec.frames_shape, dtype="uint8")
-    edges = keras.Model(frames, keras.ops.mean(video.edges(frames), axis=1))
-    mfccs, faces = [], []
-    for tensors, _ in dataset.in_order(rows, dataset.EVALUATION_BATCH_SIZE):
-        mfccs.append(mfcc_mean(tensors["mfcc"].numpy()))
-        faces.append(np.asarray(edges(tensors["frames"])))
-    return {"mfcc_reference": np.concatenate(mfccs), "frames_reference": np.concatenate(faces)}
-
-
-def mfcc_mean(mfcc: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean of MFCC images (batch, mfcc_count, columns, 1) over the columns that are not zero."""
-    count = np.maximum(mfcc.any(axis=1, keepdims=True).sum(axis=2), 1)
-    return (mfcc.sum(axis=2) / count)[..., 0].astype(np.float32)
+    frames = keras.Input(rows.spec.frames_shape, dtype="uint8", name="frames")
+    mfcc = keras.Input(rows.spec.mfcc_shape, name="mfcc")
+    outputs = {
+        "mfcc_reference": layers.ColumnMean()(mfcc),
+        "frames_reference": keras.ops.mean(video.edges(frames), axis=1),
+    }
+    model = keras.Model({"mfcc": mfcc, "frames": frames}, outputs)
+    batches = dataset.in_order(rows, dataset.EVALUATION_BATCH_SIZE)
+    with dataset.input_errors():
+        return model.predict(batches.map(lambda tensors, _: tensors), verbose=0)
 
 
 def with_reference(rows: Rows, index: Index, speaker_reference: str) -> Rows:

@@ -38,7 +38,8 @@ def build(spec: FeatureSpec, statistics: MfccStatistics, settings: Settings) -> 
         Input ``mfcc`` float32 (batch, mfcc_count, mfcc_columns, 1), and ``mfcc_reference`` (batch,
         mfcc_count) where there is a speaker reference. Outputs ``embedding`` (batch, 192),
         ``logits`` (batch, 8), the mean of the encoders' own, and these as auxiliary outputs,
-        ``cnn_logits`` and ``gru_logits``, each of which is trained by itself.
+        ``cnn_logits`` and ``gru_logits``, each of which is trained by itself. With a speaker
+        reference also ``average`` (batch, mfcc_count), what references are means of.
     """
     mfcc = keras.Input(spec.mfcc_shape, name="mfcc")
     inputs = {"mfcc": mfcc}
@@ -58,10 +59,11 @@ def build(spec: FeatureSpec, statistics: MfccStatistics, settings: Settings) -> 
     )
     # Coefficients last: (batch, time, 1, coefficients), then (batch, time, coefficients, 1).
     columns = standardize(keras.layers.Permute((2, 3, 1), name="coefficients_last")(x))
-    reference = ()
+    reference, average = (), {}
     if settings.speaker_reference != "none":
         inputs["mfcc_reference"] = keras.Input((spec.mfcc_count,), name="mfcc_reference")
         reference = (keras.ops.expand_dims(standardize(inputs["mfcc_reference"]), -1),)
+        average = {"average": layers.ColumnMean(name="average")(mfcc)}
     image = keras.layers.Permute((1, 3, 2), name="image")(columns)
     image = layers.LevelAndChange(name="level_and_change")(image, *reference)
     embeddings = {
@@ -77,6 +79,7 @@ def build(spec: FeatureSpec, statistics: MfccStatistics, settings: Settings) -> 
         "embedding": keras.layers.Concatenate(name="embedding")(list(embeddings.values())),
         "logits": mean,
         **{f"{name}_logits": values for name, values in logits.items()},
+        **average,
     }
     return keras.Model(inputs, outputs, name="audio_branch")
 

@@ -37,7 +37,9 @@ def build(
         Inputs are those of the branches, ``mfcc`` and ``frames`` as they lie in the cache. Outputs,
         each float32: ``fused`` and one of each branch's name, probabilities (batch, 8) that nothing
         has to be applied to; and of each branch ``<name>_distance`` (batch, 1), see
-        :class:`train.models.layers.EmbeddingDistance`.
+        :class:`train.models.layers.EmbeddingDistance`. A model with a speaker reference has the
+        further inputs ``mfcc_reference`` and ``frames_reference``, means over clips of the speaker
+        of the further outputs ``mfcc_average`` and ``frames_average``.
 
     Notes
     -----
@@ -60,6 +62,8 @@ def build(
         present.append(layers.Presence(name=f"{name}_present")(inputs[INPUTS[name]]))
         distance = layers.EmbeddingDistance(dtype="float32", name=f"{name}_distance")
         outputs[f"{name}_distance"] = distance(answer["embedding"])
+        if "average" in answer:
+            outputs[f"{INPUTS[name]}_average"] = answer["average"]
     x = keras.layers.Concatenate(name="fusion")(embeddings)
     x = keras.layers.Dense(FUSION_UNITS, activation="relu", name="fusion_dense")(x)
     x = keras.layers.Dropout(settings.dropout, name="fusion_dropout")(x)

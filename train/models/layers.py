@@ -184,6 +184,20 @@ class LevelAndChange(keras.layers.Layer):
 
 
 @register
+class ColumnMean(keras.layers.Layer):
+    """Mean of MFCC images over the columns that hold anything.
+
+    Input (batch, mfcc_count, mfcc_columns, 1); output (batch, mfcc_count).
+    """
+
+    def call(self, mfcc: keras.KerasTensor) -> keras.KerasTensor:
+        """Divide the sum by the number of columns that are not all zero."""
+        held = keras.ops.any(keras.ops.not_equal(mfcc, 0), axis=(1, 3))
+        count = keras.ops.sum(keras.ops.cast(held, mfcc.dtype), axis=1, keepdims=True)
+        return keras.ops.sum(mfcc, axis=(2, 3)) / keras.ops.maximum(count, 1.0)
+
+
+@register
 class Presence(keras.layers.Layer):
     """Whether a tensor holds anything: 1 or 0, shape (batch, 1).
 

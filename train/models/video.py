@@ -50,7 +50,8 @@ def build(spec: FeatureSpec, statistics: MfccStatistics, settings: Settings) -> 
     keras.Model
         Input ``frames`` uint8 (batch, frame_count, size, size, 3), and ``frames_reference`` (batch,
         size / 8, size / 8, 4) where there is a speaker reference. Outputs ``embedding`` (batch, 96)
-        and ``logits`` (batch, 8).
+        and ``logits`` (batch, 8); with a speaker reference also ``average``, the mean of the edges
+        over time, what references are means of.
 
     Notes
     -----
@@ -66,17 +67,19 @@ def build(spec: FeatureSpec, statistics: MfccStatistics, settings: Settings) -> 
         # A mirrored face would be compared with a reference that is not.
         view = augmentation.RandomView(mirror=not referenced, dtype="float32", name="view")
     x = edges(frames, view)
-    reference = ()
+    reference, average = (), {}
     if referenced:
         inputs["frames_reference"] = keras.Input(x.shape[2:], name="frames_reference")
         reference = (inputs["frames_reference"],)
+        average = {"average": keras.ops.mean(x, axis=1)}
     x = layers.LevelAndChange(CHANGE_GAIN, name="level_and_change")(x, *reference)
     for stage, filters in enumerate(FILTERS):
         if stage:
             x = pool(x, f"pool_{stage}")
         x = convolve(x, filters, f"space_{stage}", f"time_{stage}")
     embedding = layers.summarize(x, settings.dropout, "video")
-    outputs = {"embedding": embedding, "logits": layers.class_logits(embedding, "logits")}
+    logits = layers.class_logits(embedding, "logits")
+    outputs = {"embedding": embedding, "logits": logits, **average}
     return keras.Model(inputs, outputs, name="video_branch")
 
 
