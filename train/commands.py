@@ -105,7 +105,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     folder = arguments.model / f"report-{name}"
     report.write_report(folder, chosen, probabilities, judged)
     print(metrics.table(judged))
-    measured = robustness.measure(trained.model, chosen, trained.learned)
+    measured = robustness.measure(trained.model, chosen, cache, trained.learned)
     robustness.write(folder, measured)
     print(robustness.table(measured))
     if judged["seen_in_training"]:

@@ -145,7 +145,7 @@ def fit(
     target = folder / "report"
     report.write_report(target, test, probabilities, judged)
     report.write_learning_curves(target, stage.join_logs(work, trained))
-    robustness.write(target, robustness.measure(network, test, trained_heads(trained)))
+    robustness.write(target, robustness.measure(network, test, index, trained_heads(trained)))
     artefact.save(
         artefact.Artefact(
             network,
