@@ -1,5 +1,6 @@
 """Several trainings: carried by workers, kept once finished, done again after a change."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -12,9 +13,9 @@ from pipeline.backends import Workers
 from train import runtime, sources
 from train.data import rows
 from train.evaluation import metrics, report
-from train.heads import HEADS
+from train.heads import HEADS, UNTAUGHT
 from train.settings import Settings
-from train.studies import protocol, runner
+from train.studies import protocol, runner, summary
 
 SHORT = Settings(audio_epochs=1, video_epochs=1, fusion_epochs=1, refit_epochs=0, batch_size=8)
 
@@ -161,9 +162,13 @@ def test_the_code_of_a_result_is_every_source_of_the_trainer(tmp_path):
 @pytest.mark.slow
 def test_a_real_training_is_kept_and_gone_on_with(small_cache, tmp_path):
     splits = protocol.folds("contiguous:2", small_cache.actors)[:1]
-    tasks = runner.fold_tasks(small_cache, tmp_path, splits, SHORT)
+    audio = dataclasses.replace(SHORT, modalities=("audio",))
+    tasks = runner.fold_tasks(small_cache, tmp_path, splits, audio)
     [first] = runner.run(tasks, progress=False)
-    assert first["minutes"] > 0 and set(HEADS) <= set(first)
+    assert first["minutes"] > 0 and first["left_out"] == [UNTAUGHT["video"]]
+    summarized = summary.summarize([task.folder for task in tasks])
+    assert summarized["audio"]["uar"]["folds"] == [first["audio"]["uar"]]
+    assert "video" not in summarized
     description = json.loads((tmp_path / "fold-1" / "model.json").read_text())
     assert description["settings"]["audio_epochs"] == 1
     assert runner.run(tasks, progress=False) == [first]

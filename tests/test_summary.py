@@ -127,13 +127,3 @@ def test_bootstrap_draws_actors_not_clips():
     assert summary.bootstrap(apart)["war"] == [0.0, 1.0]
     alike = confusions(actor, np.tile([0, 1], 50), np.tile([0, 2], 50))
     assert summary.bootstrap(alike) == {"war": [0.5, 0.5], "uar": [0.5, 0.5]}
-
-
-def test_the_worst_clips_are_sorted_and_never_right():
-    probabilities = np.pad(np.float32([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]), ((0, 0), (0, 6)))
-    clips = np.array(["clip-0", "clip-1", "clip-2"])
-    ones, judged = np.ones(3, int), dict.fromkeys(HEADS, np.ones(3, bool))
-    given = summary.Predictions(clips, ones, 0 * ones, ones, {"fused": probabilities}, judged)
-    worst = summary.worst(given)
-    assert [entry["clip"] for entry in worst] == ["clip-2", "clip-1"]
-    assert worst[0]["answer"] == "calm" and worst[0]["emotion"] == "neutral"

@@ -14,12 +14,7 @@ TEMPERATURE_RANGE = (0.25, 8.0)
 def fit_temperature(logits: NDArray[np.float32], label: NDArray[np.int64]) -> float:
     """Find the temperature that divides logits for the smallest mean negative log-likelihood.
 
-    Parameters
-    ----------
-    logits
-        Of one head, shape (clips, 8).
-    label
-        Index of the true emotion, shape (clips,).
+    Logits of one head have shape (clips, 8), labels (clips,).
 
     Returns
     -------
@@ -45,12 +40,7 @@ def fit_temperature(logits: NDArray[np.float32], label: NDArray[np.int64]) -> fl
 def calibration(probabilities: NDArray[np.float32], label: NDArray[np.int64]) -> dict:
     """Compute the expected calibration error of a head and the bins it is made of.
 
-    Parameters
-    ----------
-    probabilities
-        Shape (clips, 8).
-    label
-        Index of the true emotion, shape (clips,).
+    Probabilities have shape (clips, 8), labels (clips,).
 
     Returns
     -------

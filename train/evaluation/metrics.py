@@ -47,12 +47,7 @@ def head_metrics(
 ) -> dict:
     """Metrics of one head.
 
-    Parameters
-    ----------
-    label, actor
-        Index of the true emotion and actor of each clip, shape (clips,).
-    probabilities
-        Shape (clips, 8).
+    Labels and actors have shape (clips,), probabilities (clips, 8).
 
     Returns
     -------
@@ -82,12 +77,7 @@ def head_metrics(
 def judged_rows(rows: Rows, learned: Collection[str]) -> dict[str, NDArray[np.bool_]]:
     """Which rows each head is tested on, shape (rows,); heads without any are left out.
 
-    Parameters
-    ----------
-    rows
-        What was predicted.
-    learned
-        Heads that have learned. The fused head is tested in any case.
+    So are heads that have not ``learned``, but for the fused one, which is tested in any case.
     """
     heads = [head for head in HEADS if head == "fused" or head in learned]
     return {head: rows.having(head) for head in heads if rows.having(head).any()}
@@ -108,14 +98,7 @@ def metrics(
 ) -> dict:
     """Metrics of every head that is tested, over the rows that have its modality.
 
-    Parameters
-    ----------
-    rows
-        What was predicted.
-    probabilities
-        Of each head, shape (rows, 8).
-    learned
-        See :func:`judged_rows`.
+    Probabilities have shape (rows, 8); for ``learned`` see :func:`judged_rows`.
 
     Returns
     -------

@@ -29,16 +29,7 @@ def write_report(
 ) -> None:
     """Write ``metrics.json``, ``predictions.csv`` and ``confusion.png`` into a folder.
 
-    Parameters
-    ----------
-    folder
-        Made where it is missing.
-    rows
-        What was predicted.
-    probabilities
-        Of each head, shape (rows, 8).
-    judged
-        See :func:`train.evaluation.metrics.metrics`.
+    Rows and probabilities are what :func:`train.evaluation.metrics.metrics` made ``judged`` of.
     """
     folder.mkdir(parents=True, exist_ok=True)
     atomic.write_durably(folder / METRICS_NAME, json.dumps(judged, indent=1).encode())

@@ -52,14 +52,12 @@ def changed_files(index: Index, entries: Collection[ClipEntry]) -> list[Path]:
 def noisy_mfcc(
     root: Path, entry: ClipEntry, levels_db: Collection[float | None], spec: FeatureSpec
 ) -> list[NDArray[np.float32]]:
-    """MFCC images of a clip whose audio has white noise added, made as the cached ones are.
+    """MFCC images of a clip with white noise in its audio, made as the cached ones are.
 
     Parameters
     ----------
-    root
-        Raw folder.
-    entry
-        A clip with audio.
+    root, entry
+        Raw folder, and a clip with audio.
     levels_db
         Power of the window over that of the noise; None adds none and gives the cached image.
     spec
@@ -107,22 +105,9 @@ def blacken_half(batch: dict[str, NDArray], places: NDArray[np.int64]) -> dict[s
 
 
 def conditions(rows: Rows, index: Index, learned: Collection[str]) -> tuple[dict, list[str]]:
-    """List what is done to rows, by name, and say what cannot be done.
+    """List what is done to clean rows of a cache, by name, and say what cannot be done.
 
-    Only modalities that are there, and are used, are degraded.
-
-    Parameters
-    ----------
-    rows, index
-        Clean rows, and the cache they lie in.
-    learned
-        See :func:`train.evaluation.metrics.judged_rows`.
-
-    Returns
-    -------
-    conditions : dict of str to Degrade
-        The untouched rows first.
-    left_out : list of str
+    Only modalities that are tested are degraded; the untouched rows come first.
     """
     judged, left_out = metrics.judged_rows(rows, learned), metrics.left_out(rows, learned)
     listed: dict[str, Degrade] = {"untouched": lambda batch, places: batch}

@@ -101,7 +101,7 @@ def run_crossval(arguments: argparse.Namespace) -> int:
     cache = open_cache(arguments)
     splits = protocol.folds(arguments.protocol, cache.actors, arguments.present_only)
     kind = "" if reference == "none" else f"-{reference}"
-    name = f"crossval-{protocol.file_name(arguments.protocol)}{kind}-seed-{arguments.seed}"
+    name = f"crossval-{arguments.protocol.replace(':', '-')}{kind}-seed-{arguments.seed}"
     folder = arguments.model / name
     print_duplicates(cache)
     tasks = runner.fold_tasks(cache, folder, splits, settings)

@@ -83,15 +83,9 @@ class Split:
 
 
 def deal_clips(owners: Mapping[str, int], clip_seed: int | None) -> dict[str, int]:
-    """Give every clip an actor: its own, or one at random.
+    """Give every clip an actor: its own, or with a seed one at random.
 
-    Parameters
-    ----------
-    owners
-        Actor of each clip.
-    clip_seed
-        None leaves the clips with their actors. A number shuffles the actors over the clips; each
-        gets as many clips as before.
+    ``owners`` names the actor of each clip; all of them get as many clips as before.
     """
     if clip_seed is None:
         return dict(owners)
@@ -149,13 +143,8 @@ def split_actors(
     return Split(tuple(train), tuple(chosen_validation), tuple(chosen_test))
 
 
-def file_name(name: str) -> str:
-    """Name of a protocol as part of a file name: ``"contiguous:3"`` to ``"contiguous-3"``."""
-    return name.replace(":", "-")
-
-
 def folds(name: str, present: Sequence[int], present_only: bool = False) -> list[Split]:
-    """List the splits of a named protocol.
+    """List the splits of a named protocol; validation actors come from the training side.
 
     Parameters
     ----------
@@ -166,12 +155,7 @@ def folds(name: str, present: Sequence[int], present_only: bool = False) -> list
     present
         Actors that have rows.
     present_only
-        Whether a protocol may be cut down to the actors that are there.
-
-    Returns
-    -------
-    list of Split
-        Validation actors are always taken from the training side.
+        Whether a protocol may be cut down to them.
 
     Raises
     ------

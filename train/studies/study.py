@@ -188,33 +188,30 @@ def measure(
         seeds (:func:`train.studies.summary.summarize`), and of each head its mean UAR over folds,
         a number a seed, on ``validation`` and ``test`` actors.
     """
-    tasks: list[list[list[runner.Task]]] = []
-    for condition in study.conditions:
-        place = folder / condition.name.replace(", ", "-").replace(" ", "-")
-        tasks.append([])
-        for seed in seeds:
-            settings = dataclasses.replace(condition.settings, seed=seed)
-            title, own = f"{condition.name}, seed {seed}, ", place / f"seed-{seed}"
-            tasks[-1].append(
-                runner.fold_tasks(condition.index, own, condition.splits, settings, title)
-            )
-    trained = iter(runner.run([task for own in tasks for fold in own for task in fold], workers))
-    conditions = {}
-    for condition, own in zip(study.conditions, tasks, strict=True):
-        results = [[next(trained) for _ in fold] for fold in own]
-        sides = {
-            "validation": [[fold["validation"] for fold in seed] for seed in results],
-            "test": results,
-        }
-        conditions[condition.name] = {
-            "summary": summary.summarize([task.folder for fold in own for task in fold])
-        } | {side: means_by_head(values) for side, values in sides.items()}
-    measured = {
-        "study": study.name,
-        "note": study.note,
-        "seeds": list(seeds),
-        "conditions": conditions,
+    tasks = {
+        (condition.name, seed): runner.fold_tasks(
+            condition.index,
+            folder / condition.name.replace(", ", "-").replace(" ", "-") / f"seed-{seed}",
+            condition.splits,
+            dataclasses.replace(condition.settings, seed=seed),
+            f"{condition.name}, seed {seed}, ",
+        )
+        for condition in study.conditions
+        for seed in seeds
     }
+    trained = iter(runner.run([task for own in tasks.values() for task in own], workers))
+    results = {key: [next(trained) for _ in own] for key, own in tasks.items()}
+    conditions = {}
+    for name in (condition.name for condition in study.conditions):
+        own = [results[name, seed] for seed in seeds]
+        folders = [task.folder for seed in seeds for task in tasks[name, seed]]
+        conditions[name] = {
+            "summary": summary.summarize(folders),
+            "validation": means_by_head([[fold["validation"] for fold in folds] for folds in own]),
+            "test": means_by_head(own),
+        }
+    measured = {"study": study.name, "note": study.note, "seeds": list(seeds)}
+    measured["conditions"] = conditions
     atomic.write_durably(folder / f"{study.name}.json", json.dumps(measured, indent=1).encode())
     return measured
 
@@ -257,13 +254,10 @@ def table(measured: Mapping) -> str:
         columns = ("validation", "test", "difference in test")
         lines.append(f"{head + ', UAR %':{width}}" + "".join(f"{name:>20}" for name in columns))
         for name, own in shown.items():
-            validation = own["validation"].get(head)
-            cells = [
-                summary.spread(validation) if validation else "",
-                summary.spread(own["test"][head]),
-            ]
-            cells.append("" if name == reference else difference(own, conditions[reference], head))
-            lines.append(f"{name:{width}}" + "".join(f"{cell:>20}" for cell in cells).rstrip())
+            cells = [summary.spread(own[side].get(head, ())) for side in ("validation", "test")]
+            if name != reference:
+                cells.append(difference(own, conditions[reference], head))
+            lines.append(f"{name:{width}}" + "".join(f"{cell:>20}" for cell in cells))
     lines += dict.fromkeys(
         line for own in conditions.values() for line in own["summary"]["left_out"]
     )

@@ -19,7 +19,6 @@ from train.heads import HEADS
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-WORST_CLIPS = 10
 
 
 @dataclass(frozen=True)
@@ -28,15 +27,14 @@ class Predictions:
 
     Parameters
     ----------
-    clip, actor, label, fold
-        Identity, actor, index of the emotion, and number of the training; shape (rows,).
+    actor, label, fold
+        Actor, index of the emotion, and number of the training; shape (rows,).
     probabilities
         Of each head, float32 (rows, 8), as full as the model gave them.
     judged
         Which rows each head is tested on, shape (rows,).
     """
 
-    clip: NDArray[np.str_]
     actor: NDArray[np.int64]
     label: NDArray[np.int64]
     fold: NDArray[np.int64]
@@ -50,9 +48,7 @@ def read_predictions(folders: Sequence[Path]) -> Predictions:
     for fold, folder in enumerate(folders):
         with (folder / "report" / report.PREDICTIONS_NAME).open(encoding="utf-8") as stream:
             lines += [line | {"fold": fold} for line in csv.DictReader(stream)]
-    lines.sort(key=lambda line: (int(line["actor"]), line["clip"]))
     return Predictions(
-        np.array([line["clip"] for line in lines]),
         np.array([int(line["actor"]) for line in lines]),
         np.array([EMOTIONS.index(line["emotion"]) for line in lines]),
         np.array([line["fold"] for line in lines]),
@@ -67,20 +63,10 @@ def read_predictions(folders: Sequence[Path]) -> Predictions:
 
 
 def bootstrap(confusions: NDArray[np.int64], seed: int = 0) -> dict[str, list[float]]:
-    """Interval of WAR and UAR over what other actors might have been recorded.
+    """Percentile interval of WAR and UAR over what other actors might have been recorded.
 
-    Parameters
-    ----------
-    confusions
-        Of each actor, shape (actors, 8, 8). Actors are drawn with replacement: clips of one actor
-        are not independent.
-    seed
-        Of the draws.
-
-    Returns
-    -------
-    dict of str to [low, high]
-        Percentile interval that holds ``CONFIDENCE`` of the draws.
+    Confusion matrices have shape (actors, 8, 8). Actors are drawn with replacement: clips of one
+    actor are not independent.
 
     Notes
     -----
@@ -94,23 +80,6 @@ def bootstrap(confusions: NDArray[np.int64], seed: int = 0) -> dict[str, list[fl
     values = {"war": hits.sum(axis=1) / counts.sum(axis=1), "uar": np.nanmean(recall, axis=1)}
     edges = 50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)
     return {name: np.percentile(drawn, edges).tolist() for name, drawn in values.items()}
-
-
-def worst(predictions: Predictions) -> list[dict]:
-    """List the clips whose true emotion got the least probability, relative to the answer."""
-    rows, fused = np.arange(len(predictions.label)), predictions.probabilities["fused"]
-    gap = fused.max(axis=1) - fused[rows, predictions.label]
-    return [
-        {
-            "clip": str(predictions.clip[row]),
-            "actor": int(predictions.actor[row]),
-            "emotion": EMOTIONS[predictions.label[row]],
-            "answer": EMOTIONS[fused[row].argmax()],
-            "probability": float(fused[row].max()),
-        }
-        for row in np.argsort(-gap, kind="stable")[:WORST_CLIPS]
-        if gap[row] > 0
-    ]
 
 
 def summarize(folders: Sequence[Path], stamp: str | None = None) -> dict:
@@ -129,7 +98,7 @@ def summarize(folders: Sequence[Path], stamp: str | None = None) -> dict:
         For each head that is tested :func:`train.evaluation.metrics.head_metrics` of all clips
         together, but of ``war`` and ``uar`` the ``mean`` and ``sd`` over the trainings, the
         ``pooled`` value, its ``interval`` over actors, and ``folds``, the value of each training;
-        then ``clips``, ``actors``, ``left_out``, ``stamp`` and ``worst``.
+        then ``clips``, ``actors``, ``left_out`` and ``stamp``.
     """
     predictions = read_predictions(folders)
     said = [json.loads((path / "report" / report.METRICS_NAME).read_bytes()) for path in folders]
@@ -144,7 +113,7 @@ def summarize(folders: Sequence[Path], stamp: str | None = None) -> dict:
     for head, judged in predictions.judged.items():
         if judged.any():
             summary[head] = summarize_head(predictions, head)
-    return summary | {"worst": worst(predictions)}
+    return summary
 
 
 def summarize_head(predictions: Predictions, head: str) -> dict:
@@ -188,6 +157,8 @@ def left_out(lines: Sequence[Sequence[str]]) -> list[str]:
 
 def spread(values: Sequence[float], sign: str = "") -> str:
     """Mean and standard deviation in percent, such as ``47.3 ± 1.2``; of one value, itself."""
+    if not len(values):
+        return ""
     percent = 100 * np.asarray(values)
     deviation = f" ± {percent.std(ddof=1):.1f}" if len(percent) > 1 else ""
     return f"{percent.mean():{sign}.1f}{deviation}"
