@@ -10,6 +10,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.cache.index import Index
 from pipeline.errors import InputError
@@ -116,11 +117,11 @@ def fit(
 
     for name in trained:
         train_branch(name, branches[name], network, training, rows, validation)
+    if len(trained) > 1:
+        train_fusion("fusion", branches, network, training, rows, validation)
     limits = {
         name: fit_distance(name, branches[name], network, clean, validation) for name in trained
     }
-    if len(trained) > 1:
-        train_fusion("fusion", branches, network, training, rows, validation)
     fit_fused_temperature(network, validation)
     before_refit = metrics.head_averages(validation, metrics.predict(network, validation), trained)
     if settings.refit_epochs:
@@ -198,8 +199,10 @@ def train_fusion(
     if not len(both):
         return
     seen = validation and validation.where(validation.has_audio & validation.has_video)
-    for branch in branches.values():
+    for head, branch in branches.items():
         branch.trainable = False
+        # Dropout moves embeddings away from those that distances are fitted on.
+        set_distance(network, head, 0.0, 0.0)
     pooled = fusion.pooled_logits(network)
     stage.train(pooled, name, training, both, seen or None, training.settings.fusion_epochs)
     for branch in branches.values():
@@ -266,7 +269,17 @@ def fit_distance(
         embedding = metrics.predict(branch, seen)["embedding"]
         distances = distance.nearest_mean(embedding, whitening, means)
         limit = float(np.percentile(distances, 99))
-    layer = network.get_layer(f"{name}_distance")
-    layer.whitening.assign(whitening / limit)
-    layer.means.assign(means / limit)
+    set_distance(network, name, whitening / limit, means / limit)
     return limit
+
+
+def set_distance(
+    network: keras.Model,
+    name: str,
+    whitening: NDArray[np.float32] | float,
+    means: NDArray[np.float32] | float,
+) -> None:
+    """Set what the distances of a branch's embeddings are measured by; 0: all are 0."""
+    layer = network.get_layer(f"{name}_distance")
+    layer.whitening.assign(np.broadcast_to(whitening, layer.whitening.shape))
+    layer.means.assign(np.broadcast_to(means, layer.means.shape))

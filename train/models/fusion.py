@@ -52,7 +52,7 @@ def build(
         name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=name)
         for name, tensor in inputs.items()
     }
-    embeddings, logits, present, outputs = [], [], [], {}
+    embeddings, logits, present, distances, outputs = [], [], [], [], {}
     for name, branch in branches.items():
         answer = branch({key: inputs[key] for key in branch.input})
         embeddings.append(answer["embedding"])
@@ -61,7 +61,8 @@ def build(
         outputs[name] = keras.layers.Softmax(dtype="float32", name=name)(logits[-1])
         present.append(layers.Presence(name=f"{name}_present")(inputs[INPUTS[name]]))
         distance = layers.EmbeddingDistance(dtype="float32", name=f"{name}_distance")
-        outputs[f"{name}_distance"] = distance(answer["embedding"])
+        distances.append(distance(answer["embedding"]))
+        outputs[f"{name}_distance"] = distances[-1]
         if "average" in answer:
             outputs[f"{INPUTS[name]}_average"] = answer["average"]
     x = keras.layers.Concatenate(name="fusion")(embeddings)
@@ -72,7 +73,7 @@ def build(
         logits[0].shape[-1], kernel_initializer="zeros", dtype="float32", name="fusion_logits"
     )(x)
     pooled = layers.LogLinearPool([name in trained for name in branches], name=POOL)(
-        logits, present, correction
+        logits, present, distances, correction
     )
     pooled = layers.Temperature(dtype="float32", name="fused_temperature")(pooled)
     outputs["fused"] = keras.layers.Softmax(dtype="float32", name="fused")(pooled)

@@ -267,21 +267,24 @@ class Temperature(keras.layers.Layer):
 
 @register
 class LogLinearPool(keras.layers.Layer):
-    """Sum of the branches' calibrated logits, each where its modality is there.
+    """Weighted sum of the branches' calibrated logits.
 
-    Called with ``(logits, present, correction)``: lists of (batch, classes) and of (batch, 1), one
-    of each branch, and what the fusion's dense layer adds where all modalities are there.
+    Called with ``(logits, present, distance, correction)``: lists of (batch, classes), (batch, 1)
+    and (batch, 1), one of each branch, and what the fusion's dense layers add, (batch, classes).
+    A branch weighs 1 where its modality is there and its embedding within the distances of
+    validation clips, and by the inverse square of its distance beyond. The correction weighs the
+    product of the branches' weights.
 
     Parameters
     ----------
     trained
-        Which branches were trained; the logits of others count nothing.
+        Which branches were trained; others weigh nothing.
 
     Notes
     -----
     The log-linear opinion pool of Genest & Zidek 1986, "Combining probability distributions: a
-    critique and an annotated bibliography", with weights of 1: the product of the branches'
-    probabilities, which is Bayes' rule where modalities are independent given the emotion.
+    critique and an annotated bibliography". With weights of 1 it is the product of the branches'
+    probabilities: Bayes' rule where modalities are independent given the emotion.
     """
 
     def __init__(self, trained: list[bool], **options: Any) -> None:
@@ -292,12 +295,14 @@ class LogLinearPool(keras.layers.Layer):
         self,
         logits: list[keras.KerasTensor],
         present: list[keras.KerasTensor],
+        distance: list[keras.KerasTensor],
         correction: keras.KerasTensor,
     ) -> keras.KerasTensor:
         """Sum them."""
         together, pooled = 1.0, 0.0
-        for values, there, trained in zip(logits, present, self.trained, strict=True):
-            weight = there * float(trained)
+        parts = zip(logits, present, distance, self.trained, strict=True)
+        for values, there, apart, trained in parts:
+            weight = there * float(trained) / keras.ops.square(keras.ops.maximum(apart, 1.0))
             pooled, together = pooled + weight * values, together * weight
         return pooled + together * correction
 
