@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from pathlib import Path
 
 from pipeline.cache import index, verify
 from pipeline.corpora.actors import format_actors
@@ -12,6 +13,25 @@ from train import runtime
 from train.data import duplicates
 from train.settings import Settings, scaled
 from train.studies import protocol
+
+
+def add_places(command: argparse.ArgumentParser) -> None:
+    """Add the options that name cache and model."""
+    command.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("data/cache"),
+        metavar="DIR",
+        help="folder of caches, or one cache",
+    )
+    command.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="read the whole cache first and do without its damaged clips",
+    )
+    command.add_argument(
+        "--model", type=Path, default=Path("data/model"), metavar="DIR", help="folder of the model"
+    )
 
 
 def open_cache(arguments: argparse.Namespace) -> index.Index:
