@@ -114,8 +114,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
             f"expected actors the model has not seen in {arguments.cache}, got none; "
             "name some with --actors to test on seen ones all the same"
         )
-    chosen = rows.select_rows(cache, actors)
-    chosen = speaker.with_reference(chosen, cache, trained.speaker_reference)
+    references = speaker.references(cache, trained.speaker_reference)
+    chosen = speaker.with_reference(rows.select_rows(cache, actors), references)
     probabilities = metrics.predict(trained.model, chosen)
     judged = metrics.metrics(chosen, probabilities, trained.learned) | {
         "stamp": speaker.stamp(trained.split.stamp, trained.speaker_reference),

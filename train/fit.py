@@ -77,12 +77,13 @@ def fit(
     """
     # A recording filed under two actors leaks from one side to the other.
     copies = duplicates.left_out(duplicates.across_actors(index))
+    references = speaker.references(index, settings.speaker_reference)
 
     def select(
         actors: Sequence[int], variants: bool = False, left_out: Collection[str] = copies
     ) -> Rows:
         rows = select_rows(index, actors, variants, left_out, split.clip_seed)
-        return speaker.with_reference(rows, index, settings.speaker_reference)
+        return speaker.with_reference(rows, references)
 
     clean, validation = select(split.train), select(split.validation)
     rows = select(split.train, variants=True) if settings.variants else clean
