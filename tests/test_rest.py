@@ -5,12 +5,12 @@ import keras
 import numpy as np
 import pytest
 from conftest import tone, write_rows, write_video, write_wav
+from train.protocol import Split
 
 from infer import predict, recording
 from pipeline.errors import InputError
 from pipeline.features import extract
 from train import artefact, dataset, evaluate, model, reading, rest, robustness, table
-from train.protocol import Split
 
 MEAN, VARIANCE = np.zeros(40, np.float32), np.ones(40, np.float32)
 

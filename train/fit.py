@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.cache.index import Index
@@ -34,7 +35,7 @@ def fit(
     settings: Settings,
     go_on: bool = False,
     progress: bool = True,
-    builders: Mapping[str, Callable[..., keras.Model]] = fusion.BUILDERS,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> dict:
     """Train on a cache and leave a tested model in a folder.
 
@@ -59,8 +60,8 @@ def fit(
         Whether to go on from an interrupted training in the same folder.
     progress
         Whether to show bars and a line an epoch.
-    builders
-        Of each branch, see :func:`train.models.audio.build`.
+    strategy
+        How the work is distributed over devices; by default over all GPUs where there are several.
 
     Returns
     -------
@@ -110,19 +111,20 @@ def fit(
     )
 
     def build() -> tuple[dict[str, keras.Model], keras.Model]:
-        branches = {name: builders[name](index.spec, known, settings) for name in INPUTS}
+        branches = {name: fusion.BUILDERS[name](index.spec, known, settings) for name in INPUTS}
         return branches, fusion.build(branches, trained, settings)
 
-    with runtime.precision(settings.precision):
+    strategy = strategy or runtime.strategy()
+    with strategy.scope(), runtime.precision(settings.precision):
         branches, network = build()
-
-    trainers = {
-        name: stage.trainer_of(branches[name], settings, training.prior) for name in trained
-    }
+        trainers = {
+            name: stage.trainer_of(branches[name], settings, training.prior) for name in trained
+        }
     for name in trained:
         train_branch(name, trainers[name], branches[name], network, training, rows, validation)
     if len(trained) > 1:
-        trainers["fusion"] = fusion_trainer(branches, network, training)
+        with strategy.scope():
+            trainers["fusion"] = fusion_trainer(branches, network, training)
         train_fusion("fusion", trainers["fusion"], network, training, rows, validation)
         set_trainable(branches, True)
     limits = {
