@@ -139,8 +139,8 @@ def fit(
         for name, limit in limits.items():
             fit_distance(name, branches[name], network, select(actors), None, limit)
 
-    if settings.precision != "float32":
-        # What is tested and saved computes in float32.
+    if settings.precision != "float32" or strategy.num_replicas_in_sync > 1:
+        # What is tested and saved computes in float32, on one device.
         weights = network.get_weights()
         _, network = build()
         network.set_weights(weights)
