@@ -178,13 +178,12 @@ def test_an_answer_of_50_megabytes():
 
 def test_an_interrupt_while_the_answer_is_under_way_mixes_no_answers(monkeypatch):
     ask("echo", 1)
-    read = os.read
 
-    def interrupted(number, count):
-        read(number, 10)
+    def interrupted(pipe):
+        os.read(pipe.fileno(), 10)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(guard.os, "read", interrupted)
+    monkeypatch.setattr(guard.Connection, "recv_bytes", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ask("big", 1_000_000)
     monkeypatch.undo()
