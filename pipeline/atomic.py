@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import socket
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,16 @@ MARK_PATTERN = r"\.{host}-(?P<pid>\d+)-[0-9a-f]{{8}}\w*\{suffix}"
 def own_mark() -> str:
     """Return a text that no other process, here or elsewhere, gives to a file: host-pid-random."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def partial_folder(folder: Path | None, name: str) -> contextlib.AbstractContextManager[str]:
+    """Make a folder in another (None: the system's for temporary files), and remove it at the end.
+
+    A task that lost its run may still write to it.
+    """
+    return tempfile.TemporaryDirectory(
+        PARTIAL_SUFFIX, f"{name}.{own_mark()}", folder, ignore_cleanup_errors=True
+    )
 
 
 @contextlib.contextmanager

@@ -12,7 +12,6 @@ import functools
 import json
 import logging
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -155,11 +154,7 @@ def collect(
     """
     if beside is not None and not os.access(beside, os.W_OK | os.X_OK):
         beside = None
-    name = f"results.{atomic.own_mark()}"
-    # A task that lost its run may still write.
-    with tempfile.TemporaryDirectory(
-        atomic.PARTIAL_SUFFIX, name, beside, ignore_cleanup_errors=True
-    ) as folder:
+    with atomic.partial_folder(beside, "results") as folder:
         tasks = [(item, Path(folder, f"{place}.json")) for place, item in enumerate(items)]
         run(
             functools.partial(keep_result, work),

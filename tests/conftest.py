@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -167,11 +168,32 @@ def write_rows(root, spec, clips, size=16, change=lambda number, clip: clip):
         for first in range(0, len(held), size):
             file = f"actor-{actor:02d}-{first + 16**9:010x}.h5"
             part = held[first : first + size]
-            shard_format.write_shard(folder, file, spec, actor, part, {}, 0.0, "2000-01-01")
+            pairs = [clip.to_write(actor, file) for clip in part]
+            shard_format.write_shard(folder, file, spec, actor, len(part), pairs, {})
             shards.append(facts.read_manifest(facts.manifest_path(folder, file), spec))
     made = index.Index(folder, spec, "", tuple(shards))
     index.write_index(made)
     return index.read_index(folder)
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    """A clip that nobody recorded."""
+
+    clip: str
+    emotion: str
+    sources: tuple
+    rows: tuple = ()
+    face_found: bool = False
+    has_audio: bool = False
+    has_video: bool = False
+    reason: str | None = None
+    transient: bool = False
+
+    def to_write(self, actor, file):
+        """What goes to a shard: entry and rows."""
+        known = {name: value for name, value in vars(self).items() if name != "rows"}
+        return facts.ClipEntry(actor=actor, shard=file, **known), self.rows
 
 
 def made_up_clip(spec, number, actor, emotion, modalities):
@@ -179,7 +201,7 @@ def made_up_clip(spec, number, actor, emotion, modalities):
     label, audio, video = EMOTIONS.index(emotion), "a" in modalities, "v" in modalities
     clip = f"01-{label + 1:02d}-01-{number // 100:02d}-{number % 100:02d}-{actor:02d}"
     rows = []
-    for place, variant in enumerate(spec.row_names):
+    for place in range(len(spec.row_names)):
         random = np.random.default_rng((number, place))
         mfcc = np.zeros(spec.mfcc_shape, np.float32)
         frames = np.zeros(spec.frames_shape, np.uint8)
@@ -190,9 +212,9 @@ def made_up_clip(spec, number, actor, emotion, modalities):
             frames[:] = random.integers(1, 60, frames.shape)
             side = spec.frame_size_px // 4
             frames[:, label // 4 * side :, label % 4 * side : (label % 4 + 1) * side] += 150
-        rows.append(shard_format.CachedRow(variant, mfcc, frames))
+        rows.append(shard_format.CachedRow(mfcc, frames))
     content = Source(f"{clip}.mp4", number, f"{number:064x}", 0)
-    return shard_format.ClipRows(clip, emotion, (content,), tuple(rows), video, audio, video)
+    return MadeUp(clip, emotion, (content,), tuple(rows), video, audio, video)
 
 
 def flip(path, place, mask=0xFF):

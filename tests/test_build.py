@@ -469,7 +469,8 @@ def test_a_clip_of_which_no_file_could_be_opened_is_listed(made, own_raw, monkey
         if clip.id != lost:
             return note(clip, work)
         reason = "expected a readable file, got: Permission denied; check its permissions"
-        return shard_format.ClipRows(clip.id, clip.emotion, (), reason=reason, transient=True)
+        identity = clip.id, clip.actor, clip.emotion, work.file
+        return facts.ClipEntry(*identity, (), reason=reason, transient=True), ()
 
     monkeypatch.setattr(task, "extract", refuse)
     write_take(own_raw, "01-01-05-01-01-01-07")

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.atomic import PARTIAL_SUFFIX
-from pipeline.cache import lock
+from pipeline.cache import lock, survey
 from pipeline.cache.index import INDEX_NAME
 from pipeline.cache.verify import CACHE_NAME
 from pipeline.errors import InputError
-from pipeline.spec import FeatureSpec, digest_of
+from pipeline.spec import FeatureSpec
 
 MODEL_NAME = "model.json"
 
@@ -75,7 +75,7 @@ def list_caches(root: Path, models: Sequence[Path]) -> list[CacheInfo]:
     for folder in sorted(root.glob(CACHE_NAME)):
         if folder.is_symlink() or not folder.is_dir():
             continue
-        settings = stated_settings(folder)
+        settings = survey.stated_settings(folder)
         if settings is None:
             continue
         states = [path.stat() for path in own_files(folder)]
@@ -101,21 +101,6 @@ def digest_of_model(path: Path) -> str | None:
         return str(json.loads(path.read_bytes())["spec_digest"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-
-
-def stated_settings(folder: Path) -> dict | None:
-    """Return the settings whose digest names a folder; None if no file of it states them.
-
-    They may be those of another version, whose caches nothing else here can read.
-    """
-    for path in (folder / INDEX_NAME, *sorted(folder.glob("actor-*.json"))):
-        try:
-            settings = json.loads(path.read_bytes())["spec"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            continue
-        if isinstance(settings, dict) and digest_of(settings) == folder.name:
-            return settings
-    return None
 
 
 def difference(settings: dict) -> str:

@@ -6,18 +6,18 @@ FFmpeg and librosa.
 
 from __future__ import annotations
 
-import datetime
 import functools
 import hashlib
 import importlib.metadata
 import platform
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import atomic, guard
 from pipeline.cache import facts
 from pipeline.cache import format as shard_format
+from pipeline.cache.facts import ClipEntry
 from pipeline.cache.format import ClipRows
 from pipeline.corpora import sources
 from pipeline.corpora.clip import Clip
@@ -74,36 +74,36 @@ class ShardTask:
 
 def make_shard(task: ShardTask) -> None:
     """Extract the clips of one shard and write it: a task. One that is complete is left alone."""
-    if task.is_done():
-        return
-    started = time.monotonic()
-    clips = []
+    if not task.is_done():
+        clips = extracted(task)
+        shard_format.write_shard(
+            task.folder, task.file, task.spec, task.actor, len(task.clips), clips, versions()
+        )
+
+
+def extracted(task: ShardTask) -> Iterator[ClipRows]:
+    """Extract the clips of a shard, one whenever the next is asked for."""
     with task.progress.open("wb", buffering=0) as progress:
         for clip in task.clips:
-            clips.append(extract(clip, task))
+            yield extract(clip, task)
             with atomic.refusals_named(task.progress):
                 progress.write(b".")
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
-    seconds = time.monotonic() - started
-    shard_format.write_shard(
-        task.folder, task.file, task.spec, task.actor, clips, versions(), seconds, now
-    )
 
 
 def extract(clip: Clip, task: ShardTask) -> ClipRows:
     """Extract one clip in this thread's child process."""
-    target = "pipeline.cache.extraction:extract"
+    given = clip, task.file, task.root, task.spec
     limit = task.clip_timeout_seconds
-    answer = guard.call(target, clip, task.root, task.spec, limit_seconds=limit)
+    answer = guard.call("pipeline.cache.extraction:extract", *given, limit_seconds=limit)
     if not isinstance(answer, guard.Lost):
         return answer
     try:
         described = tuple(sources.describe(path, task.root) for path in clip.sources)
     except OSError:
         described = ()
-    return ClipRows(
-        clip.id, clip.emotion, described, reason=answer.reason, transient=answer.transient
-    )
+    reason, transient = answer.reason, answer.transient
+    identity = clip.id, clip.actor, clip.emotion, task.file
+    return ClipEntry(*identity, described, reason=reason, transient=transient), ()
 
 
 @functools.cache

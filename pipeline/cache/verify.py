@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +110,7 @@ def check_cache(folder: Path, workers: Workers | None = None, progress: bool = T
         except InputError:
             return Report(folder, None, None, (), tuple(faults))
     shards = []
-    for path in sorted(folder.glob(f"actor-*{facts.MANIFEST_SUFFIX}")):
+    for path in sorted(folder.glob(facts.MANIFEST_PATTERN)):
         try:
             shards.append(facts.read_manifest(path, spec))
         except InputError as error:
@@ -127,13 +127,11 @@ def check_shards(
     progress: bool = True,
 ) -> list[Fault]:
     """Read shards from the first byte to the last, side by side."""
-    items = [(folder.resolve(), shard, spec) for shard in shards]
-    with console.bar(total=len(items), desc="verify", unit="shard", disable=not progress) as bar:
-        found = parallel.collect(check, items, workers or Workers(), bar, folder)
-    faults = [values for of_shard in found for values in of_shard]
-    return [Fault(**{**values, "clips": tuple(values["clips"])}) for values in faults]
-
-
-def check(item: tuple[Path, ShardFacts, FeatureSpec]) -> list[dict]:
-    """Check one shard: a task."""
-    return [dataclasses.asdict(fault) for fault in shard_format.check_shard(*item)]
+    work = functools.partial(shard_format.check_shard, folder.resolve(), spec=spec)
+    with console.bar(total=len(shards), desc="verify", unit="shard", disable=not progress) as bar:
+        found = parallel.collect(work, shards, workers or Workers(), bar, folder)
+    return [
+        Fault(file, reason, row, tuple(clips))
+        for faults in found
+        for file, reason, row, clips in faults
+    ]
