@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import media
 from pipeline import console, guard, parallel
 from pipeline.backends import Workers
 from pipeline.cache import plan as planning
 from pipeline.cache import survey, task
 from pipeline.corpora import scan
-from pipeline.sample import corpus
 from pipeline.spec import FeatureSpec
 
 JOBS = 2
@@ -58,28 +55,12 @@ def make_and_weigh(shard: task.ShardTask) -> list[float]:
     return [memory_mb("self", "status", "VmHWM"), memory_mb(child, "status", "VmHWM"), peak]
 
 
-def full_shards(folder: Path) -> Path:
-    """Make a corpus of two actors with as many clips of 1280x720 as one shard holds, by links."""
-    clips = sorted(media.high_definition_clips(folder).rglob("*.mp4"))
-    raw, takes = folder / "raw-memory", corpus.takes(JOBS, 1)
-    for actor in range(1, JOBS + 1):
-        own = [take for take in takes if take.actor == actor][: planning.MAX_CLIPS]
-        for take, clip in zip(own, itertools.cycle(clips), strict=False):
-            link, audio = (
-                media.video_path(raw, take),
-                Path(clip.parent.name, f"03{clip.stem[2:]}.wav"),
-            )
-            if not link.exists():
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(clip.resolve())
-                sound = clip.parents[2] / "audios" / audio
-                link.with_name(f"{take.name(3)}.wav").symlink_to(sound.resolve())
-    return raw
-
-
 def measure(folder: Path) -> Iterator[dict]:
     """Yield peaks over full shards with variants, of clips of 1280x720."""
-    found = scan.scan(full_shards(folder))
+    # Workers import this module: it must not bring them OpenCV and FFmpeg.
+    from bench import media
+
+    found = scan.scan(media.full_shards(folder, JOBS))
     spec, cache = FeatureSpec(), folder / "cache-memory"
     shutil.rmtree(cache, ignore_errors=True)
     cache.mkdir()

@@ -164,6 +164,9 @@ def lay_out(
     """
     memory, entries, row = io.BytesIO(), [], 0
     with h5py.File(memory, "w") as file:
+        # At once: memory that grew row by row would leave holes behind.
+        memory.seek(count * spec.row_bytes)
+        memory.write(b"\0")
         file.attrs.update(attributes_of(spec, actor))
         # Each tensor gets its place, whole, when its first row is written.
         mfcc = file.create_dataset("mfcc", (count, *spec.mfcc_shape), np.float32)
