@@ -209,6 +209,7 @@ def test_nothing_outlives_a_parent_that_vanished(backend, parent, tmp_path):
     process.kill()
     process.wait()
     wait_until(lambda: not marked(mark), seconds=5)
+    assert process.stderr.read() == ""
 
 
 @ON_LINUX

@@ -33,23 +33,12 @@ log = logging.getLogger(__name__)
 class Options:
     """How to build a cache.
 
-    Parameters
-    ----------
-    clip_timeout_seconds
-        Time a clip may take before it is given up; 0 for no limit.
-    wait
-        Whether to wait for another run on the same cache instead of refusing.
-    check_content
-        Whether to read every raw file, not only those whose time stamp changed.
-    retry_bad
-        Whether to try clips again that could not be read.
-    only_wanted
-        Whether a shard that holds clips the raw folder lacks is made again without them. Needed
-        before such clips can be removed, see :func:`remove_unnamed`.
-    progress
-        Whether to show bars.
-    part
-        Name of the lock, for runs that fill parts of a cache at the same time.
+    A clip that takes longer than ``clip_timeout_seconds`` is given up; 0 is no limit. ``wait``
+    for another run on the same cache instead of refusing. ``check_content`` of every raw file, not
+    only of those whose time stamp changed. ``retry_bad`` clips, which could not be read.
+    ``only_wanted``: a shard that holds clips the raw folder lacks is made again without them, so
+    that :func:`remove_unnamed` can remove it. ``progress`` shows bars. ``part`` names the lock of
+    a run that fills a part of a cache while others fill theirs.
     """
 
     clip_timeout_seconds: float = 0.0
@@ -63,20 +52,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run of :func:`build` did.
+    """What a run of :func:`build` did: its index, how many clips it extracted, how long it took.
 
-    Parameters
-    ----------
-    index
-        The new index.
-    extracted
-        Number of clips that were extracted.
-    seconds
-        How long it took.
-    absent
-        Cached clips that the catalogue lacks.
-    unnamed
-        Complete shards that the index does not name.
+    ``absent`` are cached clips that the catalogue lacks; ``unnamed`` are complete shards that the
+    index does not name.
     """
 
     index: Index
@@ -116,10 +95,6 @@ def build(
     distrusted
         Shards that are damaged, and made again where their clips are wanted.
 
-    Returns
-    -------
-    Summary
-
     Raises
     ------
     InputError
@@ -147,7 +122,7 @@ def build(
         copies = [clip for shard in made for clip in shard.clips]
         # Raw files may have changed on the way; of what was made the manifests know better.
         for path in {source.path for clip in copies for source in clip.sources}:
-            del states[path]
+            states.pop(path, None)
         held, shards = planning.latest([*plan.held.values(), *copies]), [*known.shards, *made]
         index = index_of(held, shards, states, folder, spec, str(catalogue.root))
         publish(index, catalogue.root)
@@ -181,7 +156,7 @@ def carry_out(
                 catalogue.root,
                 spec,
                 options.clip_timeout_seconds,
-                Path(progress, shard.file),
+                progress / shard.file,
             )
             for shard in plan.make
         ]
@@ -190,15 +165,11 @@ def carry_out(
             # that of another run, which no lock kept away.
             if made.is_done() and survey.whole_shard(made.manifest, spec, distrusted) is None:
                 made.manifest.unlink()
-        with console.bar(
-            total=len(catalogue.clips),
-            initial=len(catalogue.clips) - count,
-            desc="features",
-            unit="clip",
-            disable=not options.progress,
-        ) as bar:
+        total = len(catalogue.clips)
+        shown = {"desc": "features", "unit": "clip", "disable": not options.progress}
+        with console.bar(total=total, initial=total - count, **shown) as bar:
             watch = parallel.watching(
-                bar, lambda: sum(path.stat().st_size for path in Path(progress).iterdir())
+                bar, lambda: sum(path.stat().st_size for path in progress.iterdir())
             )
             parallel.run(task.make_shard, tasks, task.ShardTask.is_done, workers, watch)
     # Of workers that died on the way.
@@ -207,13 +178,7 @@ def carry_out(
 
 
 def publish(index: Index, root: Path) -> None:
-    """Replace ``index.json`` where it would say something else.
-
-    Raises
-    ------
-    InputError
-        If no clip could be read.
-    """
+    """Replace ``index.json``, but not by one without a readable clip: that is an InputError."""
     if not index.clips:
         first = index.unreadable[0]
         raise InputError(
@@ -235,7 +200,7 @@ def join(folder: Path) -> Index:
     Raises
     ------
     InputError
-        If the folder holds no complete shard.
+        If the folder holds no complete shard, or another run joins it.
     """
     spec = survey.spec_of(folder)
     shards = planning.by_age(survey.known_shards(folder, spec).shards)
