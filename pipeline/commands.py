@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from pipeline.backends import Workers
-from pipeline.cache import build, caches, explain, repair, verify
+from pipeline.cache import build, caches, explain, verify
 from pipeline.corpora import scan
 from pipeline.corpora.actors import format_actors
 from pipeline.corpora.clip import Catalogue
@@ -216,7 +216,7 @@ def print_faults(report: verify.Report) -> None:
 
 def run_repair(report: verify.Report, found: Catalogue, workers: Workers) -> int:
     """Make the damaged shards of one cache again and read it once more."""
-    done = repair.repair(report, found, workers)
+    done = verify.repair(report, found, workers)
     left = verify.check_cache(report.folder, workers)
     print_faults(left)
     for entry in done.index.unreadable:

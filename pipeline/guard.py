@@ -58,15 +58,7 @@ local = threading.local()
 
 @dataclass(frozen=True)
 class Lost:
-    """What comes instead of an answer.
-
-    Parameters
-    ----------
-    reason
-        Why there is none: expected, received, remedy.
-    transient
-        Whether the same work may succeed another time.
-    """
+    """What comes instead of an answer: why, and whether the work may succeed another time."""
 
     reason: str
     transient: bool
@@ -100,15 +92,7 @@ class Child:
         return self.key == (module, os.getpid()) and self.process.poll() is None
 
     def receive(self, limit_seconds: float) -> Any:
-        """Wait for an answer; 0 waits for ever.
-
-        Raises
-        ------
-        EOFError, OSError
-            If the child ends before it has answered.
-        TimeoutError
-            If it takes too long.
-        """
+        """Wait for an answer, 0 for ever; it ends with EOFError or OSError if the child does."""
         if not self.pipe.poll(min(limit_seconds, LONGEST_SECONDS) or None):
             raise TimeoutError
         answer = self.pipe.recv_bytes()
@@ -185,13 +169,7 @@ def call(target: str, *arguments: Any, limit_seconds: float = 0.0) -> Any | Lost
 
 
 def child_of_thread(module: str) -> Child:
-    """Return this thread's child process for a module, started where there is none.
-
-    Raises
-    ------
-    InputError
-        See :func:`call`.
-    """
+    """Return this thread's child process for a module, started where there is none."""
     child = getattr(local, "child", None)
     if child is not None and child.is_usable(module):
         return child
@@ -220,10 +198,7 @@ def child_of_thread(module: str) -> Child:
 def forget_child(grace_seconds: float = 0.0) -> str:
     """End this thread's child process, if there is one; say how: a signal's name, an exit code.
 
-    Parameters
-    ----------
-    grace_seconds
-        Time for it to end by itself: one that leaves closes its pipe before it is gone.
+    One that leaves closes its pipe before it is gone; grace lets it end by itself.
     """
     child, local.child = getattr(local, "child", None), None
     if child is None:

