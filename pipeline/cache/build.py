@@ -115,7 +115,7 @@ def build(
         plan = planning.plan(
             wanted, states, known, task.reader_version(), options.retry_bad, options.only_wanted
         )
-        log.info("%d clips are fresh, %d shards are made", len(plan.held), len(plan.make))
+        log.info("fresh clips: %d, shards to make: %d", len(plan.held), len(plan.make))
         for clip, reason in plan.reasons.items():
             log.debug("%s is extracted: %s", clip, reason)
         made = carry_out(plan, catalogue, folder, spec, workers, options, distrusted)
