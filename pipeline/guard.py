@@ -57,7 +57,7 @@ local = threading.local()
 
 
 @dataclass(frozen=True)
-class Lost:
+class Failure:
     """What comes instead of an answer: why, and whether the work may succeed another time."""
 
     reason: str
@@ -112,7 +112,7 @@ def end(process: subprocess.Popen, pipe: Connection, owner: int) -> None:
     pipe.close()
 
 
-def call(target: str, *arguments: Any, limit_seconds: float = 0.0) -> Any | Lost:
+def call(target: str, *arguments: Any, limit_seconds: float = 0.0) -> Any | Failure:
     """Call a function in the child process of this thread.
 
     Parameters
@@ -126,8 +126,8 @@ def call(target: str, *arguments: Any, limit_seconds: float = 0.0) -> Any | Lost
 
     Returns
     -------
-    Any or Lost
-        What the function returns; :class:`Lost` where it raised an exception, took too long, or
+    Any or Failure
+        What the function returns; :class:`Failure` where it raised an exception, took too long, or
         took its process down twice.
 
     Raises
@@ -143,7 +143,7 @@ def call(target: str, *arguments: Any, limit_seconds: float = 0.0) -> Any | Lost
             answer = child.receive(limit_seconds)
         except TimeoutError:
             forget_child()
-            return Lost(
+            return Failure(
                 f"expected an end within {limit_seconds:g} s, got none; if the file is sound, "
                 "raise --clip-timeout",
                 transient=True,
@@ -165,7 +165,7 @@ def call(target: str, *arguments: Any, limit_seconds: float = 0.0) -> Any | Lost
     # Killed from outside, or for want of memory: the file need not be at fault.
     transient = ending in ("SIGKILL", "SIGTERM", "MemoryError")
     remedy = "is memory short? run with fewer --jobs" if transient else "is the file damaged?"
-    return Lost(f"expected a process to survive this, got {ending} twice; {remedy}", transient)
+    return Failure(f"expected a process to survive this, got {ending} twice; {remedy}", transient)
 
 
 def child_of_thread(module: str) -> Child:
@@ -254,10 +254,10 @@ def perform(request: bytes) -> bytes:
         faulthandler.cancel_dump_traceback_later()
 
 
-def bug(error: Exception) -> Lost:
+def bug(error: Exception) -> Failure:
     """Report an exception that nobody expected, with its place."""
     place = traceback.extract_tb(error.__traceback__)[-1]
-    return Lost(
+    return Failure(
         f"expected no error, got {one_line(error)} at {Path(place.filename).name}:{place.lineno}; "
         "this is a bug of the pipeline, please report it with the file",
         transient=False,

@@ -112,10 +112,10 @@ TINY = FeatureSpec(window_seconds=1.0, variants=("pitch",), frame_count=2, frame
 """For tests of what becomes of rows, whatever is in them."""
 
 
-def make(raw, cache, spec=TINY, workers=None, distrusted=(), **options):
+def make(raw, cache, spec=TINY, workers=None, damaged=(), **options):
     """Fill a cache; in this process, but for the child that reads media."""
     chosen = build.Options(**{"progress": False, **options})
-    return build.build(scan.scan(raw), cache, spec, workers or Workers(1), chosen, distrusted)
+    return build.build(scan.scan(raw), cache, spec, workers or Workers(1), chosen, damaged)
 
 
 def hashes(folder, pattern="*.h5"):

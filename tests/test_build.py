@@ -447,7 +447,7 @@ def test_a_clip_lost_with_its_process_is_listed_and_tried_again(
     def lose_one(target, clip, *given, limit_seconds):
         assert limit_seconds == 60.0
         if clip.id == lost:
-            return guard.Lost("expected an end", transient=True)
+            return guard.Failure("expected an end", transient=True)
         return call(target, clip, *given, limit_seconds=limit_seconds)
 
     monkeypatch.setattr(guard, "call", lose_one)

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline import guard
 from pipeline.errors import InputError
-from pipeline.guard import Lost
+from pipeline.guard import Failure
 
 CHILDREN = Path(__file__).parent / "children"
 ROOT = Path(__file__).parents[1]
@@ -102,7 +102,7 @@ def test_a_hang_is_ended_in_time(hang, tmp_path):
     arguments = [600, note] if hang == "sleep" else [note]
     lost = ask(hang, *arguments, limit_seconds=0.5)
     assert time.monotonic() - before < 3
-    assert lost == Lost(
+    assert lost == Failure(
         "expected an end within 0.5 s, got none; if the file is sound, raise --clip-timeout", True
     )
     assert not is_running(int(note.read_text()))
@@ -152,7 +152,7 @@ def test_an_answer_that_cannot_travel_leaves_the_child_alive(name, monkeypatch):
     monkeypatch.syspath_prepend(str(CHILDREN))
     before = ask("pid")
     lost = ask(name)
-    assert isinstance(lost, Lost) and "bug of the pipeline" in lost.reason and not lost.transient
+    assert isinstance(lost, Failure) and "bug of the pipeline" in lost.reason and not lost.transient
     assert ask("pid") == before
 
 
@@ -242,8 +242,8 @@ def test_nothing_accumulates_over_hundreds_of_lost_clips():
     ask("echo", 1)
     before = descriptors()
     for _ in range(150):
-        assert isinstance(ask("die"), Lost)
-        assert isinstance(ask("hang_in_c", limit_seconds=0.05), Lost)
+        assert isinstance(ask("die"), Failure)
+        assert isinstance(ask("hang_in_c", limit_seconds=0.05), Failure)
     ask("echo", 1)
     assert descriptors() == before
     assert child_states().count("Z") == 0

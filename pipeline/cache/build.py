@@ -76,7 +76,7 @@ def build(
     spec: FeatureSpec,
     workers: Workers | None = None,
     options: Options | None = None,
-    distrusted: Collection[str] = (),
+    damaged: Collection[str] = (),
 ) -> Summary:
     """Make the cache of a catalogue complete, extracting only what is missing.
 
@@ -92,7 +92,7 @@ def build(
         Who extracts; by default a process a core.
     options
         How.
-    distrusted
+    damaged
         Shards that are damaged, and made again where their clips are wanted.
 
     Raises
@@ -110,7 +110,7 @@ def build(
     with lock.held(folder, options.wait, options.part):
         remove_leftovers(folder)
         wanted, states, known = survey.look(
-            catalogue, folder, spec, workers, distrusted, options.check_content, options.progress
+            catalogue, folder, spec, workers, damaged, options.check_content, options.progress
         )
         plan = planning.plan(
             wanted, states, known, task.reader_version(), options.retry_bad, options.only_wanted
@@ -118,7 +118,7 @@ def build(
         log.info("fresh clips: %d, shards to make: %d", len(plan.held), len(plan.make))
         for clip, reason in plan.reasons.items():
             log.debug("%s is extracted: %s", clip, reason)
-        made = carry_out(plan, catalogue, folder, spec, workers, options, distrusted)
+        made = carry_out(plan, catalogue, folder, spec, workers, options, damaged)
         copies = [clip for shard in made for clip in shard.clips]
         # Raw files may have changed on the way; of what was made the manifests know better.
         for path in {source.path for clip in copies for source in clip.sources}:
@@ -138,7 +138,7 @@ def carry_out(
     spec: FeatureSpec,
     workers: Workers,
     options: Options,
-    distrusted: Collection[str],
+    damaged: Collection[str],
 ) -> list[ShardFacts]:
     """Make the shards of a plan and return their manifests."""
     if not plan.make:
@@ -163,7 +163,7 @@ def carry_out(
         for made in tasks:
             # With the manifest of a damaged shard the task would take it for done. A sound one is
             # that of another run, which no lock kept away.
-            if made.is_done() and survey.whole_shard(made.manifest, spec, distrusted) is None:
+            if made.is_done() and survey.whole_shard(made.manifest, spec, damaged) is None:
                 made.manifest.unlink()
         total = len(catalogue.clips)
         shown = {"desc": "features", "unit": "clip", "disable": not options.progress}

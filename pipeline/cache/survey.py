@@ -28,14 +28,14 @@ def look(
     folder: Path,
     spec: FeatureSpec,
     workers: Workers,
-    distrusted: Collection[str] = (),
+    damaged: Collection[str] = (),
     check_content: bool = False,
     progress: bool = True,
 ) -> tuple[list[WantedClip], dict[str, FileState], Known]:
     """Look at a raw folder and a cache, and return what :func:`pipeline.cache.plan.plan` asks for.
 
     Workers hash the raw files whose time stamp moved, or all that are cached (``check_content``).
-    Shards that are ``distrusted`` count as missing.
+    Shards that are ``damaged`` count as missing.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def look(
         )
         for clip in catalogue.clips
     ]
-    known = known_shards(folder, spec, distrusted)
+    known = known_shards(folder, spec, damaged)
     states = {path: file_state(root / path) for clip in wanted for path in clip.paths}
     if paths := planning.to_hash(wanted, states, known, check_content):
         log.info("%d raw files are hashed", len(paths))
@@ -76,10 +76,10 @@ def file_state(path: Path) -> FileState:
     return FileState(state.st_size, state.st_mtime_ns)
 
 
-def known_shards(folder: Path, spec: FeatureSpec, distrusted: Collection[str] = ()) -> Known:
+def known_shards(folder: Path, spec: FeatureSpec, damaged: Collection[str] = ()) -> Known:
     """Read the manifest of every shard of a folder that is whole, as far as its size says."""
     paths = sorted(folder.glob(facts.MANIFEST_PATTERN))
-    found = (whole_shard(path, spec, distrusted) for path in paths)
+    found = (whole_shard(path, spec, damaged) for path in paths)
     shards = [shard for shard in found if shard is not None]
     try:
         return Known(shards, index.times_of(facts.read_sealed(folder / index.INDEX_NAME, "")))
@@ -88,7 +88,7 @@ def known_shards(folder: Path, spec: FeatureSpec, distrusted: Collection[str] = 
 
 
 def whole_shard(
-    manifest: Path, spec: FeatureSpec, distrusted: Collection[str] = ()
+    manifest: Path, spec: FeatureSpec, damaged: Collection[str] = ()
 ) -> ShardFacts | None:
     """Read the manifest of a shard; None where it or its shard is damaged."""
     try:
@@ -96,7 +96,7 @@ def whole_shard(
     except InputError as error:
         log.warning("%s does not count: %s", manifest.name, error)
         return None
-    if shard.file in distrusted or not shard_format.has_file(manifest.parent, shard):
+    if shard.file in damaged or not shard_format.has_file(manifest.parent, shard):
         log.info("%s does not count: it is damaged or missing", shard.file)
         return None
     return shard

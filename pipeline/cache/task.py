@@ -80,7 +80,7 @@ def extract(clip: Clip, task: ShardTask) -> ClipRows:
     given = clip, task.file, task.root, task.spec
     limit = task.clip_timeout_seconds
     answer = guard.call("pipeline.cache.extraction:extract", *given, limit_seconds=limit)
-    if not isinstance(answer, guard.Lost):
+    if not isinstance(answer, guard.Failure):
         return answer
     described = ()
     with contextlib.suppress(OSError):
