@@ -42,8 +42,8 @@ def usual_script(found: Catalogue, out: Path) -> None:
                 break
             frames.append(cv2.resize(frame, (112, 112)))
         video.release()
-        sound, rate = librosa.load(clip.audio_source, sr=22_050)
-        mfcc = librosa.feature.mfcc(y=sound, sr=rate, n_mfcc=40)
+        waveform, rate = librosa.load(clip.audio_source, sr=22_050)
+        mfcc = librosa.feature.mfcc(y=waveform, sr=rate, n_mfcc=40)
         np.save(out / f"{clip.id}-frames.npy", np.array(frames[:20]))
         np.save(out / f"{clip.id}-mfcc.npy", mfcc[:, :44])
 

@@ -137,8 +137,8 @@ def call(target: str, *arguments: Any, limit_seconds: float = 0.0) -> Any | Fail
     """
     ending = ""
     for _ in range(2):
-        child = child_of_thread(target.partition(":")[0])
         try:
+            child = child_of_thread(target.partition(":")[0])
             child.pipe.send_bytes(pickle.dumps((target, arguments, limit_seconds)))
             answer = child.receive(limit_seconds)
         except TimeoutError:

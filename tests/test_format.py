@@ -13,7 +13,7 @@ from conftest import TINY, MadeUp, flip, hashes, made_up_clip, tally, write_cach
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.cache import facts
+from pipeline.cache import facts, survey
 from pipeline.cache import format as shard_format
 from pipeline.cache.format import CachedRow, read_tensor
 from pipeline.errors import InputError
@@ -110,7 +110,7 @@ def test_the_same_rows_give_the_same_bytes(tmp_path):
 def test_a_shard_of_clips_that_could_not_be_read_is_a_manifest_alone(tmp_path):
     shard = write(tmp_path, [MadeUp("a", "sad", (), reason="no video")])
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
-    assert shard.rows == 0 and shard_format.has_file(tmp_path, shard)
+    assert (shard.rows, shard.bytes) == (0, 0)
     assert not shard_format.check_shard(tmp_path, shard, TINY)
 
 
@@ -190,7 +190,7 @@ def test_a_missing_or_cut_shard_loses_all_its_clips(tmp_path, change, said):
     change(tmp_path / FILE)
     (fault,) = shard_format.check_shard(tmp_path, shard, TINY)
     assert fault.file == FILE and said in fault.reason and len(fault.clips) == 2
-    assert not shard_format.has_file(tmp_path, shard)
+    assert survey.whole_shard(facts.manifest_path(tmp_path, FILE), TINY) is None
 
 
 def test_a_manifest_that_says_something_else_than_its_sound_file_is_caught(tmp_path):

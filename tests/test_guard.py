@@ -191,6 +191,17 @@ def test_an_interrupt_while_the_answer_is_under_way_mixes_no_answers(monkeypatch
     assert ask("echo", "the next one") == "the next one"
 
 
+def test_an_interrupt_while_a_child_starts_mixes_no_answers(monkeypatch):
+    def interrupted(pipe, _):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(guard.Connection, "poll", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ask("echo", 1)
+    assert ask("echo", "the next one") == "the next one"
+
+
 def test_a_child_murdered_while_idle_costs_nothing():
     pid = ask("pid")
     os.kill(pid, signal.SIGKILL)

@@ -17,7 +17,6 @@ from pathlib import Path
 from pipeline import atomic, console, parallel
 from pipeline.backends import Workers
 from pipeline.cache import facts, lock, survey, task
-from pipeline.cache import format as shard_format
 from pipeline.cache import plan as planning
 from pipeline.cache.facts import ShardFacts
 from pipeline.cache.index import INDEX_NAME, Index, index_of, read_index, write_index
@@ -224,7 +223,9 @@ def remove_unnamed(summary: Summary) -> None:
         named = read_index(folder).shard_facts
         for shard in summary.unnamed:
             if shard.file not in named:
-                shard_format.remove_shard(folder, shard.file)
+                # The manifest first: what is left of an interrupted removal does not count.
+                facts.manifest_path(folder, shard.file).unlink(missing_ok=True)
+                (folder / shard.file).unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -29,13 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import atomic
-from pipeline.cache.facts import (
-    FORMAT_VERSION,
-    ClipEntry,
-    ShardFacts,
-    manifest_path,
-    write_manifest,
-)
+from pipeline.cache.facts import FORMAT_VERSION, ClipEntry, ShardFacts, write_manifest
 from pipeline.errors import InputError
 from pipeline.spec import FeatureSpec
 
@@ -203,20 +197,6 @@ def columns_of(clips: Iterable[ClipEntry], spec: FeatureSpec) -> dict[str, list]
         "clip": [clip.clip for clip, _ in held],
         "variant": [variant for _, variant in held],
     }
-
-
-def has_file(folder: Path, facts: ShardFacts) -> bool:
-    """Whether the file of a shard is there and as long as it was written."""
-    try:
-        return not facts.rows or (folder / facts.file).stat().st_size == facts.bytes
-    except FileNotFoundError:
-        return False
-
-
-def remove_shard(folder: Path, file: str) -> None:
-    """Remove a shard, the manifest first: what is left of an interrupted removal does not count."""
-    manifest_path(folder, file).unlink(missing_ok=True)
-    (folder / file).unlink(missing_ok=True)
 
 
 def read_tensor(file: int, offset: int, row: int, shape: tuple[int, ...], dtype: type) -> NDArray:

@@ -11,7 +11,6 @@ from pathlib import Path
 from pipeline import console, parallel
 from pipeline.backends import Workers
 from pipeline.cache import facts, index
-from pipeline.cache import format as shard_format
 from pipeline.cache import plan as planning
 from pipeline.cache.facts import ShardFacts
 from pipeline.cache.plan import FileState, Known, WantedClip
@@ -96,7 +95,9 @@ def whole_shard(
     except InputError as error:
         log.warning("%s does not count: %s", manifest.name, error)
         return None
-    if shard.file in damaged or not shard_format.has_file(manifest.parent, shard):
+    path = manifest.with_name(shard.file)
+    size = path.stat().st_size if shard.rows and path.is_file() else 0
+    if shard.file in damaged or size != shard.bytes:
         log.info("%s does not count: it is damaged or missing", shard.file)
         return None
     return shard
