@@ -81,7 +81,7 @@ def write_cache(raw: Path, cache: Path, spec: FeatureSpec) -> None:
             stream.truncate(shard.bytes)
         facts.write_manifest(folder, shard, spec)
         shards.append(shard)
-    held = {clip.clip: clip for shard in shards for clip in shard.clips}
+    held = [clip for shard in shards for clip in shard.clips]
     write_index(index_of(held, shards, states, folder, spec, str(raw)))
 
 

@@ -200,7 +200,7 @@ def dask_client(workers: Workers) -> Iterator[Any]:
         options: dict[str, Any] = {"address": workers.scheduler, "timeout": CONNECT_SECONDS}
     else:
         jobs = joblib.effective_n_jobs(workers.jobs)
-        options = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
+        options = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
         options |= {"silence_logs": logging.CRITICAL}
     try:
         with interrupts_elsewhere():

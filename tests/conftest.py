@@ -171,8 +171,8 @@ def write_rows(root, spec, clips, size=16, change=lambda number, clip: clip):
             pairs = [clip.to_write(actor, file) for clip in part]
             shard_format.write_shard(folder, file, spec, actor, len(part), pairs, {})
             shards.append(facts.read_manifest(facts.manifest_path(folder, file), spec))
-    made = index.Index(folder, spec, "", tuple(shards))
-    index.write_index(made)
+    entries = [entry for shard in shards for entry in shard.clips]
+    index.write_index(index.index_of(entries, shards, {}, folder, spec, ""))
     return index.read_index(folder)
 
 

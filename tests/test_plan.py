@@ -298,7 +298,7 @@ class World:
         assert len({shard.file for shard in shards}) == len(shards), "a shard was overwritten"
         copies = [entry for shard in shards[len(self.known.shards) :] for entry in shard.clips]
         held = plan.latest([*made.held.values(), *copies])
-        found = index.index_of(held, shards, states, Path(), SPEC, "")
+        found = index.index_of(held.values(), shards, states, Path(), SPEC, "")
         self.known = Known(shards, found.modified_ns)
         assert sorted(entry.clip for entry in found.entries) == sorted(root)
         return made, {entry.clip: entry.sources[0].sha256 for entry in found.entries}
@@ -359,5 +359,5 @@ def test_planning_looks_at_each_file_and_each_shard_a_few_times(count):
     assert not plan.to_hash(wanted, states, known)
     found = plan.plan(wanted, states, known, "1")
     assert not found.make and len(found.held) == count
-    index.index_of(found.held, shards, states, Path(), SPEC, "")
+    index.index_of(found.held.values(), shards, states, Path(), SPEC, "")
     assert states.looks <= 5 * count and wanted.passes <= 6 and shards.passes <= 8

@@ -123,7 +123,7 @@ def build(
         for path in {source.path for clip in copies for source in clip.sources}:
             states.pop(path, None)
         held, shards = planning.latest([*plan.held.values(), *copies]), [*known.shards, *made]
-        index = index_of(held, shards, states, folder, spec, str(catalogue.root))
+        index = index_of(held.values(), shards, states, folder, spec, str(catalogue.root))
         publish(index, catalogue.root)
     unnamed = tuple(shard for shard in shards if shard.file not in index.shard_facts)
     extracted = sum(len(shard.clips) for shard in plan.make)
@@ -211,7 +211,7 @@ def join(folder: Path) -> Index:
         root = ""
     with lock.held(folder, name="-index"):
         held = planning.latest(clip for shard in shards for clip in shard.clips)
-        index = index_of(held, shards, {}, folder, spec, root)
+        index = index_of(held.values(), shards, {}, folder, spec, root)
         publish(index, folder)
     return index
 

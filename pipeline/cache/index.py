@@ -48,9 +48,9 @@ class Index:
         The raw folder it was made for.
     shards
         Sorted by actor and name.
-    excluded
-        Clips of these shards that do not count, by shard: the raw folder lacks them, or a newer
-        shard holds them.
+    entries
+        Their clips that count, readable or not, sorted by actor and id. The others the raw folder
+        lacks, or another shard holds.
     modified_ns
         Modification times under which raw files were found unchanged although their shard
         recorded another, by path and content: another shard may hold the path with other content.
@@ -60,19 +60,8 @@ class Index:
     spec: FeatureSpec
     root: str
     shards: tuple[ShardFacts, ...]
-    excluded: Mapping[str, Collection[str]] = field(default_factory=dict)
+    entries: tuple[ClipEntry, ...]
     modified_ns: Mapping[tuple[str, str], int] = field(default_factory=dict)
-
-    @functools.cached_property
-    def entries(self) -> tuple[ClipEntry, ...]:
-        """Clips that count, readable or not, sorted by actor and id."""
-        chosen = [
-            clip
-            for shard in self.shards
-            for clip in shard.clips
-            if clip.clip not in self.excluded.get(shard.file, ())
-        ]
-        return tuple(sorted(chosen, key=lambda clip: (clip.actor, clip.clip)))
 
     @functools.cached_property
     def clips(self) -> tuple[ClipEntry, ...]:
@@ -112,52 +101,43 @@ class Index:
 
     def without(self, clips: Collection[str]) -> Index:
         """Return the same index without some clips."""
-        excluded = {
-            shard.file: {*self.excluded.get(shard.file, ())}
-            | {clip.clip for clip in shard.clips if clip.clip in clips}
-            for shard in self.shards
-        }
-        return dataclasses.replace(self, excluded=excluded)
+        kept = tuple(entry for entry in self.entries if entry.clip not in clips)
+        return dataclasses.replace(self, entries=kept)
 
 
 def index_of(
-    held: Mapping[str, ClipEntry],
+    held: Iterable[ClipEntry],
     shards: Iterable[ShardFacts],
     states: Mapping[str, FileState],
     folder: Path,
     spec: FeatureSpec,
     root: str,
 ) -> Index:
-    """Make the index of some clips, given the copy of each that counts, by id.
+    """Make the index of some clips, given the copy of each that counts.
 
     ``shards`` are all complete ones, ``states`` the raw files now, as far as they are known.
     """
-    counting: dict[str, set[str]] = {}
-    for entry in held.values():
-        counting.setdefault(entry.shard, set()).add(entry.clip)
-    chosen = [shard for shard in shards if shard.file in counting]
+    entries = tuple(sorted(held, key=lambda entry: (entry.actor, entry.clip)))
+    named = {entry.shard for entry in entries}
+    chosen = [shard for shard in shards if shard.file in named]
     chosen.sort(key=lambda shard: (shard.actor, shard.file))
-    excluded = {}
-    for shard in chosen:
-        if others := {clip.clip for clip in shard.clips} - counting[shard.file]:
-            excluded[shard.file] = frozenset(others)
     moved = {
         (source.path, source.sha256): states[source.path].modified_ns
-        for entry in held.values()
+        for entry in entries
         for source in entry.sources
         if source.path in states and states[source.path].modified_ns != source.modified_ns
     }
-    return Index(folder, spec, root, tuple(chosen), excluded, moved)
+    return Index(folder, spec, root, tuple(chosen), entries, moved)
 
 
 def write_index(index: Index) -> bool:
     """Write ``index.json`` in one step; False where it says the same already, and is left alone."""
+    counting = {(entry.shard, entry.clip) for entry in index.entries}
     shards = []
     for shard in index.shards:
-        entry: dict[str, object] = {"file": shard.file, "manifest": shard.checksum}
-        if excluded := sorted(index.excluded.get(shard.file, ())):
-            entry["excluded"] = excluded
-        shards.append(entry)
+        said: dict[str, object] = {"file": shard.file, "manifest": shard.checksum}
+        ids = [clip.clip for clip in shard.clips if (shard.file, clip.clip) not in counting]
+        shards.append(said | {"excluded": ids} if ids else said)
     content = {
         "emotions": EMOTIONS,
         "root": index.root,
@@ -188,7 +168,7 @@ def read_index(folder: Path) -> Index:
         spec = FeatureSpec.from_json(json.dumps(content["spec"]))
         if content["digest"] != spec.digest or content["emotions"] != list(EMOTIONS):
             raise ValueError("another digest or other emotions")
-        shards, excluded = [], {}
+        shards, entries = [], []
         for entry in content["shards"]:
             file = entry["file"]
             if not SHARD_PATTERN.fullmatch(file):
@@ -197,12 +177,12 @@ def read_index(folder: Path) -> Index:
             if facts.checksum != entry["manifest"]:
                 raise ValueError(f"another manifest of {file}")
             shards.append(facts)
-            if "excluded" in entry:
-                excluded[file] = frozenset(entry["excluded"])
-        times = times_of(content)
+            excluded = frozenset(entry.get("excluded", ()))
+            entries += [clip for clip in facts.clips if clip.clip not in excluded]
+        index = index_of(entries, shards, {}, folder, spec, str(content["root"]))
+        return dataclasses.replace(index, modified_ns=times_of(content))
     except PARSING as error:
         raise unusable(path, TITLE, error) from error
-    return Index(folder, spec, str(content["root"]), tuple(shards), excluded, times)
 
 
 def times_of(content: dict) -> dict[tuple[str, str], int]:
