@@ -91,8 +91,9 @@ prune: $(STAMP) ## List caches, remove those named     [CACHE= MODEL= NAMES="dig
 list: $(STAMP) ## Print what RAW holds               [RAW=]
 	@$(RUN) pipeline list $(raw_options)
 
-audit: $(STAMP) ## Look for faults in RAW            [RAW= JOBS= STRICT=1]
-	@$(RUN) pipeline audit $(raw_options) $(worker_options) $(if $(STRICT),--strict)
+audit: $(STAMP) ## Look for faults in RAW            [RAW= REPORT= JOBS= STRICT=1]
+	@$(RUN) pipeline audit $(raw_options) $(worker_options) $(if $(REPORT),--out "$(REPORT)") \
+		$(if $(STRICT),--strict)
 
 train: $(STAMP) ## Shards to a trained, tested model  [CACHE= MODEL= EPOCHS_SCALE= TEST_ACTORS= SEED= MODALITIES= SPEAKER_REFERENCE= PRECISION= RESUME=1 SKIP_BAD=1]
 	@$(RUN) train fit --cache "$(CACHE)" --model "$(MODEL)" $(fit_options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import joblib
 import numpy as np
 import soundfile
 
-from pipeline.cache import build
+from pipeline.cache import build, plan
 from pipeline.corpora import scan
 from pipeline.media import encode
 from pipeline.sample import corpus
@@ -117,6 +118,22 @@ def linked_corpus(folder: Path, clips: int) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(source.resolve())
             target.with_name(f"{take.name(3)}.wav").symlink_to(sound.resolve())
+    return raw
+
+
+def full_shards(folder: Path, actors: int) -> Path:
+    """Make a corpus of some actors with as many clips of 1280x720 as a shard holds, all links."""
+    clips = sorted(high_definition_clips(folder).rglob("*.mp4"))
+    raw, takes = folder / "raw-memory", corpus.takes(actors, 1)
+    for actor in range(1, actors + 1):
+        own = [take for take in takes if take.actor == actor]
+        for take, clip in zip(own[: plan.MAX_CLIPS], itertools.cycle(clips), strict=False):
+            target = video_path(raw, take)
+            if not target.exists():
+                sound = clip.parents[2] / "audios" / clip.parent.name / f"03{clip.stem[2:]}.wav"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(clip.resolve())
+                target.with_name(f"{take.name(3)}.wav").symlink_to(sound.resolve())
     return raw
 
 
