@@ -14,7 +14,8 @@ STAMP := .venv/.ready
 DEV_STAMP := .venv/.ready-dev
 
 # Options that are passed on only when they are set.
-raw_options = --raw "$(RAW)" $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(LABELS),--labels "$(LABELS)")
+raw_options = --raw "$(RAW)" $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(LABELS),--labels "$(LABELS)") \
+	$(if $(CORPUS),--corpus "$(CORPUS)") $(if $(SPEAKER),--speaker '$(SPEAKER)')
 worker_options = --jobs $(JOBS) $(if $(BACKEND),--backend $(BACKEND)) \
 	$(if $(SCHEDULER),--scheduler "$(SCHEDULER)")
 features_options = $(if $(RECIPE),--recipe $(RECIPE)) $(if $(VARIANTS),--variants $(VARIANTS)) $(if $(DETECTOR),--detector $(DETECTOR)) \
@@ -70,7 +71,7 @@ test-slow: $(DEV_STAMP) ## The tests that take over ten seconds
 torture: $(DEV_STAMP) ## Kill, corrupt, fill up, race and feed rubbish; prints what survived
 	@$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile -m torture
 
-features: $(STAMP) ## Raw clips to HDF5 shards          [RAW= CACHE= JOBS= EXPLAIN=clip REMOVE=1 SKIP_BAD=1 WAIT=1 BACKEND= SCHEDULER= ACTORS= RECIPE= VARIANTS= DETECTOR= CHANNEL= LABELS= CLIP_TIMEOUT= CHECK_CONTENT=1 RETRY_BAD=1]
+features: $(STAMP) ## Raw clips to HDF5 shards          [RAW= CACHE= JOBS= EXPLAIN=clip REMOVE=1 SKIP_BAD=1 WAIT=1 BACKEND= SCHEDULER= ACTORS= RECIPE= VARIANTS= DETECTOR= CHANNEL= CORPUS= SPEAKER= LABELS= CLIP_TIMEOUT= CHECK_CONTENT=1 RETRY_BAD=1]
 	@$(RUN) pipeline features $(raw_options) --cache "$(CACHE)" $(worker_options) $(features_options)
 
 face-model: $(STAMP) ## Fetch the file of DETECTOR=yunet     [FACE_MODEL=where it goes]
@@ -86,7 +87,7 @@ verify: $(STAMP) ## Read a cache, name what is damaged [CACHE= RAW= JOBS= REPAIR
 prune: $(STAMP) ## List caches, remove those named     [CACHE= MODEL= NAMES="digest ..."]
 	@$(RUN) pipeline prune $(NAMES) --cache "$(CACHE)" --models data "$(MODEL)"
 
-list: $(STAMP) ## Print what RAW holds               [RAW=]
+list: $(STAMP) ## What RAW holds: clips by actor and emotion  [RAW= CORPUS= SPEAKER=]
 	@$(RUN) pipeline list $(raw_options)
 
 audit: $(STAMP) ## Look for faults in RAW            [RAW= JOBS= STRICT=1]
