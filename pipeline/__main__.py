@@ -13,6 +13,7 @@ from pipeline.corpora import folders, known
 from pipeline.corpora.actors import parse_actors
 from pipeline.corpora.ravdess import CHANNELS
 from pipeline.corpora.scan import AUTO
+from pipeline.download import options as download
 from pipeline.spec import CASCADE, DETECTORS, FeatureSpec
 
 CACHE = Path("data/cache")
@@ -23,6 +24,9 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="python -m pipeline", description=__doc__)
     names = top.add_subparsers(dest="command", required=True)
     shown = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+
+    data = names.add_parser("data", help="fetch a published corpus", **shown)
+    download.add_options(data)
 
     features = names.add_parser("features", help="raw clips to HDF5 shards", **shown)
     add_raw(features)
