@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -31,8 +32,10 @@ def hosts(server: str | None) -> Hosts:
     return Hosts(server, f"{server}/raw", f"{server}/media") if server else Hosts()
 
 
-def list_folder(client: Client, addresses: Hosts, source: GitLfs, folder: str) -> list[str]:
-    """List the names of the files in a folder of a repository.
+def list_folders(
+    client: Client, addresses: Hosts, source: GitLfs, folders: Sequence[str]
+) -> dict[str, list[str]]:
+    """List the names of the files in folders of a repository.
 
     Raises
     ------
@@ -41,13 +44,15 @@ def list_folder(client: Client, addresses: Hosts, source: GitLfs, folder: str) -
     """
     trees = f"{addresses.api}/repos/{source.repository}/git/trees"
     top = read_tree(client, f"{trees}/{source.branch}")
-    if folder not in top:
+    if absent := set(folders) - set(top):
         raise InputError(
-            f"expected the folder {folder} in {source.repository}, got none; it may have moved"
+            f"expected the folders {', '.join(folders)} in {source.repository}, got none of "
+            f"{', '.join(absent)}; they may have moved"
         )
-    return sorted(
-        name for name in read_tree(client, f"{trees}/{top[folder]}") if NAME_PATTERN.fullmatch(name)
-    )
+    return {
+        folder: sorted(filter(NAME_PATTERN.fullmatch, read_tree(client, f"{trees}/{top[folder]}")))
+        for folder in folders
+    }
 
 
 def read_tree(client: Client, url: str) -> dict[str, str]:

@@ -45,9 +45,9 @@ def look(
     """
     source = corpus.source
     kinds = source.folders[:1] if selection.audio_only else source.folders
+    listed = lfs.list_folders(client, lfs.hosts(server), source, kinds)
     missing, wanted, size = [], 0, 0.0
-    for kind, kind_bytes in zip(kinds, source.folder_bytes, strict=False):
-        names = lfs.list_folder(client, lfs.hosts(server), source, kind)
+    for (kind, names), kind_bytes in zip(listed.items(), source.folder_bytes, strict=False):
         paths = [f"{kind}/{name}" for name in names if selection.wants(corpus, f"{kind}/{name}")]
         # A file has its name only when it is whole.
         absent = [path for path in paths if not (folder / path).exists()]
