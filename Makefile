@@ -14,7 +14,8 @@ STAMP := .venv/.ready
 DEV_STAMP := .venv/.ready-dev
 
 # Options that are passed on only when they are set.
-raw_options = --raw "$(RAW)" $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(LABELS),--labels "$(LABELS)")
+raw_options = --raw "$(RAW)" $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(LABELS),--labels "$(LABELS)") \
+	$(if $(CORPUS),--corpus "$(CORPUS)") $(if $(SPEAKER),--speaker '$(SPEAKER)')
 worker_options = --jobs $(JOBS) $(if $(BACKEND),--backend $(BACKEND)) \
 	$(if $(SCHEDULER),--scheduler "$(SCHEDULER)")
 features_options = $(if $(RECIPE),--recipe $(RECIPE)) $(if $(VARIANTS),--variants $(VARIANTS)) $(if $(DETECTOR),--detector $(DETECTOR)) \
@@ -42,7 +43,7 @@ ablation_features = $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(SKIP_BAD),--ski
 .DEFAULT_GOAL := help
 # 'make -j features train' must not train on a cache that is still being made.
 .NOTPARALLEL:
-.PHONY: help setup setup-cluster demo test test-slow torture features face-model index verify prune list audit train evaluate crossval leak ablation choices infer bench clean
+.PHONY: help setup setup-cluster demo test test-slow torture data features face-model index verify prune list audit train evaluate crossval leak ablation choices infer bench clean
 
 help: ## Print every target with one line
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -72,7 +73,12 @@ test-slow: $(DEV_STAMP) ## The tests that take over ten seconds
 torture: $(DEV_STAMP) ## Kill, corrupt, fill up, race and feed rubbish; prints what survived
 	@$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile -m torture
 
-features: $(STAMP) ## Raw clips to HDF5 shards          [RAW= CACHE= JOBS= EXPLAIN=clip REMOVE=1 SKIP_BAD=1 WAIT=1 BACKEND= SCHEDULER= ACTORS= RECIPE= VARIANTS= DETECTOR= CHANNEL= LABELS= CLIP_TIMEOUT= CHECK_CONTENT=1 RETRY_BAD=1]
+data: $(STAMP) ## Fetch a published corpus into RAW     [CORPUS=ravdess ACTORS=1-4 CHANNEL=speech AUDIO_ONLY=1 YES=1 KEEP=1]
+	@$(RUN) pipeline data --raw "$(RAW)" $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(ACTORS),--actors "$(ACTORS)") \
+		$(if $(CHANNEL),--channel $(CHANNEL)) $(if $(AUDIO_ONLY),--audio-only) \
+		$(if $(YES),--yes) $(if $(KEEP),--keep)
+
+features: $(STAMP) ## Raw clips to HDF5 shards          [RAW= CACHE= JOBS= EXPLAIN=clip REMOVE=1 SKIP_BAD=1 WAIT=1 BACKEND= SCHEDULER= ACTORS= RECIPE= VARIANTS= DETECTOR= CHANNEL= CORPUS= SPEAKER= LABELS= CLIP_TIMEOUT= CHECK_CONTENT=1 RETRY_BAD=1]
 	@$(RUN) pipeline features $(raw_options) --cache "$(CACHE)" $(worker_options) $(features_options)
 
 face-model: $(STAMP) ## Fetch the file of DETECTOR=yunet     [FACE_MODEL=where it goes]
@@ -88,7 +94,7 @@ verify: $(STAMP) ## Read a cache, name what is damaged [CACHE= RAW= JOBS= REPAIR
 prune: $(STAMP) ## List caches, remove those named     [CACHE= MODEL= NAMES="digest ..."]
 	@$(RUN) pipeline prune $(NAMES) --cache "$(CACHE)" --models data "$(MODEL)"
 
-list: $(STAMP) ## Print what RAW holds               [RAW=]
+list: $(STAMP) ## What RAW holds: clips by actor and emotion  [RAW= CORPUS= SPEAKER=]
 	@$(RUN) pipeline list $(raw_options)
 
 audit: $(STAMP) ## Look for faults in RAW            [RAW= REPORT= JOBS= STRICT=1]

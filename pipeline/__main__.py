@@ -9,8 +9,11 @@ from pathlib import Path
 from pipeline import commands
 from pipeline.backends import BACKENDS
 from pipeline.console import Parser, add_verbose, run, show_log
+from pipeline.corpora import folders, known
 from pipeline.corpora.actors import parse_actors
 from pipeline.corpora.ravdess import CHANNELS
+from pipeline.corpora.scan import AUTO
+from pipeline.download import options as download
 from pipeline.spec import CASCADE, DETECTORS, FeatureSpec
 
 CACHE = Path("data/cache")
@@ -21,6 +24,9 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="python -m pipeline", description=__doc__)
     names = top.add_subparsers(dest="command", required=True)
     shown = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+
+    data = names.add_parser("data", help="fetch a published corpus", **shown)
+    download.add_options(data)
 
     features = names.add_parser("features", help="raw clips to HDF5 shards", **shown)
     add_raw(features)
@@ -118,11 +124,24 @@ def add_raw(command: argparse.ArgumentParser) -> None:
         help="only speech or only song (default: both)",
     )
     command.add_argument(
+        "--corpus",
+        choices=(AUTO, *known.CORPORA, folders.NAME),
+        default=AUTO,
+        help="whose names the files have; auto recognises it",
+    )
+    command.add_argument(
+        "--speaker",
+        default=argparse.SUPPRESS,
+        metavar="REGEX",
+        help="for a folder for each emotion: its group is the speaker, searched in the path below "
+        "the raw folder, such as '/([a-z]+)_'",
+    )
+    command.add_argument(
         "--labels",
         type=Path,
         default=argparse.SUPPRESS,
         metavar="FILE",
-        help="CSV of two columns: your words for emotions in clips.csv, and ours",
+        help="CSV of two columns: your words for emotions in clips.csv or folders' names, and ours",
     )
 
 

@@ -7,17 +7,16 @@ import dataclasses
 import math
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 from pipeline.backends import Workers
 from pipeline.cache import build, caches, explain, verify
-from pipeline.corpora import scan
+from pipeline.corpora import balance, scan
 from pipeline.corpora.actors import format_actors
 from pipeline.corpora.clip import Catalogue
 from pipeline.corpora.sources import printable
 from pipeline.errors import InputError
-from pipeline.spec import EMOTIONS, FeatureSpec, variant_names
+from pipeline.spec import FeatureSpec, variant_names
 
 SHOWN = 3
 """How many of a long list are named."""
@@ -39,7 +38,11 @@ def size(count: int) -> str:
 def scan_raw(arguments: argparse.Namespace) -> Catalogue:
     """Scan the raw folder that the arguments name, and keep the actors they ask for."""
     found = scan.scan(
-        arguments.raw, getattr(arguments, "channel", None), getattr(arguments, "labels", None)
+        arguments.raw,
+        getattr(arguments, "channel", None),
+        getattr(arguments, "labels", None),
+        arguments.corpus,
+        getattr(arguments, "speaker", None),
     )
     actors = getattr(arguments, "actors", None)
     if actors is None:
@@ -94,6 +97,8 @@ def run_features(arguments: argparse.Namespace) -> int:
     options = options_of(arguments)
     workers = workers_of(arguments)
     found = scan_raw(arguments)
+    if found.corpus:
+        print(f"features: {printable(found.root)} holds {found.corpus}", file=sys.stderr)
     if found.unreachable:
         print_unreachable(found)
         print(f"nothing changed in {arguments.cache}: {found.root} is incomplete", file=sys.stderr)
@@ -295,17 +300,9 @@ def print_aside(found: Catalogue) -> None:
 def run_list(arguments: argparse.Namespace) -> int:
     """Print the catalogue as a table and every file that is not in it."""
     found = scan_raw(arguments)
-    counts = Counter((clip.actor, clip.emotion) for clip in found.clips)
-    width = max(map(len, EMOTIONS))
-    columns = (*EMOTIONS, "all", "video", "audio")
-    print("actor  " + " ".join(f"{name:>{width}}" for name in columns))
-    for actor, own in found.by_actor().items():
-        numbers = [counts[actor, emotion] for emotion in EMOTIONS]
-        numbers += [len(own), sum(clip.video is not None for clip in own)]
-        numbers.append(sum(clip.audio is not None for clip in own))
-        name = found.actor_names.get(actor, "")
-        row = f"{actor:>5}  " + " ".join(f"{number:>{width}}" for number in numbers)
-        print(f"{row}  {printable(name)}".rstrip())
+    if found.clips:
+        print("\n".join(balance.table(found.clips, found.actor_names)))
+        print(balance.imbalance(found.clips))
     print(summary(found))
     for title, files in (
         ("unreadable name", found.unreadable),
@@ -324,7 +321,8 @@ def summary(found: Catalogue) -> str:
         f"{count} with {name}" for name, count in found.file_counts().items() if count
     )
     actors = counted(len(found.actors), "actor")
-    return f"{counted(len(found.clips), 'clip')} of {actors}: {counts}"
+    corpus = f"; {found.corpus}" if found.corpus else ""
+    return f"{counted(len(found.clips), 'clip')} of {actors}: {counts}{corpus}"
 
 
 def run_audit(arguments: argparse.Namespace) -> int:

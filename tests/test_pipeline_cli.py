@@ -74,8 +74,8 @@ def test_features_from_nothing_to_nothing_to_do(cli, own_raw, tmp_path, tiny_spe
 
 def test_list_prints_the_catalogue(cli, raw):
     code, out, _ = cli("list", "--raw", raw)
-    assert code == 0 and len(out) == 6
-    assert "16 clips of 4 actors: 16 with video and audio files" in out[-1]
+    assert code == 0 and len(out) == 8
+    assert "16 clips of 4 actors: 16 with video and audio files; RAVDESS" in out[-1]
 
 
 @pytest.mark.parametrize(
