@@ -46,13 +46,13 @@ def build(spec: FeatureSpec, statistics: MfccStatistics, settings: Settings) -> 
     x = mfcc
     if "vocal_tract" not in settings.without:
         x = augmentation.VocalTractPerturbation(
-            spec.fmax_hz, spec.mel_scale == "htk", name="vocal_tract"
+            spec.fmax_hz, spec.mel_scale == "htk", dtype="float32", name="vocal_tract"
         )(x)
     # A random level would hide what the reference tells.
     if "speaker" not in settings.without and settings.speaker_reference == "none":
-        x = augmentation.SpeakerPerturbation(statistics.speaker_deviation.tolist(), name="speaker")(
-            x
-        )
+        x = augmentation.SpeakerPerturbation(
+            statistics.speaker_deviation.tolist(), dtype="float32", name="speaker"
+        )(x)
     scale = 1 / np.sqrt(np.maximum(statistics.variance, 1e-6))
     standardize = keras.layers.Rescaling(
         scale.tolist(), (-statistics.mean * scale).tolist(), name="standardization"
