@@ -124,7 +124,6 @@ def test_everything_random_has_a_state_that_a_checkpoint_holds(branches):
         assert all(id(layer.seed_generator.state) in held for layer in random)
 
 
-
 # Fusion
 
 
