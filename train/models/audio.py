@@ -47,13 +47,13 @@ def build(spec: FeatureSpec, statistics: MfccStatistics, settings: Settings) -> 
     x = mfcc
     if "vocal_tract" not in settings.without:
         x = augmentation.VocalTractPerturbation(
-            spec.fmax_hz, spec.mel_scale == "htk", name="vocal_tract"
+            spec.fmax_hz, spec.mel_scale == "htk", dtype="float32", name="vocal_tract"
         )(x)
     # A random level would hide what the reference tells.
     if "speaker" not in settings.without and settings.speaker_reference == "none":
-        x = augmentation.SpeakerPerturbation(statistics.speaker_deviation.tolist(), name="speaker")(
-            x
-        )
+        x = augmentation.SpeakerPerturbation(
+            statistics.speaker_deviation.tolist(), dtype="float32", name="speaker"
+        )(x)
     variance = np.maximum(statistics.variance, 1e-6)
     scale = 1 / np.sqrt(variance)
     standardize = keras.layers.Rescaling(
