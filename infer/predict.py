@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infer import results
+from infer.ahead import ahead
 from infer.model import Model
 from infer.recording import Recording, plan_windows
 from infer.results import FACE, PICTURE, VOICE, VOICE_AND_FACE, Result, WindowPrediction
 from infer.smooth import SECONDS, Smoother
 from infer.tracks import Track
-from infer.windows import FaceSearch, SeenFace, SeenWindow, read_windows
+from infer.windows import FaceSearch, SeenFace, SeenWindow, decoded, read_windows
 from pipeline.errors import InputError
 from pipeline.features import extract, frames, mfcc
 from pipeline.features.detectors import Box
@@ -23,6 +24,9 @@ from pipeline.media.video import Timed
 from pipeline.spec import FeatureSpec
 
 HEAD_OF_BASIS = {VOICE_AND_FACE: "fused", VOICE: "audio", FACE: "video", PICTURE: "video"}
+
+WINDOWS_AHEAD = 1
+"""Read while earlier ones are predicted: bounds memory, whatever the file's length."""
 
 BRANCH_OF_PART = {"voice": "audio", "face": "video"}
 
@@ -48,7 +52,7 @@ class Options:
 
     min_confidence: float = 0.0
     smooth_seconds: float = SECONDS
-    threads: int = 2
+    threads: int = 4
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_confidence <= 1:
@@ -234,9 +238,12 @@ class Analysis:
         self.search = FaceSearch(spec, self.spans)
         self.predictions: list[WindowPrediction] = []
         self._answering = Answering(model, options, references)
-        self._windows = read_windows(
-            recording, self.spans, spec, self.search, options.threads, coming
-        )
+        if coming is None:
+            coming = iter(())
+            if recording.video is not None and spec.frame_sampling == "spread":
+                coming = decoded(recording.video, self.spans, spec, options.threads)
+        windows = read_windows(recording, self.spans, spec, self.search, coming)
+        self._windows = ahead(windows, WINDOWS_AHEAD)
 
     def __iter__(self) -> Iterator[list[WindowPrediction]]:
         """Predict one window after the other.
@@ -272,7 +279,7 @@ class Analysis:
             *further_notes,
         )
         return Result(
-            recording.path.name,
+            recording.path,
             recording.duration_seconds,
             recording.frame_rate,
             (recording.width_px, recording.height_px),

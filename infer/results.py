@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,8 +115,8 @@ class Result:
 
     Parameters
     ----------
-    file
-        Its name.
+    path
+        What was read; ``"arrays"`` where that was no file.
     duration_seconds, frame_rate, size_px
         Length, frames per second, width and height; zeros for what it lacks.
     windows
@@ -128,7 +129,7 @@ class Result:
         In [0, 1]: answers that are less probable are ``"unsure"``.
     """
 
-    file: str
+    path: Path
     duration_seconds: float
     frame_rate: float
     size_px: tuple[int, int]
@@ -136,6 +137,11 @@ class Result:
     tracks: tuple[Track, ...]
     notes: tuple[str, ...]
     min_confidence: float = 0.0
+
+    @property
+    def file(self) -> str:
+        """Name of what was read."""
+        return self.path.name
 
     @cached_property
     def main(self) -> list[WindowPrediction]:

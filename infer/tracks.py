@@ -66,9 +66,10 @@ class Track:
             known = len(self.times) > 1 and time - self.times[-1] <= LOST_SECONDS
             weight = VELOCITY_WEIGHT if known else 1.0
             self.velocity = weight * moved + (1 - weight) * self.velocity
-        self.times.append(time)
         self.boxes.append(face.box)
         self.confidences.append(face.confidence)
+        # Last: another thread may be asking where the face is.
+        self.times.append(time)
 
     def at(self, time: float) -> tuple[Box, float] | None:
         """Return the box and the confidence at a time; None where nothing was seen around it.

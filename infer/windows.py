@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from infer.ahead import ahead
 from infer.recording import Recording
 from infer.tracks import Tracker, add_missing
 from pipeline.features import detectors, extract, faces
@@ -21,12 +23,15 @@ from pipeline.spec import FeatureSpec
 SEARCH_SECONDS = 0.3
 """While a face is there, frames are searched this often, besides those that the cache searches."""
 
-WIDE_SEARCH_SECONDS = 1.0
+WIDE_SEARCH_SECONDS = (1.0, 8.0)
 """How often the largest copy of a frame is searched although a smaller one shows a face: others may
-be farther away."""
+be farther away. Each search that shows no other doubles the time to the next."""
 
 LEAST_FINDS = 2
 """Where a window shows several faces, each of them has to be found this often."""
+
+FRAMES_AHEAD = 8
+"""Decoded before they are searched."""
 
 MOST_FACES = 8
 """Faces of a window that are read, the largest ones."""
@@ -78,7 +83,7 @@ class FaceSearch:
         self._probes = probe_times(spans, spec)
         self._found: dict[float, list[tuple[int | None, Face]]] = {}
         self._latest = self._latest_wide = -np.inf
-        self._far = False
+        self._far, self._wide_seconds = False, WIDE_SEARCH_SECONDS[0]
 
     def watch(
         self, coming: Iterator[tuple[float, NDArray[np.uint8] | None]]
@@ -115,13 +120,14 @@ class FaceSearch:
                 break
         if side == sides[-1] or side >= longest:
             return found
-        if self._far or time - self._latest_wide >= WIDE_SEARCH_SECONDS:
-            self._latest_wide = time
-            wide = detectors.detect_at(frame, sides[-1], self.spec)
-            both = add_missing(found, wide, self.spec.face.same_face_overlap)
-            self._far = len(both) > len(found)
-            return both
-        return found
+        if not self._far and time - self._latest_wide < self._wide_seconds:
+            return found
+        wide = detectors.detect_at(frame, sides[-1], self.spec)
+        both = add_missing(found, wide, self.spec.face.same_face_overlap)
+        self._far, self._latest_wide = len(both) > len(found), time
+        least, most = WIDE_SEARCH_SECONDS
+        self._wide_seconds = least if self._far else min(most, 2 * self._wide_seconds)
+        return both
 
     def window_faces(self, span: Span, decoded: DecodedFrames) -> tuple[SeenFace, ...]:
         """Say which faces a window shows.
@@ -190,15 +196,22 @@ def probe_times(spans: Sequence[Span], spec: FeatureSpec) -> set[float]:
     return probes
 
 
+def decoded(path: Path, spans: Sequence[Span], spec: FeatureSpec, threads: int) -> Iterator[Timed]:
+    """Decode the frames that the windows need, and as few others as the spec allows."""
+    first = next((time for time in extract.wanted_times(spans, spec) if time >= 0), 0.0)
+    reference_only = spec.decode == "reference"
+    coming = video.timed_frames(path, first, threads, reference_only, spec.untimed_frame_seconds)
+    return ahead(coming, FRAMES_AHEAD)
+
+
 def read_windows(
     recording: Recording,
     spans: Sequence[Span],
     spec: FeatureSpec,
     search: FaceSearch,
-    threads: int,
-    coming: Iterator[Timed] | None = None,
+    coming: Iterator[Timed],
 ) -> Iterator[SeenWindow]:
-    """Read the windows of a recording, decoding its video once.
+    """Read the windows of a recording.
 
     Parameters
     ----------
@@ -210,48 +223,28 @@ def read_windows(
         Gives the number and sampling of frames.
     search
         Finds faces in frames as they pass by.
-    threads
-        Decoding threads.
     coming
-        The frames of the video, from its beginning; None decodes those that the spec needs.
+        The frames of the video, see :func:`decoded`; nothing is taken where there is none.
 
     Raises
     ------
     MediaError
         If sound or video cannot be read.
     """
-    shown = frames_of(recording.video, spans, spec, search, threads, coming)
-    for span, decoded in zip(spans, shown, strict=True):
+    shown: Iterator[DecodedFrames | None] = itertools.repeat(None, len(spans))
+    if recording.video is not None and spec.frame_sampling == "consecutive":
+        shown = extract.read_consecutive(recording.video, spans, spec, threads=1)
+    elif recording.video is not None:
+        wanted = extract.wanted_times(spans, spec)
+        frames = video.frames_among(coming, wanted, recording.video, spec)
+        shown = extract.grouped(search.watch(zip(wanted, frames, strict=True)), spans, spec)
+    for span, found in zip(spans, shown, strict=True):
         waveform, weight = None, 1.0
         if recording.waveform is not None:
             waveform = recording.waveform.cut(span)
             weight = recording.waveform.voice_part(waveform)
-        if decoded is None:
+        if found is None:
             yield SeenWindow(span, Window(waveform, None), (), weight)
             continue
-        seen = search.window_faces(span, decoded)
-        window = Window(waveform, extract.fill_ends(decoded))
-        yield SeenWindow(span, window, seen, weight)
-
-
-def frames_of(
-    path: Path | None,
-    spans: Sequence[Span],
-    spec: FeatureSpec,
-    search: FaceSearch,
-    threads: int,
-    coming: Iterator[Timed] | None,
-) -> Iterator[DecodedFrames | None]:
-    """Yield the frames of each window; None where there is no video."""
-    if path is None:
-        yield from [None] * len(spans)
-        return
-    if spec.frame_sampling == "consecutive":
-        yield from extract.read_consecutive(path, spans, spec, threads)
-        return
-    wanted = extract.wanted_times(spans, spec)
-    if coming is None:
-        frames = video.frames_at(path, wanted, spec, threads)
-    else:
-        frames = video.frames_among(coming, wanted, path, spec)
-    yield from extract.grouped(search.watch(zip(wanted, frames, strict=True)), spans, spec)
+        seen = search.window_faces(span, found)
+        yield SeenWindow(span, Window(waveform, extract.fill_ends(found)), seen, weight)
