@@ -146,7 +146,8 @@ def run(
     """
     finished: list[Done] = []
     several = len(jobs) > 1
-    unit, total = ("file", float(len(jobs))) if several else ("s", None)
+    # Of one recording the length is not known yet.
+    unit, total = ("file", float(len(jobs))) if several else ("s", 1.0)
     shape = "{l_bar}{bar}| {n:.1f}/{total:.1f} [{elapsed}<{remaining}]"
     with bar(total=total, desc="infer", unit=unit, bar_format=shape, disable=not progress) as shown:
         for number, job in enumerate(jobs):

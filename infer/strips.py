@@ -9,7 +9,7 @@ from infer.results import Result, WindowPrediction
 from infer.smooth import UNSURE, named
 from pipeline.spec import EMOTIONS
 
-PARTS = ("face", "voice")
+NO_FACE = "no face"
 
 
 class Said(NamedTuple):
@@ -37,18 +37,23 @@ class Said(NamedTuple):
 
 
 def strips(result: Result) -> dict[str, list[Said]]:
-    """Return what was said of each face, and what the face and the voice alone say.
+    """Return what was said of each face, and what each face and the voice say alone.
 
     Returns
     -------
     dict of str to list of Said
-        By name: those of :func:`by_face`, then ``"face alone"`` and ``"voice alone"``.
+        By name: each of :func:`by_face`, followed by ``"face 1 alone"`` and so on, and last
+        ``"voice alone"``.
     """
-    found = by_face(result)
-    for part in PARTS:
-        windows = [window for window in result.main if getattr(window, part) is not None]
-        if windows:
-            found[f"{part} alone"] = alone(windows, part, result.min_confidence)
+    found: dict[str, list[Said]] = {}
+    least = result.min_confidence
+    for name, spans in by_face(result).items():
+        found[name] = spans
+        seen = result.of(int(name.split()[1])) if name != NO_FACE else []
+        if any(window.face is not None for window in seen):
+            found[f"{name} alone"] = alone(seen, "face", least)
+    if heard := [window for window in result.main if window.voice is not None]:
+        found["voice alone"] = alone(heard, "voice", least)
     return found
 
 
@@ -64,11 +69,12 @@ def by_face(result: Result) -> dict[str, list[Said]]:
     numbers = sorted({window.track for window in result.windows if window.track is not None})
     found = {f"face {number}": divided(result.of(number), answer) for number in numbers}
     without = result.of(None)
-    return found | ({"no face": divided(without, answer)} if without else {})
+    return found | ({NO_FACE: divided(without, answer)} if without else {})
 
 
 def alone(windows: Sequence[WindowPrediction], part: str, min_confidence: float) -> list[Said]:
-    """Return what ``"voice"`` or ``"face"`` says by itself, in windows that have it."""
+    """Return what ``"voice"`` or ``"face"`` says by itself, in the windows that have it."""
+    windows = [window for window in windows if getattr(window, part) is not None]
 
     def answer(window: WindowPrediction) -> tuple[str, float]:
         values = getattr(window, part)

@@ -11,9 +11,11 @@ from infer.draw import COLOURS
 from infer.results import Result
 from infer.strips import strips
 
-STRIP_PX, GAP_PX, LEFT_PX, WIDTH_PX = 28, 10, 90, 1000
+STRIP_PX, GAP_PX, LEFT_PX, WIDTH_PX = 28, 10, 110, 1000
 TICK_SECONDS = (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600)
 MOST_TICKS = 12
+LEAST_TEXT_PART = 0.025
+"""Of the whole length: shorter stretches have no room for a number."""
 
 
 def png_bytes(result: Result) -> bytes:
@@ -22,7 +24,7 @@ def png_bytes(result: Result) -> bytes:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    rows = strips(result)
+    rows, seconds = strips(result), max(result.duration_seconds, 0.1)
     figure = Figure(figsize=(10, 1.6 + 0.45 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -35,9 +37,13 @@ def png_bytes(result: Result) -> bytes:
                 alpha=opacity(said.probability),
                 linewidth=0,
             )
+            if (said.end_seconds - said.start_seconds) / seconds >= LEAST_TEXT_PART:
+                middle = (said.start_seconds + said.end_seconds) / 2
+                shown = f"{100 * said.probability:.0f}"
+                axes.text(middle, row, shown, ha="center", va="center", fontsize=8)
     axes.set_yticks(range(len(rows)), list(rows))
     axes.invert_yaxis()
-    axes.set_xlim(0, max(result.duration_seconds, 0.1))
+    axes.set_xlim(0, seconds)
     axes.set_xlabel("seconds")
     axes.set_title(f"{result.file}: {result.emotion} {100 * result.probability:.0f} %")
     used = labels(result)
@@ -68,6 +74,7 @@ def svg_text(result: Result) -> str:
     """Draw the timeline as SVG; each stretch says what it is when pointed at."""
     rows = strips(result)
     seconds = max(result.duration_seconds, 0.1)
+    least_px = LEAST_TEXT_PART * WIDTH_PX
     scale = (WIDTH_PX - LEFT_PX) / seconds
     height = len(rows) * (STRIP_PX + GAP_PX) + 24
     parts = [
@@ -88,6 +95,11 @@ def svg_text(result: Result) -> str:
                 f"{said.start_seconds:.1f} to {said.end_seconds:.1f} s: {said.text}"
                 "</title></rect>"
             )
+            if width >= least_px:
+                parts.append(
+                    f'<text x="{left + width / 2:.1f}" y="{top + STRIP_PX / 2 + 5}" '
+                    f'class="said">{100 * said.probability:.0f}</text>'
+                )
     step = next(
         s for s in (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600) if seconds / s <= 12 or s > 900
     )
@@ -131,6 +143,7 @@ PAGE = """<!doctype html>
 body {{ font: 15px system-ui, sans-serif; max-width: 1000px; margin: 1rem auto; padding: 0 1rem; }}
 video, audio {{ width: 100%; max-height: 60vh; }}
 svg {{ width: 100%; cursor: pointer; }} text {{ font-size: 14px; }} .tick {{ fill: #777; }}
+.said {{ text-anchor: middle; pointer-events: none; }}
 ul.legend {{ display: flex; flex-wrap: wrap; gap: 1rem; list-style: none; padding: 0; }}
 .legend i {{ display: inline-block; width: 1em; height: 1em; margin-right: .4em; }}
 </style></head><body>
