@@ -30,6 +30,11 @@ fit_options = $(skip_bad) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEED),--seed
 	$(if $(TEST_ACTORS),--test-actors "$(TEST_ACTORS)") $(if $(CALIBRATED),--calibrated) \
 	$(if $(RESUME),--resume)
 
+# One name with spaces in it is one recording; otherwise spaces divide several.
+video_words = $(if $(wildcard $(subst $(space),\ ,$(VIDEO))),"$(VIDEO)",$(VIDEO))
+empty :=
+space := $(empty) $(empty)
+
 # Without a RAW of the user's the ablation takes the sample corpus and a few epochs.
 ablation_small = $(filter file,$(origin RAW))
 ablation_raw = $(if $(ablation_small),$(DEMO)/raw,$(RAW))
@@ -124,11 +129,12 @@ choices: $(STAMP) ## What each training choice is worth   [HEAD=audio CACHE= MOD
 		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(SEEDS),--seeds $(SEEDS)) \
 		$(if $(FOLDS),--folds $(FOLDS))
 
-infer: $(STAMP) ## Raw file to annotated video        VIDEO= [AUDIO= MODEL= OUT= CALIBRATE= MIN_CONFIDENCE= SHOW=1]
+infer: $(STAMP) ## Recordings to annotated videos     VIDEO="a.mp4 folder/" [AUDIO= MODEL= OUT= NO_VIDEO=1 OVERLAY=1 FORMATS=all MIN_CONFIDENCE= SMOOTH= SHOW=1]
 	@$(if $(VIDEO),,echo "error: expected VIDEO=clip.mp4, got none; name a recording" >&2; exit 2;) \
-	$(RUN) infer "$(VIDEO)" --model "$(MODEL)" --out "$(OUT)" $(if $(AUDIO),--audio "$(AUDIO)") \
-		$(if $(CALIBRATE),--calibrate "$(CALIBRATE)") \
-		$(if $(MIN_CONFIDENCE),--min-confidence $(MIN_CONFIDENCE)) $(if $(SHOW),--show)
+	$(RUN) infer $(video_words) --model "$(MODEL)" --out "$(OUT)" $(if $(AUDIO),--audio "$(AUDIO)") \
+		$(if $(NO_VIDEO),--no-video) $(if $(OVERLAY),--overlay) $(if $(FORMATS),--formats "$(FORMATS)") \
+		$(if $(MIN_CONFIDENCE),--min-confidence $(MIN_CONFIDENCE)) $(if $(SMOOTH),--smooth $(SMOOTH)) \
+		$(if $(SHOW),--show)
 
 bench: $(STAMP) ## Speed against what people use; needs a trained MODEL  [MODEL=]
 	@$(RUN) bench --model "$(MODEL)"

@@ -22,6 +22,8 @@ from pipeline.errors import InputError
 VIDEO, OVERLAY, NONE = "video", "overlay", "none"
 """What is written besides the formats: the annotated video, a copy with subtitles, nothing."""
 
+BAR_DELAY_SECONDS = 1.0
+
 SUMMARY_NAME = "summary.csv"
 
 
@@ -149,7 +151,9 @@ def run(
     # Of one recording the length is not known yet.
     unit, total = ("file", float(len(jobs))) if several else ("s", 1.0)
     shape = "{l_bar}{bar}| {n:.1f}/{total:.1f} [{elapsed}<{remaining}]"
-    with bar(total=total, desc="infer", unit=unit, bar_format=shape, disable=not progress) as shown:
+    # After a moment only: what is refused at once is one line.
+    looks = {"desc": "infer", "unit": unit, "bar_format": shape, "delay": BAR_DELAY_SECONDS}
+    with bar(total=total, disable=not progress, **looks) as shown:
         for number, job in enumerate(jobs):
             began = time.monotonic()
 

@@ -1,16 +1,12 @@
-import dataclasses
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
-from conftest import tone, write_rows, write_video, write_wav
+from conftest import write_rows
 
-from infer import predict, recording
 from pipeline.errors import InputError
-from pipeline.features import extract
-from train import artefact, dataset, evaluate, model, reading, rest, robustness, table
-from train.protocol import Split
+from train import dataset, evaluate, model, reading, rest, robustness, table
 
 MEAN, VARIANCE = np.zeros(40, np.float32), np.ones(40, np.float32)
 
@@ -167,52 +163,6 @@ def test_the_face_is_seen_as_it_departs_from_the_one_at_rest(spec):
     other = rest.relate(mfcc, frames, mfcc, frames[::-1])
     left = seen.predict(dict(zip(("mfcc", "frames"), other, strict=True)), verbose=0)
     assert np.abs(left).max() > 0.1
-
-
-def test_inference_reads_a_recording_against_the_person_at_rest(tmp_path, spec):
-    spec = dataclasses.replace(spec, crop="whole")
-    keras.utils.set_random_seed(0)
-    network = model.build_fusion_cnn(spec, MEAN, VARIANCE, calibrated=True)
-    knowing = artefact.Artefact(network, spec, Split((1,), (2,), (3,)), {"calibrated": True})
-    knowing_nobody = dataclasses.replace(knowing, settings={})
-
-    def opened(name, hertz, seconds=1.6):
-        path = write_video(tmp_path / name, seconds, sound=tone(seconds, hertz))
-        return recording.open_recording(path, None, spec)
-
-    take, neutral = opened("a.mp4", 440.0), opened("b.mp4", 220.0)
-    with pytest.raises(InputError, match="got none; give one with --calibrate"):
-        predict.at_rest(None, knowing)
-    with pytest.raises(InputError, match=r"b\.mp4, got one that knows nobody"):
-        predict.at_rest(neutral, knowing_nobody)
-    assert predict.at_rest(None, knowing_nobody) is None
-    deaf = recording.open_recording(write_wav(tmp_path / "c.wav", tone(0.4)), None, spec)
-    with pytest.raises(InputError, match=r"c\.wav, got voice alone"):
-        predict.at_rest(deaf, knowing)
-
-    person = predict.at_rest(neutral, knowing)
-    said = predict.predict(take, knowing, person=person).windows
-    own = predict.at_rest(take, knowing)
-    shown = rest.relate(*(np.stack([tensor]) for tensor in (*own, *person)))
-    expected = network.predict(dict(zip(("mfcc", "frames"), shown, strict=True)), verbose=0)
-    # The window that training would cut is one of those that inference reads.
-    distances = [np.abs(window.probabilities - expected["fused"][0]).max() for window in said]
-    assert min(distances) < 1e-5
-    # A longer recording says more: what its windows have in common.
-    longer = opened("d.mp4", 220.0, seconds=3.2)
-    spans = recording.plan_rest(longer, spec, 12)
-    assert np.diff([span.start for span in spans]).tolist() == [spec.window_samples] * 2
-    assert len(recording.plan_rest(longer, spec, 2)) == 2
-    each = [
-        extract.featurize(window, None, spec)
-        for window in extract.read_windows(longer.waveform, longer.video, spans, spec)
-    ]
-    common = rest.deal(*(np.stack(tensors) for tensors in zip(*each, strict=True)))
-    read = predict.at_rest(longer, knowing)
-    assert np.array_equal(read.mfcc, common[0]) and np.array_equal(read.frames, common[1])
-
-    known_as_itself = predict.predict(take, knowing, person=own).windows
-    assert np.abs(known_as_itself[0].probabilities - said[0].probabilities).max() > 1e-4
 
 
 def test_what_a_report_says_of_its_setting():
