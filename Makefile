@@ -45,7 +45,7 @@ ablation_features = $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(SKIP_BAD),--ski
 .DEFAULT_GOAL := help
 # 'make -j features train' must not train on a cache that is still being made.
 .NOTPARALLEL:
-.PHONY: help setup setup-cluster demo test test-slow torture features face-model index verify prune list audit train evaluate crossval leak ablation choices infer bench clean
+.PHONY: help setup setup-cluster demo test test-slow torture features face-model index verify prune list audit train evaluate crossval leak ablation choices infer live export bench clean
 
 help: ## Print every target with one line
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -135,6 +135,10 @@ infer: $(STAMP) ## Recordings to annotated videos     VIDEO="a.mp4 folder/" [AUD
 		$(if $(NO_VIDEO),--no-video) $(if $(OVERLAY),--overlay) $(if $(FORMATS),--formats "$(FORMATS)") \
 		$(if $(MIN_CONFIDENCE),--min-confidence $(MIN_CONFIDENCE)) $(if $(SMOOTH),--smooth $(SMOOTH)) \
 		$(if $(SHOW),--show)
+
+live: $(STAMP) ## Predict a camera, stream or file live [CAMERA=0|rtsp://...|file SERVE=8000 MODEL= MIN_CONFIDENCE= SMOOTH=]
+	@$(RUN) infer.live "$(or $(CAMERA),0)" --model "$(MODEL)" $(if $(SERVE),--serve $(SERVE)) \
+		$(if $(MIN_CONFIDENCE),--min-confidence $(MIN_CONFIDENCE)) $(if $(SMOOTH),--smooth $(SMOOTH))
 
 bench: $(STAMP) ## Speed against what people use; needs a trained MODEL  [MODEL=]
 	@$(RUN) bench --model "$(MODEL)"

@@ -13,6 +13,7 @@ import cv2  # noqa: F401
 
 from infer.predictor import Predictor, load
 from infer.results import Result, WindowPrediction
+from infer.stream import Stream
 from infer.tracks import Track
 
-__all__ = ["Predictor", "Result", "Track", "WindowPrediction", "load"]
+__all__ = ["Predictor", "Result", "Stream", "Track", "WindowPrediction", "load"]

@@ -115,8 +115,9 @@ class Answering:
         shown = shown or (None,)
         bases = [basis_of(window, face, spec) for face in shown]
         outputs = self.model.answer(self.tensors(window, shown))
-        start = seen.span.start / spec.sample_rate_hz
-        end = min(start + seen.span.samples / spec.sample_rate_hz, until_seconds)
+        start = max(0, seen.span.start) / spec.sample_rate_hz
+        end = (seen.span.start + seen.span.samples) / spec.sample_rate_hz
+        end = max(start, min(end, until_seconds))
         made = []
         for number, (face, basis) in enumerate(zip(shown, bases, strict=True)):
             answer = outputs[HEAD_OF_BASIS[basis]][number]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
 from infer import recording
+from infer.live import Live
 from infer.model import Model, open_model
 from infer.predict import Analysis, Options
 from infer.recording import Recording
 from infer.results import Result, WindowPrediction
 from infer.smooth import SECONDS
+from infer.stream import Stream
 from pipeline.errors import InputError
 from pipeline.media import audio
 from pipeline.media.video import Frame, Timed
@@ -133,6 +136,63 @@ class Predictor:
             If the file cannot be used.
         """
         yield from self.analyse(path, sound, Options(min_confidence, smooth_seconds))
+
+    def stream(
+        self,
+        rate: float | None = None,
+        *,
+        min_confidence: float = 0.0,
+        smooth_seconds: float = SECONDS,
+    ) -> Stream:
+        """Open a stream that is fed piece by piece.
+
+        Parameters
+        ----------
+        rate
+            Samples a second of its sound; None for a stream without.
+        min_confidence, smooth_seconds
+            See :meth:`predict`.
+
+        Returns
+        -------
+        Stream
+            ``hear(samples)`` and ``see(frame, seconds)`` feed it, ``predict()`` asks it.
+        """
+        return Stream(self.model, rate, Options(min_confidence, smooth_seconds))
+
+    def live(
+        self,
+        source: str | int,
+        on_answer: Callable[[list[WindowPrediction]], Any],
+        *,
+        min_confidence: float = 0.0,
+        smooth_seconds: float = SECONDS,
+    ) -> None:
+        """Answer twice a second about a camera, a stream of the network, or a file in real time.
+
+        Parameters
+        ----------
+        source
+            Number of a camera, an address such as ``"rtsp://..."``, or a file.
+        on_answer
+            Is given each answer, in a thread of its own; ``False`` from it ends everything.
+        min_confidence, smooth_seconds
+            See :meth:`predict`.
+
+        Raises
+        ------
+        InputError
+            If there is no such source.
+        """
+
+        def answered(made: list[WindowPrediction]) -> None:
+            if on_answer(made) is False:
+                running.stop()
+
+        options = Options(min_confidence, smooth_seconds)
+        running = Live(self.model, str(source), options, answered)
+        running.start()
+        running.wait()
 
     def analyse(
         self,

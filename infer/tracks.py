@@ -90,7 +90,7 @@ class Track:
             for place in (before, after)
             if 0 <= place < len(self.times)
         ]
-        apart, place = min(near)
+        apart, place = min(near, default=(LOST_SECONDS, 0))
         if apart > LOST_SECONDS / 2:
             return None
         return self.boxes[place], self.confidences[place]
@@ -144,6 +144,13 @@ class Tracker:
         self.tracks.append(track)
         self.alive = [*self.alive, track]
         return track
+
+    def forget(self, before: float) -> None:
+        """Drop what was found before a time, for streams without an end."""
+        for track in self.tracks:
+            first = bisect_right(track.times, before)
+            del track.times[:first], track.boxes[:first], track.confidences[:first]
+        self.alive = [track for track in self.alive if track.times]
 
     def recognise(self, time: float, found: Sequence[Face]) -> list[int | None]:
         """Return the number of the track of each face of an earlier frame, which is not added."""

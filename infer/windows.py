@@ -74,10 +74,10 @@ class FaceSearch:
     spec
         Gives the detector and which frames of a window the cache searches.
     spans
-        The windows to come.
+        The windows to come; none where frames are searched by :meth:`search` alone.
     """
 
-    def __init__(self, spec: FeatureSpec, spans: Sequence[Span]) -> None:
+    def __init__(self, spec: FeatureSpec, spans: Sequence[Span] = ()) -> None:
         self.spec, self.tracker = spec, Tracker()
         self.width_px = 0
         self._probes = probe_times(spans, spec)
@@ -129,13 +129,13 @@ class FaceSearch:
         self._wide_seconds = least if self._far else min(most, 2 * self._wide_seconds)
         return both
 
-    def window_faces(self, span: Span, decoded: DecodedFrames) -> tuple[SeenFace, ...]:
-        """Say which faces a window shows.
+    def window_faces(self, times: list[float], decoded: DecodedFrames) -> tuple[SeenFace, ...]:
+        """Say which faces a window shows; windows come in the order of time.
 
         Parameters
         ----------
-        span
-            The window, in the order of time.
+        times
+            Of its frames, in seconds.
         decoded
             Its frames, None before the beginning and after the end of the recording.
 
@@ -147,7 +147,6 @@ class FaceSearch:
         there = [place for place, frame in enumerate(decoded) if frame is not None]
         if self.spec.crop == "whole" or not there:
             return ()
-        times = extract.frame_times(span, self.spec)
         probes = [
             min(max(place, there[0]), there[-1])
             for place in faces.probe_places(len(decoded), self.spec)
@@ -246,5 +245,5 @@ def read_windows(
         if found is None:
             yield SeenWindow(span, Window(waveform, None), (), weight)
             continue
-        seen = search.window_faces(span, found)
+        seen = search.window_faces(extract.frame_times(span, spec), found)
         yield SeenWindow(span, Window(waveform, extract.fill_ends(found)), seen, weight)
