@@ -104,6 +104,26 @@ def long_recording(folder: Path) -> tuple[Path, Path]:
     return video, sound
 
 
+def with_sound(video: Path, sound: Path) -> Path:
+    """Give a video its sound as AAC, as a camera does; the frames stay as they are."""
+    path = video.with_name(f"{video.stem}-sound.mp4")
+    if path.is_file():
+        return path
+    partial = path.with_suffix(".part")
+    with av.open(str(video)) as source, av.open(str(partial), "w", format="mp4") as target:
+        frames = source.streams.video[0]
+        stream = target.add_stream_from_template(frames)
+        with encode.sound_of_file(sound, target) as packets:
+            for packet in source.demux(frames):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    target.mux(packet)
+            for packet in packets:
+                target.mux(packet)
+    partial.rename(path)
+    return path
+
+
 def linked_corpus(folder: Path, clips: int) -> Path:
     """Make a corpus of any size up to RAVDESS' 1,440 clips, whose names all link to one clip."""
     raw, source, sound = folder / f"raw-{clips}", folder / "small.mp4", folder / "small.wav"

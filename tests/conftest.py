@@ -290,3 +290,56 @@ def extracted(monkeypatch):
 
     monkeypatch.setattr(task, "extract", note)
     return ids
+
+
+# Models
+
+
+def write_model(folder, spec, onnx=True, **described):
+    """A small untrained network with the inputs and outputs of a trained one, as training saves it.
+
+    Parameters
+    ----------
+    onnx
+        Whether to write ``model.onnx``, too.
+    described
+        Further parts of ``model.json``.
+    """
+    import keras
+
+    from train import export
+
+    keras.utils.set_random_seed(0)
+    mfcc = keras.Input(spec.mfcc_shape, name="mfcc")
+    frames = keras.Input(spec.frames_shape, dtype="uint8", name="frames")
+    heard = keras.ops.mean(mfcc, axis=(2, 3)) / 50.0
+    seen = keras.ops.mean(keras.ops.cast(frames, "float32") / 255.0, axis=(1, 4))
+    seen = keras.layers.Flatten()(keras.ops.average_pool(seen[..., np.newaxis], 4, 4))
+    logits = {
+        "audio": keras.layers.Dense(len(EMOTIONS))(heard),
+        "video": keras.layers.Dense(len(EMOTIONS))(seen - keras.ops.mean(seen, 1, keepdims=True)),
+    }
+    logits["fused"] = logits["audio"] + logits["video"]
+    outputs = {name: keras.layers.Softmax(name=name)(value) for name, value in logits.items()}
+    level = keras.ops.mean(keras.ops.abs(heard), axis=1, keepdims=True)
+    outputs["audio_distance"] = keras.layers.Rescaling(1.0, name="audio_distance")(level)
+    outputs["video_distance"] = keras.layers.Rescaling(0.0, name="video_distance")(level)
+    network = keras.Model({"mfcc": mfcc, "frames": frames}, outputs)
+    folder.mkdir(parents=True, exist_ok=True)
+    network.save(folder / "model.keras")
+    content = {
+        "format_version": 2,
+        "spec": json.loads(spec.to_json()),
+        "spec_digest": spec.digest,
+        "emotions": EMOTIONS,
+        "actors": {"train": [1], "validation": [2], "test": [3]},
+        "settings": {},
+        "metrics": {},
+        "learned": ["fused", "audio", "video"],
+        "cache": "",
+        "seen": [],
+    }
+    (folder / "model.json").write_text(json.dumps(content | described))
+    if onnx:
+        export.write_onnx(network, folder)
+    return network

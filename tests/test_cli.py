@@ -74,7 +74,9 @@ def test_the_straight_line(made):
     with av.open(str(folder / "out" / "01-01-05-01-01-01-04.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == 16
         assert container.streams.audio
-    assert {path.suffix for path in (folder / "out").iterdir()} == {".mp4", ".json", ".csv"}
+    assert {path.suffix for path in (folder / "out").iterdir()} == {
+        *(".mp4", ".json", ".csv", ".vtt")
+    }
 
 
 def test_evaluate_takes_the_actors_the_model_has_not_seen(made):
@@ -99,7 +101,7 @@ def test_evaluate_takes_the_actors_the_model_has_not_seen(made):
 
 
 @pytest.mark.slow
-def test_a_calibrated_model_needs_the_person_and_says_so(made, raw, tmp_path):
+def test_a_calibrated_model_says_so(made, tmp_path):
     cache = made[0] / "cache"
     fit = command(
         *("train", "fit", "--cache", cache, "--model", tmp_path, "--calibrated"),
@@ -115,16 +117,6 @@ def test_a_calibrated_model_needs_the_person_and_says_so(made, raw, tmp_path):
     assert answer.returncode == 0 and stamp in answer.stdout, answer.stderr
     again = json.loads((tmp_path / "report-cache-actors-4" / "metrics.json").read_text())
     assert again["fused"] == first["fused"]
-
-    video = raw / "videos/Actor_04/01-01-05-01-01-01-04.mp4"
-    neutral = raw / "videos/Actor_04/01-01-01-01-01-01-04.mp4"
-    infer = ("infer", video, "--out", tmp_path / "out", "--model")
-    assert_one_line(command(*infer, tmp_path), "person at rest", "--calibrate")
-    known = command(*infer, tmp_path, "--calibrate", neutral)
-    assert_one_line(known, "the voice and the face", neutral.name)
-    unknown = command(*infer, made[0] / "model", "--calibrate", neutral)
-    assert_one_line(unknown, "CALIBRATED=1", neutral.name)
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
