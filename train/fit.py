@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.cache.index import Index
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS
-from train import artefact, runtime, sources, stage
+from train import artefact, export, runtime, sources, stage
 from train.data import duplicates, speaker, statistics
 from train.data.rows import Rows, select_rows, source_hashes
 from train.evaluation import calibration, distance, metrics, report, robustness
@@ -168,6 +168,7 @@ def fit(
         ),
         folder,
     )
+    export.write_onnx_if_possible(network, folder)
     return judged
 
 
