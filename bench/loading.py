@@ -172,7 +172,7 @@ def measure(folder: Path) -> Iterator[dict]:
 
     settings = Settings()
     branch = video.build(rows.spec, statistics.mfcc_statistics(rows), settings)
-    model = stage.compiled(branch, settings, (1 / len(EMOTIONS),) * len(EMOTIONS))
+    model = stage.trainer_of(branch, settings, (1 / len(EMOTIONS),) * len(EMOTIONS)).model
     frames = reader.RowReader(rows).read(np.arange(ROWS), ("frames",))
     in_memory = tf.data.Dataset.from_tensor_slices((frames, rows.label))
     in_memory = in_memory.shuffle(ROWS).batch(BATCH).repeat().prefetch(tf.data.AUTOTUNE)

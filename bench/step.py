@@ -33,7 +33,7 @@ def keras_steps(name: str, inputs: dict, labels: np.ndarray) -> Callable[[], Non
     spec = FeatureSpec()
     zeros = np.zeros(spec.mfcc_count, np.float32)
     branch = fusion.BUILDERS[name](spec, MfccStatistics(zeros, zeros + 1, zeros), SETTINGS)
-    model = stage.compiled(branch, SETTINGS, (1 / len(EMOTIONS),) * len(EMOTIONS))
+    model = stage.trainer_of(branch, SETTINGS, (1 / len(EMOTIONS),) * len(EMOTIONS)).model
 
     def train() -> None:
         for _ in range(STEPS):

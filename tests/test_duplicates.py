@@ -78,8 +78,9 @@ class StoppedHere(Exception):
 
 
 def test_training_never_sees_them_and_the_test_keeps_its_own(copied, tmp_path, monkeypatch):
-    from train import fit
     from train.protocol import Split
+
+    from train import fit
     from train.settings import Settings
 
     taken = []

@@ -12,13 +12,13 @@ import pytest
 from conftest import TINY, tally, write_cache
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from train.protocol import Split
 
 from pipeline.cache import build, caches, facts, index, survey, verify
 from pipeline.corpora import audit, ravdess, scan, sources
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
 from train import artefact, reading, table
-from train.protocol import Split
 
 EXAMPLES, MANY_EXAMPLES = 60, 5000
 

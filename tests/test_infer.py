@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import RATE, tone, write_video, write_wav
+from train.protocol import Split
 
 from infer import annotate, answers, canvas, predict, recording, results
 from infer.ahead import ahead
@@ -17,7 +18,6 @@ from pipeline.features.detectors import Box, Face
 from pipeline.media import audio, container, encode, video
 from pipeline.spec import EMOTIONS, FeatureSpec
 from train import artefact, model
-from train.protocol import Split
 
 
 @pytest.fixture(scope="module")

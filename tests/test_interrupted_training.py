@@ -18,11 +18,11 @@ import keras
 import numpy as np
 import pytest
 from conftest import tally
+from train.protocol import Split
 
 from pipeline import atomic
 from pipeline.errors import STORAGE_ERRNOS, InputError
 from train import artefact, evaluate, figures, fit, resume, robustness, stage, weights
-from train.protocol import Split
 from train.settings import Settings
 
 pytestmark = pytest.mark.torture

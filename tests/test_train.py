@@ -20,6 +20,7 @@ import pytest
 import tensorflow as tf
 from conftest import flip, write_rows
 from test_cli import assert_one_line, command
+from train.protocol import Split
 
 from pipeline.cache import index
 from pipeline.corpora.actors import format_actors, parse_actors
@@ -47,7 +48,6 @@ from train import (
     voices,
 )
 from train.heads import HEADS, LESSONS, READERS
-from train.protocol import Split
 from train.settings import Settings
 
 SPLIT = Split((1, 2), (3,), (4,))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from pathlib import Path
 
 from pipeline.console import Parser, run
 from pipeline.corpora.actors import parse_actors
@@ -35,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     shown = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
 
     fit = names.add_parser("fit", help="shards to a trained, tested model", **shown)
-    add_places(fit)
+    commands.add_places(fit)
     defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
     for name, said in HELP.items():
         default = defaults[name]
@@ -110,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
     studies.add_commands(names)
 
     test = names.add_parser("evaluate", help="a trained model on actors of a cache", **shown)
-    add_places(test)
+    commands.add_places(test)
     test.add_argument(
         "--actors",
         type=parse_actors,
@@ -120,25 +119,6 @@ def parser() -> argparse.ArgumentParser:
     )
     test.set_defaults(run=commands.run_evaluate)
     return top
-
-
-def add_places(command: argparse.ArgumentParser) -> None:
-    """Add the options that name cache and model."""
-    command.add_argument(
-        "--cache",
-        type=Path,
-        default=Path("data/cache"),
-        metavar="DIR",
-        help="folder of caches, or one cache",
-    )
-    command.add_argument(
-        "--skip-bad",
-        action="store_true",
-        help="read the whole cache first and do without its damaged clips",
-    )
-    command.add_argument(
-        "--model", type=Path, default=Path("data/model"), metavar="DIR", help="folder of the model"
-    )
 
 
 def main() -> int:

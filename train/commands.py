@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from pathlib import Path
 
 from pipeline.cache import index, verify
 from pipeline.corpora.actors import format_actors
@@ -12,6 +13,25 @@ from train import runtime
 from train.data import duplicates
 from train.settings import Settings, scaled
 from train.studies import protocol
+
+
+def add_places(command: argparse.ArgumentParser) -> None:
+    """Add the options that name cache and model."""
+    command.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("data/cache"),
+        metavar="DIR",
+        help="folder of caches, or one cache",
+    )
+    command.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="read the whole cache first and do without its damaged clips",
+    )
+    command.add_argument(
+        "--model", type=Path, default=Path("data/model"), metavar="DIR", help="folder of the model"
+    )
 
 
 def open_cache(arguments: argparse.Namespace) -> index.Index:
@@ -94,8 +114,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
             f"expected actors the model has not seen in {arguments.cache}, got none; "
             "name some with --actors to test on seen ones all the same"
         )
-    chosen = rows.select_rows(cache, actors)
-    chosen = speaker.with_reference(chosen, cache, trained.speaker_reference)
+    references = speaker.references(cache, trained.speaker_reference)
+    chosen = speaker.with_reference(rows.select_rows(cache, actors), references)
     probabilities = metrics.predict(trained.model, chosen)
     judged = metrics.metrics(chosen, probabilities, trained.learned) | {
         "stamp": speaker.stamp(trained.split.stamp, trained.speaker_reference),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.cache.index import Index
@@ -34,7 +35,7 @@ def fit(
     settings: Settings,
     go_on: bool = False,
     progress: bool = True,
-    builders: Mapping[str, Callable[..., keras.Model]] = fusion.BUILDERS,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> dict:
     """Train on a cache and leave a tested model in a folder.
 
@@ -59,8 +60,8 @@ def fit(
         Whether to go on from an interrupted training in the same folder.
     progress
         Whether to show bars and a line an epoch.
-    builders
-        Of each branch, see :func:`train.models.audio.build`.
+    strategy
+        How the work is distributed over devices; by default over all GPUs where there are several.
 
     Returns
     -------
@@ -77,12 +78,13 @@ def fit(
     """
     # A recording filed under two actors leaks from one side to the other.
     copies = duplicates.left_out(duplicates.across_actors(index))
+    references = speaker.references(index, settings.speaker_reference)
 
     def select(
         actors: Sequence[int], variants: bool = False, left_out: Collection[str] = copies
     ) -> Rows:
         rows = select_rows(index, actors, variants, left_out, split.clip_seed)
-        return speaker.with_reference(rows, index, settings.speaker_reference)
+        return speaker.with_reference(rows, references)
 
     clean, validation = select(split.train), select(split.validation)
     rows = select(split.train, variants=True) if settings.variants else clean
@@ -109,16 +111,22 @@ def fit(
     )
 
     def build() -> tuple[dict[str, keras.Model], keras.Model]:
-        branches = {name: builders[name](index.spec, known, settings) for name in INPUTS}
+        branches = {name: fusion.BUILDERS[name](index.spec, known, settings) for name in INPUTS}
         return branches, fusion.build(branches, trained, settings)
 
-    with runtime.precision(settings.precision):
+    strategy = strategy or runtime.strategy()
+    with strategy.scope(), runtime.precision(settings.precision):
         branches, network = build()
-
+        trainers = {
+            name: stage.trainer_of(branches[name], settings, training.prior) for name in trained
+        }
     for name in trained:
-        train_branch(name, branches[name], network, training, rows, validation)
+        train_branch(name, trainers[name], branches[name], network, training, rows, validation)
     if len(trained) > 1:
-        train_fusion("fusion", branches, network, training, rows, validation)
+        with strategy.scope():
+            trainers["fusion"] = fusion_trainer(branches, network, training)
+        train_fusion("fusion", trainers["fusion"], network, training, rows, validation)
+        set_trainable(branches, True)
     limits = {
         name: fit_distance(name, branches[name], network, clean, validation) for name in trained
     }
@@ -127,12 +135,12 @@ def fit(
     if settings.refit_epochs:
         actors = (*split.train, *split.validation)
         everyone = select(actors, settings.variants)
-        refit(trained, branches, network, training, everyone)
+        refit(trainers, branches, network, training, everyone)
         for name, limit in limits.items():
             fit_distance(name, branches[name], network, select(actors), None, limit)
 
-    if settings.precision != "float32":
-        # What is tested and saved computes in float32.
+    if settings.precision != "float32" or strategy.num_replicas_in_sync > 1:
+        # What is tested and saved computes in float32, on one device.
         weights = network.get_weights()
         _, network = build()
         network.set_weights(weights)
@@ -170,6 +178,7 @@ def trained_heads(trained: Collection[str]) -> tuple[str, ...]:
 
 def train_branch(
     name: str,
+    trainer: stage.Trainer,
     branch: keras.Model,
     network: keras.Model,
     training: stage.Training,
@@ -180,49 +189,62 @@ def train_branch(
     seen = validation.where(validation.having(name))
     epochs = training.settings.epochs_of(name)
     own = rows.where(rows.having(name))
-    stage.train(branch, name, training, own, seen if len(seen) else None, epochs)
+    stage.train(trainer, name, training, own, seen if len(seen) else None, epochs)
     if len(seen):
         logits = metrics.predict(branch, seen)["logits"]
         set_temperature(network, name, calibration.fit_temperature(logits, seen.label))
 
 
+def fusion_trainer(
+    branches: Mapping[str, keras.Model], network: keras.Model, training: stage.Training
+) -> stage.Trainer:
+    """Compile the dense layers over the embeddings; the branches stay as they are."""
+    set_trainable(branches, False)
+    pooled = fusion.pooled_logits(network)
+    return stage.trainer_of(pooled, training.settings, training.prior)
+
+
 def train_fusion(
     name: str,
-    branches: Mapping[str, keras.Model],
+    trainer: stage.Trainer,
     network: keras.Model,
     training: stage.Training,
     rows: Rows,
     validation: Rows | None,
 ) -> None:
-    """Train the dense layers over both embeddings; the branches stay as they are."""
+    """Train the dense layers over the embeddings on the rows that have all modalities."""
     both = rows.where(rows.has_audio & rows.has_video)
     if not len(both):
         return
     seen = validation and validation.where(validation.has_audio & validation.has_video)
-    for head, branch in branches.items():
-        branch.trainable = False
+    for head in INPUTS:
         # Dropout moves embeddings away from those that distances are fitted on.
         set_distance(network, head, 0.0, 0.0)
-    pooled = fusion.pooled_logits(network)
-    stage.train(pooled, name, training, both, seen or None, training.settings.fusion_epochs)
-    for branch in branches.values():
-        branch.trainable = True
+    stage.train(trainer, name, training, both, seen or None, training.settings.fusion_epochs)
 
 
 def refit(
-    trained: Collection[str],
+    trainers: Mapping[str, stage.Trainer],
     branches: Mapping[str, keras.Model],
     network: keras.Model,
     training: stage.Training,
     everyone: Rows,
 ) -> None:
     """Fine-tune branches and fusion on training and validation actors, each for a few epochs."""
-    for name in trained:
+    for name, trainer in trainers.items():
+        if name == "fusion":
+            set_trainable(branches, False)
+            train_fusion("refit-fusion", trainer, network, training, everyone, None)
+            set_trainable(branches, True)
+            continue
         own = everyone.where(everyone.having(name))
-        epochs = training.settings.refit_epochs
-        stage.train(branches[name], f"refit-{name}", training, own, None, epochs)
-    if len(trained) > 1:
-        train_fusion("refit-fusion", branches, network, training, everyone, None)
+        stage.train(trainer, f"refit-{name}", training, own, None, training.settings.refit_epochs)
+
+
+def set_trainable(branches: Mapping[str, keras.Model], trainable: bool) -> None:
+    """Let branches learn, or keep them as they are: their weights and averages."""
+    for branch in branches.values():
+        branch.trainable = trainable
 
 
 def set_temperature(network: keras.Model, head: str, temperature: float) -> None:

@@ -9,9 +9,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline import atomic
 from pipeline.errors import STORAGE_ERRNOS
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 QUIET = "3"
@@ -100,6 +104,15 @@ def jit_compile() -> str | bool:
     import tensorflow as tf
 
     return "auto" if tf.config.list_physical_devices("GPU") else False
+
+
+def strategy() -> tf.distribute.Strategy:
+    """Return how TensorFlow distributes a training: over all GPUs where there are several."""
+    import tensorflow as tf
+
+    if len(tf.config.list_logical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
 
 
 @contextmanager

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from pipeline import atomic
 from train import checkpoint, runtime, schedule
@@ -53,8 +55,24 @@ class Training:
     progress: bool
 
 
+@dataclass(frozen=True)
+class Trainer:
+    """A compiled model, which is traced once for all of its stages.
+
+    Parameters
+    ----------
+    model
+        See :func:`trainer_of`.
+    fresh
+        Values of the optimizer's variables before its first step: each stage starts from them.
+    """
+
+    model: keras.Model
+    fresh: tuple[NDArray, ...]
+
+
 def train(
-    network: keras.Model,
+    trainer: Trainer,
     name: str,
     training: Training,
     rows: Rows,
@@ -67,8 +85,8 @@ def train(
 
     Parameters
     ----------
-    network
-        See :func:`compiled`.
+    trainer
+        Of the network.
     name
         Of the stage, its folder and its bar.
     training
@@ -90,7 +108,9 @@ def train(
         If the disk refuses.
     """
     folder, settings = training.folder / name, training.settings
-    model = compiled(network, settings, training.prior)
+    model = trainer.model
+    for variable, value in zip(model.optimizer.variables, trainer.fresh, strict=True):
+        variable.assign(value)
     state = checkpoint.read_state(folder, training.started_with) if training.resume else None
     folder.mkdir(parents=True, exist_ok=True)
     first_epoch = 0
@@ -120,8 +140,8 @@ def train(
     checkpoint.load(model, folder, state.best, state)
 
 
-def compiled(network: keras.Model, settings: Settings, prior: tuple[float, ...]) -> keras.Model:
-    """Return what is trained of a network, with its loss and an optimizer of its own.
+def trainer_of(network: keras.Model, settings: Settings, prior: Sequence[float]) -> Trainer:
+    """Compile what is trained of a network.
 
     Parameters
     ----------
@@ -135,8 +155,8 @@ def compiled(network: keras.Model, settings: Settings, prior: tuple[float, ...])
 
     Returns
     -------
-    keras.Model
-        Output (batch, trained outputs, 8), logits.
+    Trainer
+        Its model's output is (batch, trained outputs, 8), logits.
     """
     taught = [tensor for name, tensor in network.output.items() if name.endswith("_logits")]
     stacked = keras.ops.stack(taught or [network.output["logits"]], axis=1)
@@ -149,7 +169,7 @@ def compiled(network: keras.Model, settings: Settings, prior: tuple[float, ...])
     )
     # Variables that come into being in the first step make TensorFlow trace it twice.
     model.optimizer.build(model.trainable_variables)
-    return model
+    return Trainer(model, tuple(np.array(variable) for variable in model.optimizer.variables))
 
 
 def mean_crossentropy(label: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

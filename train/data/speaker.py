@@ -7,6 +7,7 @@ actor. Reports are stamped with it.
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,59 +62,74 @@ def averages(rows: Rows) -> dict[str, NDArray[np.float32]]:
         return model.predict(batches.map(lambda tensors, _: tensors), verbose=0)
 
 
-def with_reference(rows: Rows, index: Index, speaker_reference: str) -> Rows:
-    """Give each row the mean over other clips of its speaker.
+@dataclass(frozen=True)
+class References:
+    """Speaker reference of each clip of a cache.
 
     Parameters
     ----------
-    rows
-        The table.
-    index
-        The cache it lies in.
-    speaker_reference
-        ``"recording"`` takes all clips of the speaker, ``"neutral"`` the neutral ones; the row's
-        own clip is never among them. ``"none"`` changes nothing.
+    tensors
+        See :class:`train.data.rows.SpeakerReference`.
+    place
+        Place of each clip in these; clips whose speaker has no other clip are not there.
+    """
 
-    Returns
-    -------
-    Rows
-        With ``reference``, without the rows whose speaker has no other clip.
+    tensors: dict[str, NDArray[np.float32]]
+    place: dict[str, int]
+
+
+def references(index: Index, speaker_reference: str) -> References | None:
+    """Average the other clips of each clip's speaker.
+
+    Parameters
+    ----------
+    index
+        A finished cache.
+    speaker_reference
+        ``"recording"`` takes all clips of the speaker, ``"neutral"`` the neutral ones; the clip
+        itself is never among them. ``"none"``: None is returned.
+    """
+    if speaker_reference == "none":
+        return None
+    clean = select_rows(index, index.actors)
+    tensors = averages(clean)
+    serving = np.ones(len(clean), bool)
+    if speaker_reference == "neutral":
+        serving = clean.label == EMOTIONS.index("neutral")
+    having = {"mfcc_reference": clean.has_audio, "frames_reference": clean.has_video}
+    found = np.zeros(len(clean), bool)
+    means = {name: np.zeros_like(values) for name, values in tensors.items()}
+    for actor in index.actors:
+        own = clean.actor == actor
+        for name, values in tensors.items():
+            used = own & serving & having[name]
+            total = values[used].sum(axis=0, dtype=np.float64)
+            for number in np.flatnonzero(own):
+                others = int(used.sum()) - int(used[number])
+                left = total - values[number] if used[number] else total
+                means[name][number] = left / max(1, others)
+                found[number] |= others > 0
+    place = {clip: number for number, clip in enumerate(clean.clip) if found[number]}
+    return References(means, place)
+
+
+def with_reference(rows: Rows, known: References | None) -> Rows:
+    """Give each row its speaker reference; rows without one are left out.
 
     Raises
     ------
     InputError
         If no row is left.
     """
-    if speaker_reference == "none":
+    if known is None:
         return rows
-    actors = np.unique(rows.actor).tolist()
-    clean = select_rows(index, actors)
-    tensors = averages(clean)
-    serving = np.ones(len(clean), bool)
-    if speaker_reference == "neutral":
-        serving = clean.label == EMOTIONS.index("neutral")
-    place = {clip: number for number, clip in enumerate(clean.clip)}
-    found = np.zeros(len(clean), bool)
-    means = {name: np.zeros_like(values) for name, values in tensors.items()}
-    for actor in actors:
-        own = clean.actor == actor
-        for name, having in (
-            ("mfcc_reference", clean.has_audio),
-            ("frames_reference", clean.has_video),
-        ):
-            used = own & serving & having
-            values, total = tensors[name], tensors[name][used].sum(axis=0, dtype=np.float64)
-            for number in np.flatnonzero(own):
-                others = int(used.sum()) - int(used[number])
-                left = total - values[number] if used[number] else total
-                means[name][number] = left / max(1, others)
-                found[number] |= others > 0
-    numbers = np.array([place[clip] for clip in rows.clip])
-    kept = found[numbers]
+    kept = np.array([clip in known.place for clip in rows.clip])
     if not kept.any():
+        actors = format_actors(np.unique(rows.actor).tolist())
         raise InputError(
-            f"expected other clips of actors {format_actors(actors)} as a speaker reference "
-            f"({speaker_reference}), got none; use --speaker-reference none"
+            f"expected other clips of actors {actors} as a speaker reference, got none; use "
+            "--speaker-reference none"
         )
     rows = rows.where(kept)
-    return dataclasses.replace(rows, reference=SpeakerReference(means, numbers[kept]))
+    place = np.array([known.place[clip] for clip in rows.clip])
+    return dataclasses.replace(rows, reference=SpeakerReference(known.tensors, place))

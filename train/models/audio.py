@@ -1,7 +1,8 @@
-"""The audio branch: a 2D CNN and a recurrent network on the MFCC image, averaged.
+"""The audio branch: 2D CNNs and recurrent networks on the MFCCs, averaged.
 
-With a dozen speakers to learn from, a network takes traits of a speaker for the emotion. Two unlike
-networks make unlike mistakes, and the mean of their logits is right more often than either.
+With a dozen speakers to learn from, a network takes traits of a speaker for the emotion. Unlike
+networks make unlike mistakes, and the mean of their logits is right more often than any of them.
+They differ in kind, and in what they read: the coefficients, or the mel bands behind them.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ def build(spec: FeatureSpec, statistics: MfccStatistics, settings: Settings) -> 
     -------
     keras.Model
         Input ``mfcc`` float32 (batch, mfcc_count, mfcc_columns, 1), and ``mfcc_reference`` (batch,
-        mfcc_count) where there is a speaker reference. Outputs ``embedding`` (batch, 192),
-        ``logits`` (batch, 8), the mean of the encoders' own, and these as auxiliary outputs,
-        ``cnn_logits`` and ``gru_logits``, each of which is trained by itself. With a speaker
+        mfcc_count) where there is a speaker reference. Outputs ``embedding`` (batch, 256),
+        ``logits`` (batch, 8), the mean of the four encoders' own, and these as auxiliary outputs,
+        ``cepstrum_cnn_logits`` and so on, each of which is trained by itself. With a speaker
         reference also ``average`` (batch, mfcc_count), what references are means of.
     """
     mfcc = keras.Input(spec.mfcc_shape, name="mfcc")
@@ -53,23 +54,32 @@ def build(spec: FeatureSpec, statistics: MfccStatistics, settings: Settings) -> 
         x = augmentation.SpeakerPerturbation(
             statistics.speaker_deviation.tolist(), dtype="float32", name="speaker"
         )(x)
-    scale = 1 / np.sqrt(np.maximum(statistics.variance, 1e-6))
+    variance = np.maximum(statistics.variance, 1e-6)
+    scale = 1 / np.sqrt(variance)
     standardize = keras.layers.Rescaling(
         scale.tolist(), (-statistics.mean * scale).tolist(), name="standardization"
     )
-    # Coefficients last: (batch, time, 1, coefficients), then (batch, time, coefficients, 1).
-    columns = standardize(keras.layers.Permute((2, 3, 1), name="coefficients_last")(x))
-    reference, average = (), {}
+    mel_bands = layers.MelBands(statistics.mean, variance, name="mel_bands")
+    # (batch, time, 1, coefficients).
+    columns = keras.layers.Permute((2, 3, 1), name="coefficients_last")(x)
+    references: dict[str, keras.KerasTensor] = {}
+    average = {}
+    views = {"cepstrum": standardize, "bands": mel_bands}
     if settings.speaker_reference != "none":
         inputs["mfcc_reference"] = keras.Input((spec.mfcc_count,), name="mfcc_reference")
-        reference = (keras.ops.expand_dims(standardize(inputs["mfcc_reference"]), -1),)
+        given = keras.ops.expand_dims(inputs["mfcc_reference"], 1)
+        references = {name: view(given) for name, view in views.items()}
         average = {"average": layers.ColumnMean(name="average")(mfcc)}
-    image = keras.layers.Permute((1, 3, 2), name="image")(columns)
-    image = layers.LevelAndChange(name="level_and_change")(image, *reference)
-    embeddings = {
-        "cnn": layers.summarize(convolve(image, settings.dropout), settings.dropout, "cnn"),
-        "gru": layers.summarize(recur(image, settings.dropout), settings.dropout, "gru"),
-    }
+    embeddings = {}
+    for name, view in views.items():
+        # (batch, time, coefficients or bands, 1)
+        image = keras.layers.Permute((1, 3, 2), name=f"{name}_image")(view(columns))
+        reference = [keras.ops.transpose(references[name], (0, 2, 1))] if references else []
+        image = layers.LevelAndChange(name=f"{name}_level_and_change")(image, *reference)
+        for kind, encode in (("cnn", convolve), ("gru", recur)):
+            encoder = f"{name}_{kind}"
+            x = encode(image, settings.dropout, encoder)
+            embeddings[encoder] = layers.summarize(x, settings.dropout, encoder)
     logits = {name: layers.class_logits(x, f"{name}_logits") for name, x in embeddings.items()}
     # Each encoder learns from its own answer alone: trained through the mean, they grow alike.
     mean = keras.layers.Average(dtype="float32", name="logits")(
@@ -84,42 +94,44 @@ def build(spec: FeatureSpec, statistics: MfccStatistics, settings: Settings) -> 
     return keras.Model(inputs, outputs, name="audio_branch")
 
 
-def convolve(image: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
-    """Convolve over columns and coefficients: the 2D CNN.
+def convolve(image: keras.KerasTensor, dropout: float, name: str) -> keras.KerasTensor:
+    """Convolve over columns and coefficients or bands: the 2D CNN.
 
     Parameters
     ----------
     image
-        Shape (batch, time, coefficients, 2).
+        Shape (batch, time, height, 2).
     dropout
         A quarter of it is the rate of dropped feature maps after each stage.
+    name
+        What the layers' names begin with.
 
     Returns
     -------
     keras.KerasTensor
-        Shape (batch, time / 8, coefficients / 8, 80).
+        Shape (batch, time / 8, height / 8, 80).
     """
-    x = keras.layers.Conv2D(CNN_FILTERS[0], 5, 2, padding="same", use_bias=False, name="cnn_stem")(
-        image
-    )
-    x = layers.normalized(x, "cnn_stem")
+    x = keras.layers.Conv2D(
+        CNN_FILTERS[0], 5, 2, padding="same", use_bias=False, name=f"{name}_stem"
+    )(image)
+    x = layers.normalized(x, f"{name}_stem")
     for stage, filters in enumerate(CNN_FILTERS):
         if stage:
-            x = keras.layers.MaxPooling2D(2, name=f"cnn_pool_{stage}")(x)
+            x = keras.layers.MaxPooling2D(2, name=f"{name}_pool_{stage}")(x)
         for number in range(1 + min(stage, 1)):
-            name = f"cnn_{stage}_{number}"
-            x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, name=name)(x)
-            x = layers.normalized(x, name)
-        x = keras.layers.SpatialDropout2D(dropout / 4, name=f"cnn_dropout_{stage}")(x)
+            layer = f"{name}_{stage}_{number}"
+            x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, name=layer)(x)
+            x = layers.normalized(x, layer)
+        x = keras.layers.SpatialDropout2D(dropout / 4, name=f"{name}_dropout_{stage}")(x)
     return x
 
 
-def recur(image: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
+def recur(image: keras.KerasTensor, dropout: float, name: str) -> keras.KerasTensor:
     """Read the columns forwards and backwards: the recurrent network.
 
     Parameters
     ----------
-    image, dropout
+    image, dropout, name
         See :func:`convolve`.
 
     Returns
@@ -132,9 +144,11 @@ def recur(image: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
     The gated recurrent unit of Cho et al. 2014, "Learning phrase representations using RNN
     encoder-decoder for statistical machine translation".
     """
-    x = keras.layers.Reshape((image.shape[1], -1), name="gru_columns")(image)
-    x = keras.layers.Conv1D(GRU_FILTERS, 5, 2, padding="same", use_bias=False, name="gru_stem")(x)
-    x = layers.normalized(x, "gru_stem")
-    x = keras.layers.SpatialDropout1D(dropout / 4, name="gru_dropout")(x)
-    gru = keras.layers.GRU(GRU_UNITS, return_sequences=True, name="gru_forwards")
-    return keras.layers.Bidirectional(gru, name="gru")(x)
+    x = keras.layers.Reshape((image.shape[1], -1), name=f"{name}_columns")(image)
+    x = keras.layers.Conv1D(GRU_FILTERS, 5, 2, padding="same", use_bias=False, name=f"{name}_stem")(
+        x
+    )
+    x = layers.normalized(x, f"{name}_stem")
+    x = keras.layers.SpatialDropout1D(dropout / 4, name=f"{name}_dropout")(x)
+    gru = keras.layers.GRU(GRU_UNITS, return_sequences=True, name=f"{name}_forwards")
+    return keras.layers.Bidirectional(gru, name=name)(x)

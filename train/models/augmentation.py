@@ -13,10 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
-MEL_BANDS = 128
-"""Of :func:`librosa.feature.mfcc`, whose discrete cosine transform the coefficients are."""
+from train.models.layers import MEL_BANDS, cosine_transform
 
 TRACTS = 25
 """Vocal tract lengths to draw from; neighbours differ by 1 %."""
@@ -200,8 +198,7 @@ def vocal_tract_matrices(
     """
     import librosa
 
-    # Orthonormal: coefficients times this are mel bands, bands times its transpose coefficients.
-    cosines = fft.idct(np.eye(mfcc_count, MEL_BANDS), axis=1, norm="ortho")
+    cosines = cosine_transform(mfcc_count)
     middles_hz = librosa.mel_frequencies(MEL_BANDS + 2, fmin=0.0, fmax=fmax_hz, htk=htk)[1:-1]
     factors = np.exp(np.linspace(-largest, largest, TRACTS))
     warped = [

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
 
 from pipeline.spec import EMOTIONS
 
@@ -14,10 +16,13 @@ register = keras.saving.register_keras_serializable(package="train")
 BATCH_NORMALIZATION_MOMENTUM = 0.9
 """Keras' 0.99 averages over hundreds of steps, more than the first epochs have."""
 
+MEL_BANDS = 128
+"""Of :func:`librosa.feature.mfcc`, whose discrete cosine transform the coefficients are."""
+
 INSTANT_FEATURES = 96
 """Features of each instant, before time is pooled."""
 
-EMBEDDING = 96
+EMBEDDING = 64
 """Features that an encoder describes a clip by."""
 
 PRESENT_ROW = 0.5
@@ -151,6 +156,52 @@ class OrientedGradients(keras.layers.Layer):
     def get_config(self) -> dict:
         """Return what the layer is made of."""
         return super().get_config() | {"cell": self.cell, "faint": self.faint}
+
+
+@register
+class MelBands(keras.layers.Layer):
+    """MFCCs back to mel bands, as smooth as the coefficients leave them, standardised.
+
+    Neighbouring bands have much to do with each other, neighbouring coefficients little.
+    Input (batch, time, 1, mfcc_count); output (batch, time, 1, bands).
+
+    Parameters
+    ----------
+    mean, variance
+        Of the coefficients in training, shape (mfcc_count,).
+    bands
+        A divisor of ``MEL_BANDS``; each is the mean of neighbouring ones.
+    """
+
+    def __init__(
+        self, mean: list[float], variance: list[float], bands: int = 32, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.mean, self.variance = ([float(value) for value in v] for v in (mean, variance))
+        self.bands = bands
+
+    def call(self, mfcc: keras.KerasTensor) -> keras.KerasTensor:
+        """Undo the cosine transform, average neighbours, standardise."""
+        transform = cosine_transform(len(self.mean)).reshape(len(self.mean), self.bands, -1)
+        transform = transform.mean(axis=2)
+        # Of coefficients that do not correlate, as those of a cosine transform hardly do.
+        scale = 1 / np.sqrt(np.square(transform).T @ np.array(self.variance))
+        offset = -(np.array(self.mean) @ transform) * scale
+        return keras.ops.matmul(mfcc, np.float32(transform * scale)) + np.float32(offset)
+
+    def get_config(self) -> dict:
+        """Return what the layer is made of."""
+        names = ("mean", "variance", "bands")
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+def cosine_transform(mfcc_count: int) -> NDArray[np.float64]:
+    """Return the spectrum in dB that each coefficient stands for, shape (mfcc_count, MEL_BANDS).
+
+    Rows are orthonormal: coefficients times this are mel bands, bands times its transpose are
+    coefficients.
+    """
+    return fft.idct(np.eye(mfcc_count, MEL_BANDS), axis=1, norm="ortho")
 
 
 @register

@@ -49,7 +49,7 @@ def build(spec: FeatureSpec, statistics: MfccStatistics, settings: Settings) -> 
     -------
     keras.Model
         Input ``frames`` uint8 (batch, frame_count, size, size, 3), and ``frames_reference`` (batch,
-        size / 8, size / 8, 4) where there is a speaker reference. Outputs ``embedding`` (batch, 96)
+        size / 8, size / 8, 4) where there is a speaker reference. Outputs ``embedding`` (batch, 64)
         and ``logits`` (batch, 8); with a speaker reference also ``average``, the mean of the edges
         over time, what references are means of.
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from pathlib import Path
 
 from pipeline import backends
 from pipeline.backends import Workers
-from train.commands import open_cache, print_duplicates
+from train.commands import add_places, open_cache, print_duplicates
 from train.heads import INPUTS
 from train.settings import SPEAKER_REFERENCES, Settings, scaled
 from train.studies import protocol, runner, study, summary
@@ -66,14 +65,7 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
 
 def add_shared(command: argparse.ArgumentParser, epochs_scale: float = 1.0) -> None:
     """Add the options of several trainings on a cache."""
-    for name, said in (("cache", "folder of caches, or one cache"), ("model", "folder of results")):
-        default = Path("data", name)
-        command.add_argument(f"--{name}", type=Path, default=default, metavar="DIR", help=said)
-    command.add_argument(
-        "--skip-bad",
-        action="store_true",
-        help="read the whole cache first and do without its damaged clips",
-    )
+    add_places(command)
     command.add_argument(
         "--epochs-scale",
         type=float,
