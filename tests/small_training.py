@@ -1,9 +1,10 @@
 """Branches that train within seconds, with everything random that those of the trainer have."""
 
 import keras
+import pytest
 
 from train import fit
-from train.models import augmentation, layers
+from train.models import augmentation, fusion, layers
 from train.settings import Settings
 from train.studies.protocol import Split
 
@@ -48,5 +49,6 @@ BUILDERS = {"audio": build_audio, "video": build_video}
 def train(index, folder, settings=SETTINGS, split=SPLIT, **options):
     """Train the small branches, as a command does: with a seeded process."""
     keras.utils.set_random_seed(settings.seed)
-    chosen = {"progress": False, "builders": BUILDERS, **options}
-    return fit.fit(index, folder, split, settings, **chosen)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fusion, "BUILDERS", BUILDERS)
+        return fit.fit(index, folder, split, settings, **{"progress": False, **options})

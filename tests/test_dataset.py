@@ -71,7 +71,7 @@ def test_batches_that_wait_keep_their_rows(table):
 
 def test_references_come_with_their_rows(small_cache):
     chosen = rows.select_rows(small_cache, (1, 2), variants=True)
-    table = speaker.with_reference(chosen, small_cache, "recording")
+    table = speaker.with_reference(chosen, speaker.references(small_cache, "recording"))
     names = ("mfcc", "mfcc_reference", "frames_reference")
     given = [inputs for inputs, _ in dataset.in_order(table, 5, names).as_numpy_iterator()]
     assert all(set(inputs) == set(names) for inputs in given)

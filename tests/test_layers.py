@@ -1,6 +1,7 @@
 """Every layer against what it computes, written in NumPy."""
 
 import keras
+import librosa
 import numpy as np
 import pytest
 from scipy import special
@@ -115,6 +116,29 @@ def test_columns_without_audio_do_not_count_in_their_mean(random):
     assert not mean[2].any()
 
 
+def test_mel_bands_are_means_of_those_that_librosa_makes_of_coefficients(random):
+    mfcc = random.normal(0, 10, (40, 44)).astype(np.float32)
+    mel = librosa.feature.inverse.mfcc_to_mel(mfcc, n_mels=layers.MEL_BANDS)
+    wanted = 10 * np.log10(mel).reshape(32, 4, 44).mean(axis=1)
+    columns = mfcc.T[np.newaxis, :, np.newaxis]
+    given = np.asarray(layers.MelBands([0.0] * 40, [1.0] * 40)(columns))[0, :, 0]
+    # Standardised, each band is scaled; of another mean, shifted by it.
+    scale = given[0] / wanted[:, 0]
+    assert given == pytest.approx(wanted.T * scale, abs=1e-3) and (scale > 0).all()
+    shifted = layers.MelBands(mfcc[:, 0].tolist(), [1.0] * 40)(columns)
+    assert np.asarray(shifted)[0, :, 0] == pytest.approx(given - given[0], abs=1e-3)
+
+
+def test_mel_bands_are_standardised(random):
+    mean = random.normal(-20, 50, 40)
+    deviation = random.uniform(1, 60, 40)
+    drawn = random.normal(mean, deviation, (500, 44, 1, 40)).astype(np.float32)
+    bands = np.asarray(layers.MelBands(mean.tolist(), np.square(deviation).tolist())(drawn))
+    assert bands.shape == (500, 44, 1, 32)
+    assert bands.mean(axis=(0, 1, 2)) == pytest.approx(np.zeros(32), abs=0.04)
+    assert bands.std(axis=(0, 1, 2)) == pytest.approx(np.ones(32), abs=0.04)
+
+
 def test_what_is_all_zero_is_not_there():
     mfcc = np.zeros((3, 4, 5, 1), np.float32)
     mfcc[1, 2, 3] = -1e-3
@@ -210,6 +234,7 @@ EXAMPLES = {
     "ClipStandardization": ({"epsilon": 0.1}, (2, 4, 4, 1)),
     "OrientedGradients": ({"cell": 2, "faint": 0.1}, (2, 8, 8, 1)),
     "LevelAndChange": ({"gain": 3.0}, (2, 4)),
+    "MelBands": ({"mean": [1.0] * 40, "variance": [2.0] * 40, "bands": 16}, (4, 1, 40)),
     "ColumnMean": ({}, (3, 4, 1)),
     "Presence": ({}, (3, 4, 1)),
     "LogitAdjustment": ({"prior": [0.2] * 5}, (5,)),
