@@ -48,7 +48,7 @@ ablation_features = $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(SKIP_BAD),--ski
 .DEFAULT_GOAL := help
 # 'make -j features train' must not train on a cache that is still being made.
 .NOTPARALLEL:
-.PHONY: help setup setup-cluster demo test test-slow torture data features face-model index verify prune list audit train evaluate crossval leak ablation choices infer live export bench clean
+.PHONY: help setup setup-cluster demo test test-slow torture data features face-model index verify prune list plan audit train evaluate crossval leak ablation choices infer live export bench clean
 
 help: ## Print every target with one line
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -101,6 +101,11 @@ prune: $(STAMP) ## List caches, remove those named     [CACHE= MODEL= NAMES="dig
 
 list: $(STAMP) ## What RAW holds: clips by actor and emotion  [RAW= CORPUS= SPEAKER=]
 	@$(RUN) pipeline list $(raw_options)
+
+plan: $(STAMP) ## How long and how large a corpus would be [CASE=voxceleb2 CLIPS= HEIGHT= SECONDS_EACH= CORES= VARIANTS= MEASURE=1]
+	@$(RUN) pipeline plan $(if $(CASE),--case "$(CASE)") $(if $(CLIPS),--clips "$(CLIPS)") $(if $(HEIGHT),--height "$(HEIGHT)") \
+		$(if $(SECONDS_EACH),--seconds "$(SECONDS_EACH)") $(if $(CORES),--cores "$(CORES)") \
+		$(if $(VARIANTS),--variants "$(VARIANTS)") $(if $(MEASURE),--measure)
 
 audit: $(STAMP) ## Look for faults in RAW            [RAW= REPORT= JOBS= STRICT=1]
 	@$(RUN) pipeline audit $(raw_options) $(worker_options) $(if $(REPORT),--out "$(REPORT)") \

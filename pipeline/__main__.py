@@ -14,6 +14,7 @@ from pipeline.corpora.actors import parse_actors
 from pipeline.corpora.ravdess import CHANNELS
 from pipeline.corpora.scan import AUTO
 from pipeline.download import options as download
+from pipeline.planner import options as planner
 from pipeline.spec import CASCADE, DETECTORS, FeatureSpec
 
 CACHE = Path("data/cache")
@@ -81,6 +82,9 @@ def parser() -> argparse.ArgumentParser:
     )
     audit.add_argument("--strict", action="store_true", help="exit 1 if anything is found")
     audit.set_defaults(run=commands.run_audit)
+
+    plan = names.add_parser("plan", help="how long and how large a corpus would be", **shown)
+    planner.add_options(plan)
 
     face_model = names.add_parser(
         "face-model", help="fetch the file that --detector yunet needs", **shown
