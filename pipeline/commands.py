@@ -321,7 +321,8 @@ def summary(found: Catalogue) -> str:
         f"{count} with {name}" for name, count in found.file_counts().items() if count
     )
     actors = counted(len(found.actors), "actor")
-    corpus = f"; {found.corpus}" if found.corpus else ""
+    published = f", {found.published:,} clips as published" if found.published else ""
+    corpus = f"; {found.corpus}{published}" if found.corpus else ""
     return f"{counted(len(found.clips), 'clip')} of {actors}: {counts}{corpus}"
 
 

@@ -461,7 +461,9 @@ def test_list_shows_counts_and_names(tmp_path, capsys):
     assert lines[2].split() == ["4", "3", "0", "0", "0", "0", "0", "0", "0", "3", "0", "3", "KL"]
     assert lines[3].split() == ["all", "3", "0", "0", "0", "2", "0", "0", "0", "5", "0", "5"]
     assert lines[4].startswith("neutral has 3 clips, angry 2 (1.5 : 1); without calm, happy")
-    assert "5 clips of 2 actors" in lines[5] and lines[5].endswith("; SAVEE")
+    assert "5 clips of 2 actors" in lines[5] and lines[5].endswith(
+        "; SAVEE, 480 clips as published"
+    )
 
 
 def test_clips_are_counted_by_actor_and_emotion():

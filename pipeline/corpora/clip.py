@@ -90,6 +90,8 @@ class Catalogue:
         numbers.
     corpus
         Title of the corpus that was recognised or asked for; empty for a ``clips.csv``.
+    published
+        How many clips that corpus consists of; 0 where that is not known.
     """
 
     root: Path
@@ -100,6 +102,7 @@ class Catalogue:
     unreachable: list[tuple[Path, str]] = field(default_factory=list)
     actor_names: dict[int, str] = field(default_factory=dict)
     corpus: str = ""
+    published: int = 0
 
     @property
     def actors(self) -> list[int]:

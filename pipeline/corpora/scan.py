@@ -123,7 +123,9 @@ def scan_names(
         raise InputError(
             f"expected no channel with {corpus.title}, got {channel!r}; leave the option out"
         )
-    catalogue = Catalogue(root, unreachable=unreachable, corpus=corpus.title)
+    catalogue = Catalogue(
+        root, unreachable=unreachable, corpus=corpus.title, published=corpus.clips
+    )
     pairing.fill(catalogue, corpus, files, tables, channel)
     return catalogue
 
