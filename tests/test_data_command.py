@@ -85,7 +85,7 @@ def data(shelf, tmp_path, capsys, monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
 
     def run(*words, answer="--yes"):
-        given = ["data", "--raw", tmp_path / "raw", "--server", shelf.url, *words]
+        given = ["data", "--raw", tmp_path / "raw", "--server", f"{shelf.url}/", *words]
         given += [answer] if answer else []
         monkeypatch.setattr(sys, "argv", ["pipeline", *map(str, given)])
         code = command_line.main()
@@ -137,17 +137,17 @@ def test_ravdess_from_nothing_to_nothing_to_do(data, shelf, tmp_path):
     assert (code, errors) == (0, [])
     assert_right(folder)
     assert out[0] == "RAVDESS" and "CC BY-NC-SA 4.0" in out[1] and "Livingstone" in out[2]
-    assert "record 1188976, version 1.0.0" in out[3]
-    archives = [line.split()[0] for line in out[4:12]]
+    assert "record 1188976, version 1.0.0" in out[4]
+    archives = [line.split()[0] for line in out[5:13]]
     assert archives == sorted(name for name in shelf_archives(shelf) if "Actor" in name)
-    assert out[12].startswith("to fetch: 8 archives, ")
-    assert "312 clips of 3 actors: 312 with video and audio files" in out[13]
-    assert out[14] == f"next: make features RAW={folder}"
+    assert out[13].startswith("to fetch: 8 archives, ")
+    assert "312 clips of 3 actors: 312 with video and audio files" in out[14]
+    assert out[15] == f"next: make features RAW={folder}"
     assert len(scan.scan(folder).clips) == 312
     asked = len(shelf.requests)
     code, out, errors = data()
     assert (code, errors) == (0, []) and len(shelf.requests) == asked + 1
-    assert all(line.endswith("  unpacked") for line in out[4:12])
+    assert all(line.endswith("  unpacked") for line in out[5:13])
 
 
 def shelf_archives(shelf):
@@ -504,7 +504,7 @@ def test_crema_d(data, shelf, crema, tmp_path):
     assert len(media_requests) == len(set(media_requests)) == 8
     shelf.requests.clear()
     code, out, _ = data("--corpus", "crema_d")
-    assert code == 0 and len(shelf.requests) == 3 and "8 of them here" in out[3]
+    assert code == 0 and len(shelf.requests) == 3 and "8 of them here" in out[4]
 
 
 @pytest.mark.parametrize("what", ["content", "pointer", "missing", "truncated", "folder"])

@@ -79,7 +79,7 @@ def test_list_prints_the_catalogue(cli, raw):
 
 
 @pytest.mark.parametrize(
-    "name", ["features", "index", "verify", "prune", "list", "audit", "sample"]
+    "name", ["data", "features", "index", "verify", "prune", "list", "audit", "plan", "sample"]
 )
 def test_help_states_every_default(name, capsys):
     with pytest.raises(SystemExit, match="0"):

@@ -171,6 +171,47 @@ def test_a_range_that_was_not_asked_for(fetch, shelf, content_range):
     assert shelf.fetched("a.zip") == [count, 0]
 
 
+def chunked(handler, content):
+    """Without a length, as some proxies send."""
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    for start in range(0, len(content), 500_000):
+        part = content[start : start + 500_000]
+        handler.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+    handler.wfile.write(b"0\r\n\r\n")
+
+
+def until_it_hangs_up(handler, content):
+    """Without a length, and without saying that it ends early."""
+    handler.send_response(200)
+    handler.end_headers()
+    handler.wfile.write(content[:2_000_000])
+    handler.close_connection = True
+
+
+def test_answers_without_a_length(fetch, shelf):
+    shelf.faults[PATH] = [until_it_hangs_up, status(416), chunked]
+    fetch()
+    assert_whole(fetch)
+    assert shelf.fetched("a.zip") == [0, 2_000_000, 0]
+
+
+def test_a_redirect_keeps_the_range(fetch, shelf):
+    count = fetch.leave_part()
+    shelf.files["/elsewhere"] = CONTENT
+    shelf.faults[PATH] = [status(302, Location=f"{shelf.url}/elsewhere")]
+    fetch()
+    assert_whole(fetch)
+    assert [headers["Range"] for _, headers in shelf.requests] == [f"bytes={count}-"] * 2
+
+
+def test_compressed_against_the_request(fetch, shelf):
+    shelf.faults[PATH] = [body(CONTENT, Content_Encoding="gzip")]
+    fetch()
+    assert_whole(fetch)
+
+
 def test_a_range_that_is_refused(fetch, shelf):
     count = fetch.leave_part()
     shelf.faults[PATH] = [status(416)]

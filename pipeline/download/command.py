@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"expected a corpus that can be fetched, got {corpus.title}; {corpus.how_to_get}, put "
             f"it below {printable(folder)}, and run 'make features RAW={printable(folder)}'"
         )
+    print(f"more: {corpus.how_to_get}")
     client = Client()
     if isinstance(corpus.source, Zenodo):
         bring_archives(arguments, client, corpus, selection, folder)

@@ -50,4 +50,5 @@ def run(arguments: argparse.Namespace) -> int:
     """Fetch a corpus; no other command has to import what that needs."""
     from pipeline.download import command
 
+    arguments.server = arguments.server and arguments.server.rstrip("/")
     return command.run(arguments)
