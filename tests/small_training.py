@@ -23,7 +23,9 @@ STAGES = ("audio", "video", "fusion", "refit-audio", "refit-video", "refit-fusio
 
 def build_audio(spec, statistics, settings):
     mfcc = keras.Input(spec.mfcc_shape, name="mfcc")
-    x = augmentation.SpeakerPerturbation([1.0] * spec.mfcc_count, name="speaker")(mfcc)
+    x = augmentation.SpeakerPerturbation([1.0] * spec.mfcc_count, dtype="float32", name="speaker")(
+        mfcc
+    )
     return branch({"mfcc": mfcc}, keras.ops.mean(x, axis=(2, 3)), settings, "audio")
 
 

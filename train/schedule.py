@@ -84,3 +84,8 @@ class WarmupCosine(keras.callbacks.Callback):
         rate = self.model.optimizer.learning_rate
         rate.assign(rate * (self.value(self.step) / self.value(self.step - 1)))
         self.step += 1
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Log the rate, which Keras does only where ReduceLROnPlateau watches."""
+        if logs is not None:
+            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
