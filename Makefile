@@ -140,6 +140,10 @@ live: $(STAMP) ## Predict a camera, stream or file live [CAMERA=0|rtsp://...|fil
 	@$(RUN) infer.live "$(or $(CAMERA),0)" --model "$(MODEL)" $(if $(SERVE),--serve $(SERVE)) \
 		$(if $(MIN_CONFIDENCE),--min-confidence $(MIN_CONFIDENCE)) $(if $(SMOOTH),--smooth $(SMOOTH))
 
+export: $(STAMP) ## A trained model in other formats     [FORMAT=onnx|litert|saved_model INT8=1 MODEL= CACHE=]
+	@$(RUN) infer.export --model "$(MODEL)" --cache "$(CACHE)" $(if $(FORMAT),--format $(FORMAT)) \
+		$(if $(INT8),--int8)
+
 bench: $(STAMP) ## Speed against what people use; needs a trained MODEL  [MODEL=]
 	@$(RUN) bench --model "$(MODEL)"
 
