@@ -46,7 +46,7 @@ def maps(network: keras.Model, tensors: Tensors, label: int) -> dict[str, NDArra
     Parameters
     ----------
     network
-        A trained model, whose layers ``"audio"`` and ``"video"`` are its branches.
+        A trained model, whose layers ``"audio_branch"`` and ``"video_branch"`` are its branches.
     tensors
         Its inputs, one row each.
     label
@@ -67,7 +67,7 @@ def maps(network: keras.Model, tensors: Tensors, label: int) -> dict[str, NDArra
     for name, tensor in INPUTS.items():
         if not np.any(tensors[tensor]):
             continue
-        branch = network.get_layer(name)
+        branch = network.get_layer(f"{name}_branch")
         answer = gradcam(branch, {key: tensors[key] for key in branch.input}, label)
         shape = tensors[tensor].shape[1:]
         if name == "audio":

@@ -26,7 +26,9 @@ def branch(name):
     if name == "video":
         pooled = keras.ops.mean(keras.ops.reshape(pooled, (-1, FRAMES, 4)), axis=1)
     logits = keras.layers.Dense(len(EMOTIONS), name="dense")(pooled)
-    model = keras.Model({inputs.name: inputs}, {"embedding": pooled, "logits": logits}, name=name)
+    model = keras.Model(
+        {inputs.name: inputs}, {"embedding": pooled, "logits": logits}, name=f"{name}_branch"
+    )
     kernel = np.zeros((3, 3, 1, 4), np.float32)
     kernel[1, 1] = 1.0
     model.get_layer("space").set_weights([kernel])
