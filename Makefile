@@ -48,7 +48,7 @@ ablation_features = $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(SKIP_BAD),--ski
 .DEFAULT_GOAL := help
 # 'make -j features train' must not train on a cache that is still being made.
 .NOTPARALLEL:
-.PHONY: help setup setup-cluster demo test test-slow torture data features face-model index verify prune list plan audit train evaluate crossval leak ablation choices infer live export bench clean
+.PHONY: help setup setup-cluster demo test test-slow torture data features face-model index verify prune list plan audit train evaluate crossval leak ablation choices infer live explain export bench clean
 
 help: ## Print every target with one line
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -136,16 +136,23 @@ ablation: $(STAMP) ## Published against default recipe     [RAW= CACHE= MODEL= E
 choices: $(STAMP) ## What each training choice is worth   [MODALITY=audio CACHE= MODEL= EPOCHS_SCALE= JOBS= SEEDS="0 1 2" FOLDS=3]
 	@$(RUN) $(call study,choices) --cache "$(CACHE)" --modality $(or $(MODALITY),audio) $(if $(FOLDS),--folds $(FOLDS))
 
-infer: $(STAMP) ## Recordings to annotated videos     VIDEO="a.mp4 folder/" [AUDIO= MODEL= OUT= NO_VIDEO=1 OVERLAY=1 FORMATS=all MIN_CONFIDENCE= SMOOTH= SHOW=1]
+infer: $(STAMP) ## Recordings to annotated videos     VIDEO="a.mp4 folder/" [AUDIO= MODEL= OUT= NO_VIDEO=1 OVERLAY=1 FORMATS=all MIN_CONFIDENCE= SMOOTH= EXPLAIN=1 SHOW=1]
 	@$(if $(VIDEO),,echo "error: expected VIDEO=clip.mp4, got none; name a recording" >&2; exit 2;) \
 	$(RUN) infer $(video_words) --model "$(MODEL)" --out "$(OUT)" $(if $(AUDIO),--audio "$(AUDIO)") \
 		$(if $(NO_VIDEO),--no-video) $(if $(OVERLAY),--overlay) $(if $(FORMATS),--formats "$(FORMATS)") \
 		$(if $(MIN_CONFIDENCE),--min-confidence $(MIN_CONFIDENCE)) $(if $(SMOOTH),--smooth $(SMOOTH)) \
-		$(if $(SHOW),--show)
+		$(if $(EXPLAIN),--explain) $(if $(SHOW),--show)
 
 live: $(STAMP) ## Predict a camera, stream or file live [CAMERA=0|rtsp://...|file SERVE=8000 MODEL= MIN_CONFIDENCE= SMOOTH=]
 	@$(RUN) infer.live "$(or $(CAMERA),0)" --model "$(MODEL)" $(if $(SERVE),--serve $(SERVE)) \
 		$(if $(MIN_CONFIDENCE),--min-confidence $(MIN_CONFIDENCE)) $(if $(SMOOTH),--smooth $(SMOOTH))
+
+explain: $(STAMP) ## Where the model looks, a figure an emotion [MODEL= CACHE=]
+	@$(RUN) infer.explain --model "$(MODEL)" --cache "$(CACHE)"
+
+export: $(STAMP) ## A trained model in other formats     [FORMAT=onnx|litert|saved_model INT8=1 MODEL= CACHE=]
+	@$(RUN) infer.export --model "$(MODEL)" --cache "$(CACHE)" $(if $(FORMAT),--format $(FORMAT)) \
+		$(if $(INT8),--int8)
 
 bench: $(STAMP) ## Speed against what people use; needs a trained MODEL  [MODEL=]
 	@$(RUN) bench --model "$(MODEL)"

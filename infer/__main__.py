@@ -74,6 +74,11 @@ def parser() -> argparse.ArgumentParser:
         help=f"out of {', '.join(formats.FORMATS)}, separated by commas, or all",
     )
     top.add_argument(
+        "--explain",
+        action="store_true",
+        help="draw where the model looks into VIDEO-explain.png; needs TensorFlow",
+    )
+    top.add_argument(
         "--min-confidence",
         type=float,
         default=0.0,
@@ -105,7 +110,7 @@ def infer(arguments: argparse.Namespace) -> int:
     if arguments.show:
         refuse_without_display()
     model = open_model(arguments.model, arguments.backend)
-    outputs = batch.Outputs(arguments.kind, arguments.formats)
+    outputs = batch.Outputs(arguments.kind, arguments.formats, arguments.explain)
     stop, failed, last = Stop(), [], None
     with stop.on_signals():
         for done in batch.run(model, jobs, options, outputs, stop):

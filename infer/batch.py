@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infer import annotate, formats, overlay
+from infer import annotate, explain, formats, overlay
 from infer.model import Model
 from infer.predict import Analysis, Options
 from infer.recording import open_recording
@@ -18,6 +18,7 @@ from pipeline import atomic
 from pipeline.console import bar
 from pipeline.corpora.scan import MEDIA_SUFFIXES
 from pipeline.errors import InputError
+from pipeline.spec import EMOTIONS
 
 VIDEO, OVERLAY, NONE = "video", "overlay", "none"
 """What is written besides the formats: the annotated video, a copy with subtitles, nothing."""
@@ -50,6 +51,7 @@ class Outputs:
 
     kind: str = VIDEO
     formats: tuple[str, ...] = formats.DEFAULT_FORMATS
+    explain: bool = False
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,23 @@ def work(
     if kind == OVERLAY and taken.video is not None:
         overlay.write_overlay(result, taken.video, target)
         files.append(target)
-    return result, (*files, *formats.write(result, job.stem, outputs.formats))
+    files += formats.write(result, job.stem, outputs.formats)
+    if outputs.explain:
+        files.append(explained(model, job, result))
+    return result, tuple(files)
+
+
+def explained(model: Model, job: Job, result: Result) -> Path:
+    """Draw where the model looks in the window that speaks most for the answer."""
+    label = int(result.probabilities.argmax())
+    window = max(result.main, key=lambda window: float(window.probabilities[label]))
+    tensors = explain.window_tensors(model, open_recording(job.path, job.sound, model.spec), window)
+    network = explain.load_network(model.folder)
+    title = f"{result.file} from {window.start_seconds:.1f} s: {EMOTIONS[label]}"
+    path = job.stem.with_name(f"{job.stem.name}-explain.png")
+    found = explain.maps(network, tensors, label)
+    atomic.write_durably(path, explain.png_bytes(tensors, found, title))
+    return path
 
 
 def refuse_input(target: Path, job: Job) -> None:

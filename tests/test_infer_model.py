@@ -1,6 +1,7 @@
 """Exports against Keras, and what opening a model refuses."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import TINY, write_model
+from conftest import TINY, tone, write_model, write_rows, write_video
 
-from infer import model
+from infer import exports, model
 from pipeline.errors import InputError
+from pipeline.spec import EMOTIONS, FeatureSpec
 from train import export
 
 ROOT = Path(__file__).parents[1]
@@ -127,6 +129,78 @@ def test_a_damaged_onnx_file_is_one_line(made, tmp_path):
     with pytest.raises(InputError, match="make export") as caught:
         model.open_model(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A model as training saves it, with a cache of its spec, of all features' own sizes."""
+    folder = tmp_path_factory.mktemp("saved")
+    spec = FeatureSpec(variants=())
+    network = write_model(folder / "model", spec)
+    clips = [(actor, emotion, "av") for actor in (1, 2) for emotion in EMOTIONS]
+    write_rows(folder / "cache", spec, clips)
+    return folder, network
+
+
+@pytest.mark.parametrize(
+    ("kind", "int8", "name"),
+    [
+        ("onnx", False, "model.onnx"),
+        ("onnx", True, "export/model-int8.onnx"),
+        ("litert", False, "export/model.tflite"),
+        ("litert", True, "export/model-int8.tflite"),
+        ("saved_model", False, "export/saved_model"),
+    ],
+)
+def test_every_format_answers_as_keras_does(saved, kind, int8, name):
+    folder, network = saved
+    path = exports.export(network, folder / "model", kind, int8)
+    assert path == folder / "model" / name
+    tensors, label = exports.cached_rows(folder / "cache", FeatureSpec(variants=()).digest)
+    assert len(label) == 16 and tensors["frames"].dtype == np.uint8
+    answer = exports.RUNNERS[kind](path)
+    expected = np.asarray(network(tensors, training=False)["fused"])
+    found = answer(tensors)["fused"]
+    if int8:
+        assert np.abs(found - expected).max() < 0.05
+    else:
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    said = exports.judged(network, answer, tensors, label)
+    assert "16 cached rows" in said and "the same emotion in" in said
+    if path.parent.name == exports.EXPORT_FOLDER:
+        beside = json.loads(path.with_name(f"{path.name}.json").read_text())
+        assert beside["emotions"] == list(EMOTIONS)
+        assert beside["inputs"]["frames"] == ["uint8", 20, 112, 112, 3]
+        assert FeatureSpec.from_json(json.dumps(beside["spec"])) == FeatureSpec(variants=())
+        assert not list(path.parent.glob("tmp*"))
+
+
+def test_what_cannot_be_exported_or_compared(saved):
+    folder, network = saved
+    with pytest.raises(InputError, match="got saved_model"):
+        exports.export(network, folder / "model", "saved_model", True)
+    with pytest.raises(InputError, match="model's spec"):
+        exports.cached_rows(folder / "cache", TINY.digest)
+
+
+def test_an_export_runs_without_tensorflow(saved, tmp_path):
+    folder, network = saved
+    path = exports.export(network, folder / "model", "onnx", False)
+    video = write_video(tmp_path / "a.mp4", sound=tone(1.6))
+    blocked = "import sys; sys.modules.update(tensorflow=None, keras=None); import runpy; "
+    script = f"{blocked}sys.argv[1:] = [{str(path)!r}, {str(video)!r}]; "
+    answer = subprocess.run(
+        [sys.executable, "-c", f"{script}runpy.run_path('docs/runner.py', run_name='__main__')"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    said = [line.split() for line in answer.stdout.splitlines()]
+    assert [name for name, _ in said] == list(EMOTIONS)
+    assert sum(float(value) for _, value in said) == pytest.approx(1, abs=1e-3)
 
 
 def test_nothing_of_tensorflow_is_imported_with_onnx(made):

@@ -1,4 +1,4 @@
-"""A trained model in formats that need no Keras, each compared with it before it gets its name."""
+"""A trained model as ONNX, compared with Keras before the file gets its name."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def write_onnx(network: keras.Model, folder: Path) -> Path:
     path = folder / ONNX_NAME
     path.unlink(missing_ok=True)
     with atomic.replacing(path) as partial:
-        convert_to_onnx(network, partial, description(folder))
+        convert_to_onnx(network, partial, described(folder))
         compare(network, onnx_runner(partial), examples(network), "ONNX Runtime")
     return path
 
@@ -78,7 +78,7 @@ def write_onnx_if_possible(network: keras.Model, folder: Path) -> None:
         log.warning("%s; inference uses Keras", error)
 
 
-def description(folder: Path) -> dict[str, str]:
+def described(folder: Path) -> dict[str, str]:
     """Return what an export of this model carries, each part as text."""
     content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     made_from = hashlib.sha256((folder / "model.keras").read_bytes()).hexdigest()
