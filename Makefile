@@ -136,10 +136,10 @@ ablation: $(STAMP) ## Published against default recipe     [RAW= CACHE= MODEL= E
 choices: $(STAMP) ## What each training choice is worth   [MODALITY=audio CACHE= MODEL= EPOCHS_SCALE= JOBS= SEEDS="0 1 2" FOLDS=3]
 	@$(RUN) $(call study,choices) --cache "$(CACHE)" --modality $(or $(MODALITY),audio) $(if $(FOLDS),--folds $(FOLDS))
 
-infer: $(STAMP) ## Recordings to annotated videos     VIDEO="a.mp4 folder/" [AUDIO= MODEL= OUT= NO_VIDEO=1 OVERLAY=1 FORMATS=all MIN_CONFIDENCE= SMOOTH= EXPLAIN=1 SHOW=1]
+infer: $(STAMP) ## Recordings to annotated videos     VIDEO="a.mp4 folder/" [AUDIO= REFERENCE= MODEL= OUT= NO_VIDEO=1 OVERLAY=1 FORMATS=all MIN_CONFIDENCE= SMOOTH= EXPLAIN=1 SHOW=1]
 	@$(if $(VIDEO),,echo "error: expected VIDEO=clip.mp4, got none; name a recording" >&2; exit 2;) \
 	$(RUN) infer $(video_words) --model "$(MODEL)" --out "$(OUT)" $(if $(AUDIO),--audio "$(AUDIO)") \
-		$(if $(NO_VIDEO),--no-video) $(if $(OVERLAY),--overlay) $(if $(FORMATS),--formats "$(FORMATS)") \
+		$(if $(REFERENCE),--reference "$(REFERENCE)") $(if $(NO_VIDEO),--no-video) $(if $(OVERLAY),--overlay) $(if $(FORMATS),--formats "$(FORMATS)") \
 		$(if $(MIN_CONFIDENCE),--min-confidence $(MIN_CONFIDENCE)) $(if $(SMOOTH),--smooth $(SMOOTH)) \
 		$(if $(EXPLAIN),--explain) $(if $(SHOW),--show)
 

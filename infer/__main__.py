@@ -45,6 +45,14 @@ def parser() -> argparse.ArgumentParser:
         help="sound of the recording (default: the video's own track)",
     )
     top.add_argument(
+        "--reference",
+        type=Path,
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="another recording of the same person, for a model with a speaker reference (default: "
+        "the recording itself, where the model allows it)",
+    )
+    top.add_argument(
         "--model", type=Path, default=Path("data/model"), metavar="DIR", help="folder of the model"
     )
     top.add_argument(
@@ -102,9 +110,12 @@ def infer(arguments: argparse.Namespace) -> int:
     """Predict, write, print."""
     options = Options(arguments.min_confidence, arguments.smooth)
     sound = getattr(arguments, "audio", None)
-    jobs = batch.jobs_of(arguments.paths, sound, arguments.out)
+    reference = getattr(arguments, "reference", None)
+    jobs = batch.jobs_of(arguments.paths, sound, arguments.out, reference)
     if len(jobs) == 1:
         container.probe(jobs[0].path)
+    if reference is not None:
+        container.probe(reference)
     if sound is not None and not container.probe(sound).has_audio:
         raise InputError(f"expected sound in {sound}, got no audio stream; name another file")
     if arguments.show:

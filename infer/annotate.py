@@ -20,6 +20,7 @@ from infer.draw import draw
 from infer.model import Model
 from infer.predict import Analysis, Options
 from infer.recording import Recording, Sound
+from infer.reference import References
 from infer.results import WindowPrediction
 from infer.shown import Showing
 from infer.stop import Stop
@@ -61,6 +62,7 @@ def annotate(
     options: Options,
     stop: Stop | None = None,
     progress: Progress = lambda seconds: None,
+    references: References | None = None,
 ) -> Analysis:
     """Predict a recording and write its annotated video.
 
@@ -78,6 +80,8 @@ def annotate(
         Asked before each frame: once it is set, the video ends there, and is complete.
     progress
         Called now and then.
+    references
+        See :class:`infer.predict.Answering`.
 
     Returns
     -------
@@ -92,10 +96,10 @@ def annotate(
     """
     stop = stop or Stop()
     if recording.video is None:
-        analysis = Analysis(model, recording, options)
+        analysis = Analysis(model, recording, options, references)
         drawn = waveform_frames(analysis, recording.sound or recording.path)
     else:
-        drawing = Drawing(model, recording, recording.video, options)
+        drawing = Drawing(model, recording, recording.video, options, references)
         analysis, drawn = drawing.analysis, drawing.frames()
     sound = None
     if recording.sound is not None:
@@ -134,17 +138,26 @@ class Drawing:
 
     Parameters
     ----------
-    model, recording, options
+    model, recording, options, references
         See :func:`annotate`.
+    path
+        The video.
     """
 
-    def __init__(self, model: Model, recording: Recording, path: Path, options: Options) -> None:
+    def __init__(
+        self,
+        model: Model,
+        recording: Recording,
+        path: Path,
+        options: Options,
+        references: References | None,
+    ) -> None:
         self._waiting: deque[tuple[float, Frame]] = deque()
         self._decoded_seconds = -1.0
         untimed = model.spec.untimed_frame_seconds
         frames = video.timed_frames(path, 0.0, options.threads, untimed_seconds=untimed)
         self._decoded = self._kept(ahead(frames, FRAMES_AHEAD))
-        self.analysis = Analysis(model, recording, options, coming=self._decoded)
+        self.analysis = Analysis(model, recording, options, references, self._decoded)
         self._showing = Showing(self.analysis.search.tracker)
 
     def frames(self) -> Iterator[tuple[float, Frame]]:

@@ -11,6 +11,7 @@ from infer import annotate, explain, formats, overlay
 from infer.model import Model
 from infer.predict import Analysis, Options
 from infer.recording import open_recording
+from infer.reference import References, reference_of
 from infer.results import Result
 from infer.smooth import named
 from infer.stop import Stop
@@ -36,6 +37,8 @@ class Job:
     ----------
     path, sound
         The recording; a file with its sound, or None.
+    reference
+        A recording of the same person, for a model with a speaker reference.
     stem
         Path of what is written, without suffixes.
     """
@@ -43,6 +46,7 @@ class Job:
     path: Path
     sound: Path | None
     stem: Path
+    reference: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,9 @@ class Done:
         }
 
 
-def jobs_of(paths: Sequence[Path], sound: Path | None, out: Path) -> list[Job]:
+def jobs_of(
+    paths: Sequence[Path], sound: Path | None, out: Path, reference: Path | None = None
+) -> list[Job]:
     """Say what is to be read and where it goes; a folder stands for the recordings below it.
 
     Raises
@@ -116,7 +122,7 @@ def jobs_of(paths: Sequence[Path], sound: Path | None, out: Path) -> list[Job]:
         while stem in taken:
             stem, number = out / name.with_name(f"{name.name}-{number}"), number + 1
         taken.add(stem)
-        jobs.append(Job(path, sound, stem))
+        jobs.append(Job(path, sound, stem, reference))
     return jobs
 
 
@@ -210,6 +216,7 @@ def work(
     target = job.stem.with_name(f"{job.stem.name}{'.mkv' if outputs.kind == OVERLAY else '.mp4'}")
     refuse_input(target, job)
     taken = open_recording(job.path, job.sound, model.spec)
+    known = reference_of(model, job.path, job.sound, job.reference)
     kind = outputs.kind
     notes: list[str] = []
     if kind == OVERLAY and taken.video is None:
@@ -222,10 +229,10 @@ def work(
     files: list[Path] = []
     job.stem.parent.mkdir(parents=True, exist_ok=True)
     if kind == VIDEO:
-        analysis = annotate.annotate(model, taken, target, options, stop, progress)
+        analysis = annotate.annotate(model, taken, target, options, stop, progress, known)
         files.append(target)
     else:
-        analysis = Analysis(model, taken, options)
+        analysis = Analysis(model, taken, options, known)
         for made in analysis:
             stop.seconds = made[-1].end_seconds
             progress(stop.seconds)
@@ -241,15 +248,16 @@ def work(
         files.append(target)
     files += formats.write(result, job.stem, outputs.formats)
     if outputs.explain:
-        files.append(explained(model, job, result))
+        files.append(explained(model, job, result, known))
     return result, tuple(files)
 
 
-def explained(model: Model, job: Job, result: Result) -> Path:
+def explained(model: Model, job: Job, result: Result, known: References | None) -> Path:
     """Draw where the model looks in the window that speaks most for the answer."""
     label = int(result.probabilities.argmax())
     window = max(result.main, key=lambda window: float(window.probabilities[label]))
-    tensors = explain.window_tensors(model, open_recording(job.path, job.sound, model.spec), window)
+    again = open_recording(job.path, job.sound, model.spec)
+    tensors = explain.window_tensors(model, again, window, known)
     network = explain.load_network(model.folder)
     title = f"{result.file} from {window.start_seconds:.1f} s: {EMOTIONS[label]}"
     path = job.stem.with_name(f"{job.stem.name}-explain.png")
@@ -260,7 +268,7 @@ def explained(model: Model, job: Job, result: Result) -> Path:
 
 def refuse_input(target: Path, job: Job) -> None:
     """Raise where the output would replace what is read."""
-    sources = [source for source in (job.path, job.sound) if source is not None]
+    sources = [path for path in (job.path, job.sound, job.reference) if path is not None]
     if target.exists() and any(s.exists() and target.samefile(s) for s in sources):
         raise InputError(
             f"expected another output than the input {job.path}, got the same; "

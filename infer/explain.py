@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from infer.model import Model, read_description
 from infer.predict import Analysis, Options
 from infer.recording import Recording
+from infer.reference import References
 from infer.results import WindowPrediction
 from pipeline import atomic
 from pipeline.console import Parser, run
@@ -161,7 +162,12 @@ def png_bytes(tensors: Tensors, found: Mapping[str, NDArray[np.float32]], title:
     return stream.getvalue()
 
 
-def window_tensors(model: Model, recording: Recording, wanted: WindowPrediction) -> Tensors:
+def window_tensors(
+    model: Model,
+    recording: Recording,
+    wanted: WindowPrediction,
+    references: References | None = None,
+) -> Tensors:
     """Make the inputs that a prediction was made from, one row each.
 
     Parameters
@@ -170,6 +176,8 @@ def window_tensors(model: Model, recording: Recording, wanted: WindowPrediction)
         The model, and the recording opened anew.
     wanted
         The prediction.
+    references
+        What it was made with.
     """
     rows: list[dict[str, NDArray]] = []
 
@@ -177,7 +185,7 @@ def window_tensors(model: Model, recording: Recording, wanted: WindowPrediction)
         rows.append(dict(tensors))
         return model.answer(tensors)
 
-    for made in Analysis(replace(model, answer=keep), recording, Options()):
+    for made in Analysis(replace(model, answer=keep), recording, Options(), references):
         for number, window in enumerate(made):
             same = window.start_seconds == wanted.start_seconds
             if same and window.track == wanted.track:

@@ -26,6 +26,7 @@ from infer import smooth
 from infer.draw import draw
 from infer.model import BACKENDS, Model, open_model
 from infer.predict import Options, model_notes
+from infer.reference import References, reference_of
 from infer.results import WindowPrediction
 from infer.shown import Showing
 from infer.stream import Stream
@@ -130,6 +131,8 @@ class Live:
         Is called once or more when it ends.
     microphone
         Whether a camera is joined by the microphone, where there is one.
+    references
+        See :class:`infer.predict.Answering`.
 
     Raises
     ------
@@ -146,6 +149,7 @@ class Live:
         on_frame: OnFrame = lambda seconds, frame: None,
         on_end: Callable[[], Any] = lambda: None,
         microphone: bool = True,
+        references: References | None = None,
     ) -> None:
         self.figures = Figures()
         self.notes = list(model_notes(model))
@@ -161,7 +165,7 @@ class Live:
                 self.notes.append(f"no sound: {error}")
         elif rate is None:
             self.notes.append("no sound: the answer comes from the face alone")
-        self._stream = Stream(model, rate, options)
+        self._stream = Stream(model, rate, options, references)
         self._showing = Showing(self._stream.search.tracker)
         self._lock = threading.Lock()
         self._latest = Slot()
@@ -277,6 +281,13 @@ def parser() -> argparse.ArgumentParser:
         default=argparse.SUPPRESS,
         help="serve a page on this port of this machine (default: draw in a window)",
     )
+    top.add_argument(
+        "--reference",
+        type=Path,
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="a recording of the same person, for a model with a speaker reference (default: none)",
+    )
     top.add_argument("--no-sound", action="store_true", help="leave the microphone alone")
     top.add_argument("--min-confidence", type=float, default=0.0, metavar="P", help="else unsure")
     top.add_argument(
@@ -305,6 +316,7 @@ def live(arguments: argparse.Namespace) -> int:
         on_frame=lambda seconds, frame: frames.put(frame),
         on_end=lambda: (frames.close(), answers.close()),
         microphone=not arguments.no_sound,
+        references=reference_of(model, None, None, getattr(arguments, "reference", None)),
     )
     for note in running.notes:
         print(note)

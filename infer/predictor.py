@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from infer.live import Live
 from infer.model import Model, open_model
 from infer.predict import Analysis, Options
 from infer.recording import Recording
+from infer.reference import reference_of
 from infer.results import Result, WindowPrediction
 from infer.smooth import SECONDS
 from infer.stream import Stream
@@ -69,6 +70,7 @@ class Predictor:
         rate: float | None = None,
         frame_rate: float | None = None,
         times: Sequence[float] | None = None,
+        reference: str | Path | None = None,
         min_confidence: float = 0.0,
         smooth_seconds: float = SECONDS,
     ) -> Result:
@@ -89,6 +91,8 @@ class Predictor:
         frame_rate, times
             Frames a second of ``frames``, or the second of each since the first sample. Without
             both, the frames are spread over the length of ``audio``.
+        reference
+            A recording of the same person, for a model with a speaker reference.
         min_confidence
             In [0, 1]: answers that are less probable are ``"unsure"``.
         smooth_seconds
@@ -107,10 +111,11 @@ class Predictor:
         if path is not None:
             if frames is not None or audio is not None:
                 raise InputError("expected a file or arrays, got both; give one of them")
-            analysis = self.analyse(path, sound, options)
+            analysis = self.analyse(path, sound, options, reference)
         else:
             taken, coming = from_arrays(frames, audio, rate, frame_rate, times, self.model)
-            analysis = Analysis(self.model, taken, options, coming=coming)
+            known = reference_of(self.model, None, None, path_of(reference))
+            analysis = Analysis(self.model, taken, options, known, coming)
         for _ in analysis:
             pass
         return analysis.result()
@@ -120,6 +125,7 @@ class Predictor:
         path: str | Path,
         sound: str | Path | None = None,
         *,
+        reference: str | Path | None = None,
         min_confidence: float = 0.0,
         smooth_seconds: float = SECONDS,
     ) -> Iterator[list[WindowPrediction]]:
@@ -135,12 +141,13 @@ class Predictor:
         InputError
             If the file cannot be used.
         """
-        yield from self.analyse(path, sound, Options(min_confidence, smooth_seconds))
+        yield from self.analyse(path, sound, Options(min_confidence, smooth_seconds), reference)
 
     def stream(
         self,
         rate: float | None = None,
         *,
+        reference: str | Path | None = None,
         min_confidence: float = 0.0,
         smooth_seconds: float = SECONDS,
     ) -> Stream:
@@ -150,7 +157,7 @@ class Predictor:
         ----------
         rate
             Samples a second of its sound; None for a stream without.
-        min_confidence, smooth_seconds
+        reference, min_confidence, smooth_seconds
             See :meth:`predict`.
 
         Returns
@@ -158,13 +165,15 @@ class Predictor:
         Stream
             ``hear(samples)`` and ``see(frame, seconds)`` feed it, ``predict()`` asks it.
         """
-        return Stream(self.model, rate, Options(min_confidence, smooth_seconds))
+        known = reference_of(self.model, None, None, path_of(reference))
+        return Stream(self.model, rate, Options(min_confidence, smooth_seconds), known)
 
     def live(
         self,
         source: str | int,
         on_answer: Callable[[list[WindowPrediction]], Any],
         *,
+        reference: str | Path | None = None,
         min_confidence: float = 0.0,
         smooth_seconds: float = SECONDS,
     ) -> None:
@@ -176,7 +185,7 @@ class Predictor:
             Number of a camera, an address such as ``"rtsp://..."``, or a file.
         on_answer
             Is given each answer, in a thread of its own; ``False`` from it ends everything.
-        min_confidence, smooth_seconds
+        reference, min_confidence, smooth_seconds
             See :meth:`predict`.
 
         Raises
@@ -190,7 +199,8 @@ class Predictor:
                 running.stop()
 
         options = Options(min_confidence, smooth_seconds)
-        running = Live(self.model, str(source), options, answered)
+        known = reference_of(self.model, None, None, path_of(reference))
+        running = Live(self.model, str(source), options, answered, references=known)
         running.start()
         running.wait()
 
@@ -199,12 +209,18 @@ class Predictor:
         path: str | Path,
         sound: str | Path | None,
         options: Options,
-        references: Mapping[str, NDArray[np.float32]] | None = None,
+        reference: str | Path | None = None,
     ) -> Analysis:
         """Open a file, to be predicted as it is asked for."""
-        sound = None if sound is None else Path(sound)
-        taken = recording.open_recording(Path(path), sound, self.model.spec)
-        return Analysis(self.model, taken, options, references)
+        opened = Path(path), path_of(sound)
+        taken = recording.open_recording(*opened, self.model.spec)
+        known = reference_of(self.model, *opened, path_of(reference))
+        return Analysis(self.model, taken, options, known)
+
+
+def path_of(name: str | Path | None) -> Path | None:
+    """Return a path for what names one."""
+    return None if name is None else Path(name)
 
 
 def from_arrays(

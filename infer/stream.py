@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Mapping
 
 import numpy as np
 import soxr
@@ -43,15 +44,21 @@ class Stream:
         Samples a second of the sound; None for a stream without.
     options
         How; answers are smoothed over time.
+    references
+        See :class:`infer.predict.Answering`.
     """
 
     def __init__(
-        self, model: Model, rate: float | None = None, options: Options | None = None
+        self,
+        model: Model,
+        rate: float | None = None,
+        options: Options | None = None,
+        references: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> None:
         self.model, self.rate = model, rate
         self.search = FaceSearch(model.spec)
         spec = model.spec
-        self._answering = Answering(model, options or Options())
+        self._answering = Answering(model, options or Options(), references)
         self._lock = threading.Lock()
         self._to_rgb = RgbConverter(spec.decoded_side_px, spec.decoded_scaler)
         self._frames: deque[tuple[float, NDArray[np.uint8]]] = deque()
