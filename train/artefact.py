@@ -52,6 +52,8 @@ class Artefact:
         Fingerprint of the cache it was trained on.
     learned
         Heads that were trained; the probabilities of others mean nothing.
+    corpus
+        What the clips are, in words.
     """
 
     model: keras.Model
@@ -62,6 +64,7 @@ class Artefact:
     seen: tuple[str, ...] = ()
     cache: str = ""
     learned: tuple[str, ...] = HEADS
+    corpus: str = ""
 
     @property
     def speaker_reference(self) -> str:
@@ -91,6 +94,7 @@ def save(artefact: Artefact, folder: Path) -> None:
         "settings": artefact.settings,
         "metrics": artefact.metrics,
         "learned": artefact.learned,
+        "corpus": artefact.corpus,
         "libraries": library_versions(),
         "git_commit": git_commit(),
         "cache": artefact.cache,
@@ -171,6 +175,7 @@ def load(folder: Path) -> Artefact:
             tuple(content["seen"]),
             content["cache"],
             tuple(content.get("learned", HEADS)),
+            str(content.get("corpus", "")),
         )
     except (*DAMAGE_ERRORS, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

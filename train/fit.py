@@ -14,6 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.cache.index import Index
+from pipeline.corpora.corpus import title_of
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS
 from train import artefact, export, runtime, sources, stage
@@ -168,6 +169,7 @@ def fit(
             tuple(sorted(source_hashes(index, split))),
             index.fingerprint,
             trained_heads(trained),
+            title_of(Path(index.root)),
         ),
         folder,
     )

@@ -157,3 +157,16 @@ class Corpus:
     def absent(self) -> tuple[str, ...]:
         """Emotions that none of its words means."""
         return tuple(name for name in EMOTIONS if name not in self.labels.values())
+
+
+TITLE_NAME = "corpus.txt"
+"""File in a raw folder whose first line says in words what its clips are."""
+
+
+def title_of(root: Path) -> str:
+    """Say in words what a raw folder holds: its ``corpus.txt``, else its name."""
+    try:
+        lines = (root / TITLE_NAME).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    return lines[0].strip() if lines else root.name

@@ -15,6 +15,7 @@ import soundfile
 
 from pipeline import atomic, backends
 from pipeline.console import bar as progress_bar
+from pipeline.corpora.corpus import TITLE_NAME
 from pipeline.media import encode
 from pipeline.sample import acting, expression, face, head, phones, voice
 from pipeline.spec import EMOTIONS
@@ -147,6 +148,9 @@ def _write_wav(path: Path, waveform: np.ndarray) -> None:
         temporary.unlink(missing_ok=True)
 
 
+TITLE = "the sample corpus: drawn faces, made-up voices"
+
+
 def write_corpus(
     out: Path,
     *,
@@ -161,8 +165,8 @@ def write_corpus(
     Parameters
     ----------
     out
-        Receives `videos/Actor_XX/*.mp4` and `audios/Actor_XX/*.wav`; files of the same names are
-        replaced.
+        Receives `videos/Actor_XX/*.mp4`, `audios/Actor_XX/*.wav` and `corpus.txt`; files of the
+        same names are replaced.
     actors
         How many actors, 1 ... 99; odd ones are male.
     repetitions
@@ -177,7 +181,7 @@ def write_corpus(
     Returns
     -------
     list[Path]
-        All files written, sorted.
+        All media files written, sorted.
 
     Raises
     ------
@@ -201,4 +205,5 @@ def write_corpus(
         results, total=len(wanted), desc="sample", unit="clip", disable=not progress
     ):
         written += paths
+    atomic.write_durably(out / TITLE_NAME, f"{TITLE}\n".encode())
     return sorted(written)
