@@ -14,7 +14,8 @@ STAMP := .venv/.ready
 DEV_STAMP := .venv/.ready-dev
 
 # Options that are passed on only when they are set.
-raw_options = --raw "$(RAW)" $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(LABELS),--labels "$(LABELS)")
+raw_options = --raw "$(RAW)" $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(LABELS),--labels "$(LABELS)") \
+	$(if $(CORPUS),--corpus "$(CORPUS)") $(if $(SPEAKER),--speaker '$(SPEAKER)')
 worker_options = --jobs $(JOBS) $(if $(BACKEND),--backend $(BACKEND)) \
 	$(if $(SCHEDULER),--scheduler "$(SCHEDULER)")
 features_options = $(if $(RECIPE),--recipe $(RECIPE)) $(if $(VARIANTS),--variants $(VARIANTS)) $(if $(DETECTOR),--detector $(DETECTOR)) \
@@ -33,6 +34,11 @@ fit_options = $(skip_bad) $(scale) $(reference) $(if $(SEED),--seed $(SEED)) \
 	$(if $(PRECISION),--precision $(PRECISION)) $(if $(RESUME),--resume)
 study = train study $(1) --model "$(MODEL)" $(trainings) $(scale) $(if $(SEEDS),--seeds $(SEEDS))
 
+# One name with spaces in it is one recording; otherwise spaces divide several.
+video_words = $(if $(wildcard $(subst $(space),\ ,$(VIDEO))),"$(VIDEO)",$(VIDEO))
+empty :=
+space := $(empty) $(empty)
+
 # Without a RAW of the user's the ablation takes the sample corpus.
 ablation_small = $(filter file,$(origin RAW))
 ablation_raw = $(if $(ablation_small),$(DEMO)/raw,$(RAW))
@@ -42,7 +48,7 @@ ablation_features = $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(SKIP_BAD),--ski
 .DEFAULT_GOAL := help
 # 'make -j features train' must not train on a cache that is still being made.
 .NOTPARALLEL:
-.PHONY: help setup setup-cluster demo test test-slow torture features face-model index verify prune list audit train evaluate crossval leak ablation choices infer bench clean
+.PHONY: help setup setup-cluster demo test test-slow torture data features face-model index verify prune list plan audit train evaluate crossval leak ablation choices infer live explain export bench clean
 
 help: ## Print every target with one line
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -72,7 +78,12 @@ test-slow: $(DEV_STAMP) ## The tests that take over ten seconds
 torture: $(DEV_STAMP) ## Kill, corrupt, fill up, race and feed rubbish; prints what survived
 	@$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile -m torture
 
-features: $(STAMP) ## Raw clips to HDF5 shards          [RAW= CACHE= JOBS= EXPLAIN=clip REMOVE=1 SKIP_BAD=1 WAIT=1 BACKEND= SCHEDULER= ACTORS= RECIPE= VARIANTS= DETECTOR= CHANNEL= LABELS= CLIP_TIMEOUT= CHECK_CONTENT=1 RETRY_BAD=1]
+data: $(STAMP) ## Fetch a published corpus into RAW     [CORPUS=ravdess ACTORS=1-4 CHANNEL=speech AUDIO_ONLY=1 YES=1 KEEP=1]
+	@$(RUN) pipeline data --raw "$(RAW)" $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(ACTORS),--actors "$(ACTORS)") \
+		$(if $(CHANNEL),--channel $(CHANNEL)) $(if $(AUDIO_ONLY),--audio-only) \
+		$(if $(YES),--yes) $(if $(KEEP),--keep)
+
+features: $(STAMP) ## Raw clips to HDF5 shards          [RAW= CACHE= JOBS= EXPLAIN=clip REMOVE=1 SKIP_BAD=1 WAIT=1 BACKEND= SCHEDULER= ACTORS= RECIPE= VARIANTS= DETECTOR= CHANNEL= CORPUS= SPEAKER= LABELS= CLIP_TIMEOUT= CHECK_CONTENT=1 RETRY_BAD=1]
 	@$(RUN) pipeline features $(raw_options) --cache "$(CACHE)" $(worker_options) $(features_options)
 
 face-model: $(STAMP) ## Fetch the file of DETECTOR=yunet     [FACE_MODEL=where it goes]
@@ -88,11 +99,17 @@ verify: $(STAMP) ## Read a cache, name what is damaged [CACHE= RAW= JOBS= REPAIR
 prune: $(STAMP) ## List caches, remove those named     [CACHE= MODEL= NAMES="digest ..."]
 	@$(RUN) pipeline prune $(NAMES) --cache "$(CACHE)" --models data "$(MODEL)"
 
-list: $(STAMP) ## Print what RAW holds               [RAW=]
+list: $(STAMP) ## What RAW holds: clips by actor and emotion  [RAW= CORPUS= SPEAKER=]
 	@$(RUN) pipeline list $(raw_options)
 
-audit: $(STAMP) ## Look for faults in RAW            [RAW= JOBS= STRICT=1]
-	@$(RUN) pipeline audit $(raw_options) $(worker_options) $(if $(STRICT),--strict)
+plan: $(STAMP) ## How long and how large a corpus would be [CASE=voxceleb2 CLIPS= HEIGHT= SECONDS_EACH= CORES= VARIANTS= MEASURE=1]
+	@$(RUN) pipeline plan $(if $(CASE),--case "$(CASE)") $(if $(CLIPS),--clips "$(CLIPS)") $(if $(HEIGHT),--height "$(HEIGHT)") \
+		$(if $(SECONDS_EACH),--seconds "$(SECONDS_EACH)") $(if $(CORES),--cores "$(CORES)") \
+		$(if $(VARIANTS),--variants "$(VARIANTS)") $(if $(MEASURE),--measure)
+
+audit: $(STAMP) ## Look for faults in RAW            [RAW= REPORT= JOBS= STRICT=1]
+	@$(RUN) pipeline audit $(raw_options) $(worker_options) $(if $(REPORT),--out "$(REPORT)") \
+		$(if $(STRICT),--strict)
 
 train: $(STAMP) ## Shards to a trained, tested model  [CACHE= MODEL= EPOCHS_SCALE= TEST_ACTORS= SEED= MODALITIES= SPEAKER_REFERENCE= PRECISION= RESUME=1 SKIP_BAD=1]
 	@$(RUN) train fit --cache "$(CACHE)" --model "$(MODEL)" $(fit_options)
@@ -119,11 +136,23 @@ ablation: $(STAMP) ## Published against default recipe     [RAW= CACHE= MODEL= E
 choices: $(STAMP) ## What each training choice is worth   [MODALITY=audio CACHE= MODEL= EPOCHS_SCALE= JOBS= SEEDS="0 1 2" FOLDS=3]
 	@$(RUN) $(call study,choices) --cache "$(CACHE)" --modality $(or $(MODALITY),audio) $(if $(FOLDS),--folds $(FOLDS))
 
-infer: $(STAMP) ## Raw file to annotated video        VIDEO= [AUDIO= MODEL= OUT= CALIBRATE= MIN_CONFIDENCE= SHOW=1]
+infer: $(STAMP) ## Recordings to annotated videos     VIDEO="a.mp4 folder/" [AUDIO= REFERENCE= MODEL= OUT= NO_VIDEO=1 OVERLAY=1 FORMATS=all MIN_CONFIDENCE= SMOOTH= EXPLAIN=1 SHOW=1]
 	@$(if $(VIDEO),,echo "error: expected VIDEO=clip.mp4, got none; name a recording" >&2; exit 2;) \
-	$(RUN) infer "$(VIDEO)" --model "$(MODEL)" --out "$(OUT)" $(if $(AUDIO),--audio "$(AUDIO)") \
-		$(if $(CALIBRATE),--calibrate "$(CALIBRATE)") \
-		$(if $(MIN_CONFIDENCE),--min-confidence $(MIN_CONFIDENCE)) $(if $(SHOW),--show)
+	$(RUN) infer $(video_words) --model "$(MODEL)" --out "$(OUT)" $(if $(AUDIO),--audio "$(AUDIO)") \
+		$(if $(REFERENCE),--reference "$(REFERENCE)") $(if $(NO_VIDEO),--no-video) $(if $(OVERLAY),--overlay) $(if $(FORMATS),--formats "$(FORMATS)") \
+		$(if $(MIN_CONFIDENCE),--min-confidence $(MIN_CONFIDENCE)) $(if $(SMOOTH),--smooth $(SMOOTH)) \
+		$(if $(EXPLAIN),--explain) $(if $(SHOW),--show)
+
+live: $(STAMP) ## Predict a camera, stream or file live [CAMERA=0|rtsp://...|file SERVE=8000 MODEL= MIN_CONFIDENCE= SMOOTH=]
+	@$(RUN) infer.live "$(or $(CAMERA),0)" --model "$(MODEL)" $(if $(SERVE),--serve $(SERVE)) \
+		$(if $(MIN_CONFIDENCE),--min-confidence $(MIN_CONFIDENCE)) $(if $(SMOOTH),--smooth $(SMOOTH))
+
+explain: $(STAMP) ## Where the model looks, a figure an emotion [MODEL= CACHE=]
+	@$(RUN) infer.explain --model "$(MODEL)" --cache "$(CACHE)"
+
+export: $(STAMP) ## A trained model in other formats     [FORMAT=onnx|litert|saved_model INT8=1 MODEL= CACHE=]
+	@$(RUN) infer.export --model "$(MODEL)" --cache "$(CACHE)" $(if $(FORMAT),--format $(FORMAT)) \
+		$(if $(INT8),--int8)
 
 bench: $(STAMP) ## Speed against what people use; needs a trained MODEL  [MODEL=]
 	@$(RUN) bench --model "$(MODEL)"

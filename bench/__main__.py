@@ -14,7 +14,7 @@ from pipeline.console import Parser, run
 from pipeline.errors import InputError
 from train import runtime
 
-PARTS = ("extraction", "scale", "loading", "step", "inference")
+PARTS = ("extraction", "memory", "scale", "loading", "step", "inference")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -90,7 +90,7 @@ def bench(arguments: argparse.Namespace) -> int:
         if part not in arguments.parts:
             continue
         # Feature workers are measured before TensorFlow is started beside them.
-        if part not in ("extraction", "scale") and device is None:
+        if part not in ("extraction", "memory", "scale") and device is None:
             if "step" in arguments.parts and importlib.util.find_spec("torch"):
                 # Triton, which comes with PyTorch, crashes if TensorFlow is there before it.
                 importlib.import_module("torch._dynamo")
@@ -121,6 +121,10 @@ def measure(part: str, arguments: argparse.Namespace) -> Iterator[dict]:
         from bench import extraction
 
         return extraction.measure(arguments.folder)
+    if part == "memory":
+        from bench import memory
+
+        return memory.measure(arguments.folder)
     if part == "scale":
         from bench import scale
 

@@ -14,7 +14,7 @@ import joblib
 import librosa
 import numpy as np
 
-from bench import media, memory
+from bench import media
 from bench.timing import medians, seconds
 from pipeline import backends
 from pipeline.backends import Workers
@@ -42,8 +42,8 @@ def usual_script(found: Catalogue, out: Path) -> None:
                 break
             frames.append(cv2.resize(frame, (112, 112)))
         video.release()
-        sound, rate = librosa.load(clip.audio_source, sr=22_050)
-        mfcc = librosa.feature.mfcc(y=sound, sr=rate, n_mfcc=40)
+        waveform, rate = librosa.load(clip.audio_source, sr=22_050)
+        mfcc = librosa.feature.mfcc(y=waveform, sr=rate, n_mfcc=40)
         np.save(out / f"{clip.id}-frames.npy", np.array(frames[:20]))
         np.save(out / f"{clip.id}-mfcc.npy", mfcc[:, :44])
 
@@ -206,15 +206,6 @@ def measure(folder: Path) -> Iterator[dict]:
         "theirs": scaling["bare_one"],
         "ratio": scaling["bare_one"] / scaling["bare_two"],
         "target": "",
-    }
-    own, child = memory.worker_memory(found, cache, JOBS)
-    yield {
-        "what": "peak memory of a worker and its child: MB",
-        "ours": own + child,
-        "against": f"{own:.0f} MB and {child:.0f} MB",
-        "theirs": None,
-        "ratio": None,
-        "target": "<= 350",
     }
     yield {
         "what": "decoding shortcut: mean |difference| of 255",

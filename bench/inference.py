@@ -1,4 +1,4 @@
-"""Raw video to annotated video, against real time and against the bare start of TensorFlow."""
+"""Recordings to predictions and to annotated video, against real time and against what is least."""
 
 from __future__ import annotations
 
@@ -13,32 +13,35 @@ import av
 
 from bench import media
 from bench.timing import medians
-from infer import annotate, predict, recording, results
+from infer import annotate, batch, overlay
+from infer.model import Model, open_model
+from infer.predict import Analysis, Options
+from infer.recording import open_recording
+from infer.stop import Stop
 from pipeline.corpora import scan
-from train import artefact
+from train.artefact import MODEL_NAME
 
 ROUNDS = 3
 BARE_START = "import tensorflow, keras, sys; keras.models.load_model(sys.argv[1], compile=False)"
 FIRST_PREDICTION = """
 import sys
-from pathlib import Path
-from train import runtime
-runtime.start_tensorflow()
-from infer import predict, recording
-from train import artefact
-trained = artefact.load(Path(sys.argv[1]))
-take = recording.open_recording(Path(sys.argv[2]), None, trained.spec)
-predict.predict(take, trained).at(0.0)
+from infer import load
+print(next(load(sys.argv[1]).windows(sys.argv[2]))[0].emotion)
 """
 
 
-def whole_command(video: Path, sound: Path, model: Path, out: Path) -> None:
+def predict(video: Path, model: Model) -> Analysis:
+    """Do what ``make infer NO_VIDEO=1`` does after its imports, but for the files it writes."""
+    analysis = Analysis(model, open_recording(video, None, model.spec), Options())
+    for _ in analysis:
+        pass
+    return analysis
+
+
+def draw(video: Path, model: Model, out: Path) -> None:
     """Do what ``make infer`` does after its imports."""
-    trained = artefact.load(model)
-    take = recording.open_recording(video, sound, trained.spec)
-    prediction = predict.predict(take, trained)
-    annotate.render(take, prediction, out / "x.mp4", trained.spec, progress=False)
-    results.write_predictions(prediction, take, out / "x")
+    job = batch.Job(video, None, out / "x")
+    batch.work(model, job, Options(), batch.Outputs(), Stop(), lambda seconds, length: None)
 
 
 def transcode(video: Path, out: Path) -> None:
@@ -65,33 +68,48 @@ def start(code: str, *arguments: Path) -> None:
 def measure(folder: Path, model: Path) -> Iterator[dict]:
     """Yield one result a claim; needs a trained model."""
     found = scan.scan(media.high_definition_clips(folder))
-    video = found.clips[0].video
-    minute, sound = media.long_recording(folder)
+    clip = found.clips[0].video
+    minute = media.with_sound(*media.long_recording(folder))
     length = len(found.clips) * media.FRAMES / media.FRAME_RATE
-    with tempfile.TemporaryDirectory() as out:
-        work = partial(whole_command, minute, sound, model, Path(out))
-        work()
-        took = medians(ROUNDS, ours=work, limit=partial(transcode, minute, Path(out)))
+    opened = open_model(model)
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place)
+        result = predict(minute, opened).result()
+        took = medians(
+            ROUNDS,
+            predicted=partial(predict, minute, opened),
+            drawn=partial(draw, minute, opened, out),
+            limit=partial(transcode, minute, out),
+            overlaid=partial(overlay.write_overlay, result, minute, out / "z.mkv"),
+        )
     yield {
-        "what": f"inference, {length:.0f} s of 1280x720, video written: s",
-        "ours": took["ours"],
+        "what": f"predictions alone, {length:.0f} s of 1280x720: s",
+        "ours": took["predicted"],
         "against": "length of the video",
         "theirs": length,
-        "ratio": length / took["ours"],
-        "target": ">= 8",
+        "ratio": length / took["predicted"],
+        "target": ">= 25",
     }
     yield {
-        "what": "decoding and encoding that video, no more: s",
-        "ours": took["limit"],
-        "against": "length of the video",
-        "theirs": length,
-        "ratio": length / took["limit"],
-        "target": "",
+        "what": "annotated video of it: s",
+        "ours": took["drawn"],
+        "against": "decoding and encoding it, no more",
+        "theirs": took["limit"],
+        "ratio": took["limit"] / took["drawn"],
+        "target": ">= 0.85",
+    }
+    yield {
+        "what": "labels laid over it, nothing encoded: s",
+        "ours": took["overlaid"],
+        "against": "annotated video",
+        "theirs": took["drawn"],
+        "ratio": took["overlaid"] / took["drawn"],
+        "target": "<= 0.1",
     }
     took = medians(
         ROUNDS,
-        bare=partial(start, BARE_START, model / artefact.MODEL_NAME),
-        ours=partial(start, FIRST_PREDICTION, model, video),
+        bare=partial(start, BARE_START, model / MODEL_NAME),
+        ours=partial(start, FIRST_PREDICTION, model, clip),
     )
     yield {
         "what": "start to first prediction: s",
@@ -99,5 +117,5 @@ def measure(folder: Path, model: Path) -> Iterator[dict]:
         "against": "import tensorflow + load_model",
         "theirs": took["bare"],
         "ratio": took["ours"] / took["bare"],
-        "target": "<= 1.5",
+        "target": "<= 3 s",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import joblib
 import numpy as np
 import soundfile
 
-from pipeline.cache import build
+from pipeline.cache import build, plan
 from pipeline.corpora import scan
 from pipeline.media import encode
 from pipeline.sample import corpus
@@ -103,6 +104,26 @@ def long_recording(folder: Path) -> tuple[Path, Path]:
     return video, sound
 
 
+def with_sound(video: Path, sound: Path) -> Path:
+    """Give a video its sound as AAC, as a camera does; the frames stay as they are."""
+    path = video.with_name(f"{video.stem}-sound.mp4")
+    if path.is_file():
+        return path
+    partial = path.with_suffix(".part")
+    with av.open(str(video)) as source, av.open(str(partial), "w", format="mp4") as target:
+        frames = source.streams.video[0]
+        stream = target.add_stream_from_template(frames)
+        with encode.sound_of_file(sound, target) as packets:
+            for packet in source.demux(frames):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    target.mux(packet)
+            for packet in packets:
+                target.mux(packet)
+    partial.rename(path)
+    return path
+
+
 def linked_corpus(folder: Path, clips: int) -> Path:
     """Make a corpus of any size up to RAVDESS' 1,440 clips, whose names all link to one clip."""
     raw, source, sound = folder / f"raw-{clips}", folder / "small.mp4", folder / "small.wav"
@@ -117,6 +138,22 @@ def linked_corpus(folder: Path, clips: int) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(source.resolve())
             target.with_name(f"{take.name(3)}.wav").symlink_to(sound.resolve())
+    return raw
+
+
+def full_shards(folder: Path, actors: int) -> Path:
+    """Make a corpus of some actors with as many clips of 1280x720 as a shard holds, all links."""
+    clips = sorted(high_definition_clips(folder).rglob("*.mp4"))
+    raw, takes = folder / "raw-memory", corpus.takes(actors, 1)
+    for actor in range(1, actors + 1):
+        own = [take for take in takes if take.actor == actor]
+        for take, clip in zip(own[: plan.MAX_CLIPS], itertools.cycle(clips), strict=False):
+            target = video_path(raw, take)
+            if not target.exists():
+                sound = clip.parents[2] / "audios" / clip.parent.name / f"03{clip.stem[2:]}.wav"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(clip.resolve())
+                target.with_name(f"{take.name(3)}.wav").symlink_to(sound.resolve())
     return raw
 
 

@@ -14,10 +14,8 @@ from pathlib import Path
 from pipeline.backends import Workers
 from pipeline.cache import facts, survey, task
 from pipeline.cache import plan as planning
-from pipeline.cache.build import index_of
 from pipeline.cache.facts import ClipEntry, ShardFacts
-from pipeline.cache.index import write_index
-from pipeline.cache.plan import Known, Rules
+from pipeline.cache.index import index_of, write_index
 from pipeline.corpora import scan, sources
 from pipeline.corpora.table import CSV_NAME
 from pipeline.spec import EMOTIONS, FeatureSpec
@@ -46,9 +44,8 @@ def write_cache(raw: Path, cache: Path, spec: FeatureSpec) -> None:
     catalogue = scan.scan(raw)
     folder = cache / spec.digest
     folder.mkdir(parents=True)
-    wanted = survey.wanted_clips(catalogue)
-    states = survey.file_states(raw, folder, wanted, Known(), Workers(1), False, False)
-    plan = planning.plan(wanted, states, Known(), Rules())
+    wanted, states, nothing = survey.look(catalogue, folder, spec, Workers(1), progress=False)
+    plan = planning.plan(wanted, states, nothing, "")
     by_id = {clip.id: clip for clip in catalogue.clips}
     step = len(spec.row_names)
     shards = []
@@ -84,8 +81,8 @@ def write_cache(raw: Path, cache: Path, spec: FeatureSpec) -> None:
             stream.truncate(shard.bytes)
         facts.write_manifest(folder, shard, spec)
         shards.append(shard)
-    held = {clip.clip: shard.file for shard in shards for clip in shard.clips}
-    write_index(index_of(held, Known(shards), states, folder, spec, str(raw)))
+    held = [clip for shard in shards for clip in shard.clips]
+    write_index(index_of(held, shards, states, folder, spec, str(raw)))
 
 
 def measure(folder: Path) -> Iterator[dict]:

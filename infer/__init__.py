@@ -1,1 +1,19 @@
-"""A trained model on raw files: predictions and annotated video."""
+"""A trained model on raw files, arrays and cameras: predictions and annotated video.
+
+>>> from infer import load
+>>> model = load("data/model")                            # doctest: +SKIP
+>>> result = model.predict("holiday.mp4")                 # doctest: +SKIP
+>>> result.emotion, result.probability                    # doctest: +SKIP
+('happy', 0.81)
+"""
+
+# Before PyAV, which 'pipeline' imports: loaded after it, OpenCV's windows hang on Linux, because
+# both bring X libraries of their own (PyAV issue 1050).
+import cv2  # noqa: F401
+
+from infer.predictor import Predictor, load
+from infer.results import Result, WindowPrediction
+from infer.stream import Stream
+from infer.tracks import Track
+
+__all__ = ["Predictor", "Result", "Stream", "Track", "WindowPrediction", "load"]

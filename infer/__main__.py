@@ -1,4 +1,4 @@
-"""Command line of inference: ``python -m infer VIDEO``."""
+"""Command line of inference: ``python -m infer VIDEO...``."""
 
 from __future__ import annotations
 
@@ -8,25 +8,34 @@ import sys
 import time
 from pathlib import Path
 
-# Before PyAV, which 'pipeline' imports: loaded after it, OpenCV's windows hang on Linux, because
-# both bring X libraries of their own (PyAV issue 1050).
+# Before PyAV, see infer/__init__.py.
 import cv2
 
-from pipeline.console import Parser, run
+from infer import batch, formats, smooth
+from infer.batch import Done
+from infer.model import BACKENDS, open_model
+from infer.predict import Options
+from infer.results import Result
+from infer.smooth import UNSURE, named
+from infer.stop import Stop
+from pipeline.console import Parser, add_verbose, run, show_log
 from pipeline.errors import InputError
 from pipeline.media import container, video
-from train import runtime
 
 
 def parser() -> argparse.ArgumentParser:
     """Describe every option."""
     top = Parser(
         prog="python -m infer",
-        description="Predict the emotion in a recording and show it.",
+        description="Predict the emotions in recordings and show them.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     top.add_argument(
-        "video", type=Path, metavar="VIDEO", help="recording with pictures, sound or both"
+        "paths",
+        type=Path,
+        nargs="+",
+        metavar="VIDEO",
+        help="recordings with frames, sound or both, and folders of them",
     )
     top.add_argument(
         "--audio",
@@ -36,14 +45,46 @@ def parser() -> argparse.ArgumentParser:
         help="sound of the recording (default: the video's own track)",
     )
     top.add_argument(
+        "--reference",
+        type=Path,
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="another recording of the same person, for a model with a speaker reference (default: "
+        "the recording itself, where the model allows it)",
+    )
+    top.add_argument(
         "--model", type=Path, default=Path("data/model"), metavar="DIR", help="folder of the model"
     )
     top.add_argument(
-        "--out",
-        type=Path,
-        default=Path("data/out"),
-        metavar="DIR",
-        help="folder for the annotated video and the predictions",
+        "--out", type=Path, default=Path("data/out"), metavar="DIR", help="folder for the results"
+    )
+    kind = top.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--no-video",
+        dest="kind",
+        action="store_const",
+        const=batch.NONE,
+        default=batch.VIDEO,
+        help="predictions alone, ten times faster (default: an annotated mp4 is written)",
+    )
+    kind.add_argument(
+        "--overlay",
+        dest="kind",
+        action="store_const",
+        const=batch.OVERLAY,
+        help="an mkv with the video as it is and labels as subtitles, instead of an annotated mp4",
+    )
+    top.add_argument(
+        "--formats",
+        type=formats.formats_of,
+        default=",".join(formats.DEFAULT_FORMATS),
+        metavar="NAMES",
+        help=f"out of {', '.join(formats.FORMATS)}, separated by commas, or all",
+    )
+    top.add_argument(
+        "--explain",
+        action="store_true",
+        help="draw where the model looks into VIDEO-explain.png; needs TensorFlow",
     )
     top.add_argument(
         "--min-confidence",
@@ -53,85 +94,86 @@ def parser() -> argparse.ArgumentParser:
         help="probability below which the answer is 'unsure', 0 to 1; 0 always answers",
     )
     top.add_argument(
-        "--calibrate",
-        type=Path,
-        metavar="FILE",
-        default=argparse.SUPPRESS,
-        help="a few seconds of the same person at rest, for a model trained with --calibrated "
-        "(default: the person is unknown)",
+        "--smooth",
+        type=float,
+        default=smooth.SECONDS,
+        metavar="SECONDS",
+        help="time constant of the filter against flicker; 0 shows every window as it is",
     )
+    top.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the model")
     top.add_argument("--show", action="store_true", help="play the result in a window")
+    add_verbose(top)
     return top
 
 
 def infer(arguments: argparse.Namespace) -> int:
     """Predict, write, print."""
-    if not 0 <= arguments.min_confidence <= 1:
-        raise InputError(
-            f"expected a smallest confidence of 0 to 1, got {arguments.min_confidence}; "
-            "it is a probability"
-        )
+    options = Options(arguments.min_confidence, arguments.smooth)
     sound = getattr(arguments, "audio", None)
-    container.probe(arguments.video)
+    reference = getattr(arguments, "reference", None)
+    jobs = batch.jobs_of(arguments.paths, sound, arguments.out, reference)
+    if len(jobs) == 1:
+        container.probe(jobs[0].path)
+    if reference is not None:
+        container.probe(reference)
     if sound is not None and not container.probe(sound).has_audio:
         raise InputError(f"expected sound in {sound}, got no audio stream; name another file")
-    neutral = getattr(arguments, "calibrate", None)
-    if neutral is not None:
-        container.probe(neutral)
-    stem = arguments.out / arguments.video.stem
-    target = stem.with_name(f"{stem.name}.mp4")
-    if target.exists() and any(
-        target.samefile(source)
-        for source in (arguments.video, sound, neutral)
-        if source is not None
-    ):
-        raise InputError(
-            f"expected another output than the input {arguments.video}, got the same; "
-            "name another folder with --out"
-        )
     if arguments.show:
         refuse_without_display()
-    runtime.start_tensorflow()
-    from infer import annotate, answers, predict, recording, results
-    from train import artefact
-
-    trained = artefact.load(arguments.model)
-    opened = recording.open_recording(arguments.video, sound, trained.spec)
-    resting = neutral and recording.open_recording(neutral, None, trained.spec)
-    person = predict.at_rest(resting, trained)
-    prediction = predict.predict(opened, trained, arguments.min_confidence, person)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    annotate.render(opened, prediction, target, trained.spec)
-    written = [target, *results.write_predictions(prediction, opened, stem, neutral)]
-
-    likeliest = answers.named(prediction.probabilities)
-    said = f"{likeliest} {100 * prediction.probabilities.max():.0f} %"
-    if prediction.emotion == answers.UNSURE:
-        said = f"{answers.UNSURE} ({said})"
-    print(
-        f"{arguments.video.name}: {said} from {prediction.basis}, "
-        f"{opened.duration_seconds:.1f} s in {len(prediction.windows)} windows"
-    )
-    for part in ("voice", "face"):
-        answer = results.answered(prediction.mean(part))
-        if answer:
-            print(f"  {part} alone: {answer['emotion']} {100 * answer['probability']:.0f} %")
-    if person is not None:
-        print(f"  read against {neutral.name}: the person at rest")
-    for head in sorted({"audio", "video"} - set(trained.learned)):
-        print(f"  the model has learned nothing from {head}: it is left out")
-    for note in answers.notes(opened, prediction.windows):
-        print(f"  {note}")
-    print("\n".join(map(str, written)))
-    if arguments.show:
-        play(target)
+    model = open_model(arguments.model, arguments.backend)
+    outputs = batch.Outputs(arguments.kind, arguments.formats, arguments.explain)
+    stop, failed, last = Stop(), [], None
+    with stop.on_signals():
+        for done in batch.run(model, jobs, options, outputs, stop):
+            if done.result is None and len(jobs) == 1:
+                raise InputError(done.error)
+            print_done(done)
+            failed += [done.job.path] * (done.result is None)
+            last = done
+    if len(jobs) > 1:
+        print(batch.common(jobs) / batch.SUMMARY_NAME)
+    if failed:
+        print(f"{len(failed)} of {len(jobs)} failed: {', '.join(map(str, failed))}")
+        return 1
+    if arguments.show and last is not None:
+        play(next((file for file in last.files if file.suffix in (".mp4", ".mkv")), last.job.path))
     return 0
+
+
+def print_done(done: Done) -> None:
+    """Print what became of a recording."""
+    if done.result is None:
+        print(f"error: {done.error}", file=sys.stderr)
+        return
+    print("\n".join([*lines(done.result), *map(str, done.files)]), flush=True)
+
+
+def lines(result: Result) -> list[str]:
+    """Say what was found in a recording."""
+    likeliest = f"{named(result.probabilities)} {100 * result.probability:.0f} %"
+    said = f"{UNSURE} ({likeliest})" if result.emotion == UNSURE else likeliest
+    count = len({window.start_seconds for window in result.windows})
+    found = [
+        f"{result.file}: {said} from {result.basis}, {result.duration_seconds:.1f} s in "
+        f"{count} windows"
+    ]
+    if len(result.tracks) > 1:
+        for track in result.tracks:
+            answer = result.described(track)
+            found.append(
+                f"  face {track.number}: {answer['emotion']} {100 * answer['probability']:.0f} %, "
+                f"{track.times[0]:.1f} to {track.times[-1]:.1f} s"
+            )
+    for part, values in (("voice", result.voice), ("face", result.face)):
+        if values is not None:
+            found.append(f"  {part} alone: {named(values)} {100 * values.max():.0f} %")
+    return found + [f"  {note}" for note in result.notes]
 
 
 def refuse_without_display() -> None:
     """Raise where no window can be opened; Qt would end the process without a word."""
     if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
-        raise InputError("expected a display for --show, got none; open the written mp4 instead")
+        raise InputError("expected a display for --show, got none; open the written file instead")
 
 
 def play(path: Path) -> None:
@@ -147,8 +189,13 @@ def play(path: Path) -> None:
 
 def main() -> int:
     """Parse the command line and run it."""
-    arguments = parser().parse_args()
-    return run(lambda: infer(arguments))
+
+    def command() -> int:
+        arguments = parser().parse_args()
+        show_log(arguments.verbose)
+        return infer(arguments)
+
+    return run(command, "the same command begins anew")
 
 
 if __name__ == "__main__":

@@ -1,270 +1,237 @@
-"""Boxes, labels and bars on frames, and the annotated video with its sound."""
+"""The annotated video: decoded once, predicted, drawn on and encoded, with its sound."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Iterator
+import itertools
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
-import cv2
+import av
 import numpy as np
 from numpy.typing import NDArray
 
 from infer.ahead import ahead
-from infer.answers import UNSURE, Prediction, named
-from infer.canvas import Canvas
-from infer.recording import Recording
-from pipeline.console import bar as progress_bar
-from pipeline.features import detectors, faces
-from pipeline.features.detectors import Box
+from infer.draw import draw
+from infer.model import Model
+from infer.predict import Analysis, Options
+from infer.recording import Recording, Sound
+from infer.reference import References
+from infer.results import WindowPrediction
+from infer.shown import Showing
+from infer.stop import Stop
+from infer.windows import FRAMES_AHEAD
+from pipeline.features.extract import Span
 from pipeline.media import audio, encode, video
-from pipeline.media.video import Frame
-from pipeline.spec import EMOTIONS, FeatureSpec
+from pipeline.media.video import Frame, Timed
+from pipeline.spec import FeatureSpec
 
-COLOURS = {
-    "neutral": (200, 200, 200),
-    "calm": (120, 200, 170),
-    "happy": (255, 205, 60),
-    "sad": (90, 140, 235),
-    "angry": (235, 70, 60),
-    "fearful": (175, 110, 230),
-    "disgust": (140, 180, 60),
-    "surprised": (255, 140, 50),
-    UNSURE: (150, 150, 150),
-}
-"""RGB."""
-
-FONT = cv2.FONT_HERSHEY_DUPLEX
 SMALLEST_HEIGHT_PX = 360
-"""Smaller pictures are enlarged, so that the labels can be read."""
+"""Smaller frames are enlarged, so that the labels can be read."""
 
 LARGEST_SIDE_PX = 1920
-"""Larger pictures are scaled down to this."""
+"""Larger frames are scaled down to this."""
 
 PRESET, CRF = "ultrafast", 23
 """x264's settings for the annotated video: its default quality, five times faster than
 ``veryfast``."""
 
-DETECTION_SECONDS = 0.25
-"""Faces are searched this often; in between the box moves evenly."""
-
-FRAMES_AHEAD = 8
-"""Decoded before they are drawn on."""
-
-PANEL_LIGHT = 0.35
-"""Part of the picture's light that is left under the bars."""
+WINDOWS_AHEAD = 1
+"""Predicted while earlier ones are drawn: bounds the frames that wait."""
 
 BLANK_SIZE_PX = (360, 640)
 BLANK_FRAME_RATE = 25
+PAGE_SECONDS = 30.0
+"""Of a waveform that is seen at once."""
+
+FORGOTTEN_SECONDS = 10.0
+"""How long predictions are kept after their frames were drawn."""
+
+Progress = Callable[[float], None]
+"""Is told how many seconds of the recording are done."""
 
 
-def draw(
-    frame: Frame,
-    box: Box | None,
-    probabilities: NDArray[np.float32],
-    min_confidence: float = 0.0,
-) -> None:
-    """Draw the answer on a frame: the face's box, the label, and a bar for each emotion.
-
-    Parameters
-    ----------
-    frame
-        yuv420p of even sides. What is not drawn on stays as it is, to the bit.
-    box
-        The face in pixels; None draws the label without a box.
-    probabilities
-        Shape (8,), one for each emotion; the label has the largest.
-    min_confidence
-        An answer that is less probable is drawn as ``UNSURE``.
-    """
-    canvas = Canvas(frame)
-    width, height = canvas.width_px, canvas.height_px
-    unit = min(height, width * 9 / 16) / 360
-    draw_bars(canvas, probabilities, unit)
-    emotion = named(probabilities, min_confidence)
-    text = emotion if emotion == UNSURE else f"{emotion} {100 * probabilities.max():.0f} %"
-    colour = COLOURS[emotion]
-    corner = (round(10 * unit), round(30 * unit))
-    if box is not None:
-        left, top = max(0, even(box.x)), max(0, even(box.y))
-        right = min(width, even(box.x + box.width))
-        bottom = min(height, even(box.y + box.height))
-        draw_outline(canvas, (left, top, right, bottom), colour, 2 * max(1, round(unit)))
-        corner = (left, top)
-    draw_label(canvas, text, corner, colour, unit)
-
-
-def even(place: float) -> int:
-    """Round to an even number of pixels, where lines are as wide on one side as on the other."""
-    return 2 * round(place / 2)
-
-
-def draw_outline(
-    canvas: Canvas, rectangle: tuple[int, int, int, int], colour: tuple, width: int
-) -> None:
-    """Draw the inner edge of a rectangle."""
-    left, top, right, bottom = rectangle
-    for line in (
-        (left, top, right, top + width),
-        (left, bottom - width, right, bottom),
-        (left, top, left + width, bottom),
-        (right - width, top, right, bottom),
-    ):
-        with canvas.piece(*line) as (picture, _):
-            picture[:] = colour
-
-
-def draw_label(
-    canvas: Canvas, text: str, corner: tuple[int, int], colour: tuple, unit: float
-) -> None:
-    """Write dark text on a coloured plate whose lower left corner is given, kept in the picture."""
-    scale, thickness = 0.62 * unit, max(1, round(unit))
-    (text_width, text_height), base = cv2.getTextSize(text, FONT, scale, thickness)
-    pad = max(2, round(4 * unit))
-    plate_width, plate_height = text_width + 2 * pad, text_height + base + 2 * pad
-    left = min(max(0, corner[0]), max(0, canvas.width_px - plate_width))
-    top = min(max(0, corner[1] - plate_height), max(0, canvas.height_px - plate_height))
-    with canvas.piece(left, top, left + plate_width, top + plate_height) as (picture, place):
-        picture[:] = colour
-        begin = (left + pad - place[0], top + pad + text_height - place[1])
-        cv2.putText(picture, text, begin, FONT, scale, (20, 20, 20), thickness, cv2.LINE_AA)
-
-
-def draw_bars(canvas: Canvas, probabilities: NDArray[np.float32], unit: float) -> None:
-    """Draw a bar for each emotion on a darkened corner at the lower left."""
-    ink = bars_ink(tuple(probabilities.tolist()), unit)
-    top = canvas.height_px - len(ink)
-    with canvas.piece(0, top, ink.shape[1], canvas.height_px) as (picture, _):
-        shown = ink[max(0, len(ink) - len(picture)) :, : picture.shape[1]]
-        panel = picture[len(picture) - len(shown) :, : shown.shape[1]]
-        panel[:] = cv2.max(cv2.convertScaleAbs(panel, alpha=PANEL_LIGHT), shown)
-
-
-@functools.lru_cache(maxsize=4)
-def bars_ink(probabilities: tuple[float, ...], unit: float) -> NDArray[np.uint8]:
-    """Draw the bars and their names on black; they stay the same for many pictures."""
-    line, name_width, bar_width = round(15 * unit), round(72 * unit), round(70 * unit)
-    pad = max(2, round(6 * unit))
-    ink = np.zeros((len(EMOTIONS) * line + 2 * pad, 2 * pad + name_width + bar_width, 3), np.uint8)
-    for number, (name, value) in enumerate(zip(EMOTIONS, probabilities, strict=True)):
-        base = pad + (number + 1) * line - round(4 * unit)
-        cv2.putText(
-            ink,
-            name,
-            (pad, base),
-            FONT,
-            0.38 * unit,
-            (235, 235, 235),
-            max(1, round(0.6 * unit)),
-            cv2.LINE_AA,
-        )
-        left = pad + name_width
-        cv2.rectangle(
-            ink,
-            (left, base - round(8 * unit)),
-            (left + max(1, round(value * bar_width)), base),
-            COLOURS[name],
-            cv2.FILLED,
-        )
-    return ink
-
-
-def render(
+def annotate(
+    model: Model,
     recording: Recording,
-    prediction: Prediction,
     path: Path,
-    spec: FeatureSpec,
-    progress: bool = True,
-) -> None:
-    """Write the annotated video of a recording, with its sound.
+    options: Options,
+    stop: Stop | None = None,
+    progress: Progress = lambda seconds: None,
+    references: References | None = None,
+) -> Analysis:
+    """Predict a recording and write its annotated video.
 
     Parameters
     ----------
+    model
+        Answers.
     recording
-        What was heard and seen. Without pictures, its waveform is shown.
-    prediction
-        What is drawn: at each moment, the mean of the windows around it. It may still be in the
-        making.
+        What to hear and see. Without frames, its waveform is shown.
     path
         The mp4 to write.
-    spec
-        Names the detector that finds faces.
+    options
+        How to predict.
+    stop
+        Asked before each frame: once it is set, the video ends there, and is complete.
     progress
-        Whether to show a bar.
+        Called now and then.
+    references
+        See :class:`infer.predict.Answering`.
+
+    Returns
+    -------
+    Analysis
+        With all its predictions; those up to the end of the video where it was stopped.
 
     Raises
     ------
-    MediaError
-        If the recording cannot be read; nothing is written then.
+    InputError
+        If the recording cannot be read, or has nothing that the model has learned from; nothing is
+        written then.
     """
+    stop = stop or Stop()
     if recording.video is None:
-        shown: Iterable[tuple[float, Frame, Box | None]] = waveform_frames(recording)
+        analysis = Analysis(model, recording, options, references)
+        drawn = waveform_frames(analysis, recording.sound or recording.path)
     else:
-        frames = video.every_yuv_frame(recording.video, SMALLEST_HEIGHT_PX, LARGEST_SIDE_PX)
-        shown = with_boxes(ahead(frames, FRAMES_AHEAD), spec)
-    sound, rate = None, 0
+        drawing = Drawing(model, recording, recording.video, options, references)
+        analysis, drawn = drawing.analysis, drawing.frames()
+    sound = None
     if recording.sound is not None:
-        sound, rate = encode.playable(*audio.read_audio(recording.sound))
-    total = round(recording.duration_seconds * (recording.frame_rate or BLANK_FRAME_RATE))
-    with progress_bar(shown, desc="render", unit="frame", total=total, disable=not progress) as bar:
-        drawn = annotated(bar, prediction)
-        encode.write_mp4(path, drawn, sound, rate, crf=CRF, preset=PRESET, threads=2)
+        sound = partial(ended_by, stop, partial(encode.sound_of_file, recording.sound))
+    frames = watched(drawn, stop, progress)
+    encode.write_video(path, frames, sound, crf=CRF, preset=PRESET, threads=2)
+    return analysis
 
 
-def annotated(
-    shown: Iterable[tuple[float, Frame, Box | None]], prediction: Prediction
+def watched(
+    frames: Iterator[tuple[float, Frame]], stop: Stop, progress: Progress
 ) -> Iterator[tuple[float, Frame]]:
-    """Draw on each frame what is predicted at its time."""
-    for time, frame, box in shown:
-        draw(frame, box, prediction.at(time), prediction.min_confidence)
+    """Pass on frames until a stop, which learns how far they came."""
+    for seconds, frame in frames:
+        stop.seconds = seconds
+        progress(seconds)
+        yield seconds, frame
+        if stop.asked:
+            return
+
+
+@contextmanager
+def ended_by(
+    stop: Stop, sound: encode.Sound, container: av.container.OutputContainer
+) -> Iterator[Iterator[av.Packet]]:
+    """Let sound end where a stop ended the frames."""
+    inner: AbstractContextManager[Iterator[av.Packet]] = sound(container)
+    with inner as packets:
+        yield takewhile(lambda p: not stop.asked or p.dts * p.time_base <= stop.seconds, packets)
+
+
+class Drawing:
+    """Frames of a video, drawn on once the windows around them are predicted.
+
+    A frame waits for the window whose middle comes next: about three seconds of frames are held.
+
+    Parameters
+    ----------
+    model, recording, options, references
+        See :func:`annotate`.
+    path
+        The video.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        recording: Recording,
+        path: Path,
+        options: Options,
+        references: References | None,
+    ) -> None:
+        self._waiting: deque[tuple[float, Frame]] = deque()
+        self._decoded_seconds = -1.0
+        untimed = model.spec.untimed_frame_seconds
+        frames = video.timed_frames(path, 0.0, options.threads, untimed_seconds=untimed)
+        self._decoded = self._kept(ahead(frames, FRAMES_AHEAD))
+        self.analysis = Analysis(model, recording, options, references, self._decoded)
+        self._showing = Showing(self.analysis.search.tracker)
+
+    def frames(self) -> Iterator[tuple[float, Frame]]:
+        """Yield each frame with its time, drawn on."""
+        for made, until in ahead(self._batches(), WINDOWS_AHEAD):
+            self._showing.add(made)
+            while self._waiting and self._waiting[0][0] <= until:
+                seconds, frame = self._waiting.popleft()
+                searched_px = self.analysis.search.width_px
+                ratio = frame.width / searched_px if searched_px else 1.0
+                draw(frame, self._showing.at(seconds, ratio), self._showing.several)
+                yield seconds, frame
+            self._showing.forget(until - FORGOTTEN_SECONDS)
+
+    def _batches(self) -> Iterator[tuple[list[WindowPrediction], float]]:
+        """Yield predictions, and until when frames can be drawn then."""
+        for made in self.analysis:
+            until = made[-1].time_seconds
+            while self._decoded_seconds <= until and next(self._decoded, None):
+                pass
+            yield made, until
+        while next(self._decoded, None):
+            yield [], self._decoded_seconds
+        yield [], math.inf
+
+    def _kept(self, frames: Iterator[Timed]) -> Iterator[Timed]:
+        """Pass on frames as they are decoded, and keep each to be drawn on."""
+        size = None
+        for timed in frames:
+            size = size or video.fitted(timed.frame, SMALLEST_HEIGHT_PX, LARGEST_SIDE_PX)
+            self._decoded_seconds = timed.start_seconds
+            self._waiting.append((timed.start_seconds, video.upright_yuv(timed.frame, *size)))
+            yield timed
+
+
+def waveform_frames(analysis: Analysis, path: Path) -> Iterator[tuple[float, Frame]]:
+    """Yield frames of a recording without video: its waveform, and a line that moves along."""
+    seconds = analysis.recording.duration_seconds
+    showing, coming, until = Showing(analysis.search.tracker), iter(analysis), -math.inf
+    height, width = BLANK_SIZE_PX
+    page_seconds = min(seconds, PAGE_SECONDS)
+    pages = waveform_pages(path, page_seconds, analysis.model.spec)
+    page = np.zeros((height, width, 3), np.uint8)
+    shown_page = -1
+    for number in range(max(1, round(seconds * BLANK_FRAME_RATE))):
+        time = number / BLANK_FRAME_RATE
+        while until < time and (made := next(coming, None)):
+            showing.add(made)
+            showing.forget(time - FORGOTTEN_SECONDS)
+            until = made[-1].time_seconds
+        if time // page_seconds > shown_page:
+            shown_page, page = shown_page + 1, next(pages)
+        picture = page.copy()
+        column = min(width - 1, round((time / page_seconds - shown_page) * width))
+        picture[height // 8 : height * 13 // 24, column] = 255
+        frame = encode.yuv_frame(picture)
+        draw(frame, showing.at(time, 1.0))
         yield time, frame
 
 
-def with_boxes(
-    frames: Iterable[tuple[float, Frame]], spec: FeatureSpec
-) -> Iterator[tuple[float, Frame, Box | None]]:
-    """Add to each frame the box of its largest face, moved evenly between detections."""
-    waiting: list[tuple[float, Frame]] = []
-    last: tuple[float, Box | None] | None = None
-    for time, frame in frames:
-        if last is not None and time < last[0] + DETECTION_SECONDS:
-            waiting.append((time, frame))
-            continue
-        found = detectors.detect(video.planes(frame)[0], spec)
-        box = found[0].box if found else None
-        for earlier, shown in waiting:
-            yield earlier, shown, between(last, (time, box), earlier)
-        waiting.clear()
-        yield time, frame, box
-        last = (time, box)
-    for time, frame in waiting:
-        yield time, frame, last[1] if last else None
-
-
-def between(
-    before: tuple[float, Box | None], after: tuple[float, Box | None], time: float
-) -> Box | None:
-    """Return the box at a time between two detections; after a miss, that of the nearer one."""
-    part = (time - before[0]) / (after[0] - before[0])
-    if before[1] is None or after[1] is None or faces.overlap(before[1], after[1]) == 0.0:
-        return before[1] if part < 0.5 else after[1]
-    return Box(*(np.array(before[1]) * (1 - part) + np.array(after[1]) * part).tolist())
-
-
-def waveform_frames(
-    recording: Recording,
-) -> Iterator[tuple[float, Frame, None]]:
-    """Yield frames of a recording without video: its waveform, and a line that moves along."""
+def waveform_pages(
+    path: Path, page_seconds: float, spec: FeatureSpec
+) -> Iterator[NDArray[np.uint8]]:
+    """Draw one stretch of a waveform after the other, without end."""
+    blocks = audio.waveform_blocks(path, spec.sample_rate_hz, spec.resampler)
+    sound = Sound(blocks, spec)
+    samples = max(1, round(page_seconds * spec.sample_rate_hz))
     height, width = BLANK_SIZE_PX
-    blank = np.full((height, width, 3), 30, np.uint8)
-    parts = np.array_split(np.abs(recording.waveform), width)
-    peaks = np.array([part.max() if part.size else 0.0 for part in parts])
-    reach = (peaks / max(peaks.max(), 1e-9) * height * 0.2).astype(int)
-    for column, up in enumerate(reach):
-        blank[height // 3 - up : height // 3 + up + 1, column] = (110, 130, 150)
-    for number in range(max(1, round(recording.duration_seconds * BLANK_FRAME_RATE))):
-        time = number / BLANK_FRAME_RATE
-        picture = blank.copy()
-        column = min(width - 1, round(time / recording.duration_seconds * width))
-        picture[height // 8 : height * 13 // 24, column] = 255
-        yield time, encode.yuv_frame(picture), None
+    for number in itertools.count():
+        waveform = sound.cut(Span(number * samples, samples))
+        padded = np.abs(np.pad(waveform, (0, samples - len(waveform))))
+        peaks = np.array([part.max(initial=0.0) for part in np.array_split(padded, width)])
+        reach = (peaks / max(peaks.max(), 1e-9) * height * 0.2).astype(int)
+        page = np.full((height, width, 3), 30, np.uint8)
+        for column, up in enumerate(reach):
+            page[height // 3 - up : height // 3 + up + 1, column] = (110, 130, 150)
+        yield page

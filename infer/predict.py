@@ -1,199 +1,320 @@
-"""Windows of a recording to predictions, by the functions that filled the cache."""
+"""Windows to predictions, by the functions that filled the cache."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from infer import results
 from infer.ahead import ahead
-from infer.answers import (
-    FACE,
-    PICTURE,
-    VOICE,
-    VOICE_AND_FACE,
-    Prediction,
-    WindowPrediction,
-)
-from infer.recording import Recording, plan_rest, plan_windows
+from infer.model import Model
+from infer.recording import Recording, plan_windows
+from infer.results import FACE, PICTURE, VOICE, VOICE_AND_FACE, Result, WindowPrediction
+from infer.smooth import SECONDS, Smoother
+from infer.tracks import Track
+from infer.windows import FaceSearch, SeenFace, SeenWindow, decoded, read_windows
 from pipeline.errors import InputError
-from pipeline.features import extract, mfcc
+from pipeline.features import extract, frames, mfcc
 from pipeline.features.detectors import Box
-from pipeline.features.extract import Features, Span, Window
+from pipeline.features.extract import Window
+from pipeline.media.video import Timed
 from pipeline.spec import FeatureSpec
-from train import confidence, rest
-from train.artefact import Artefact
-
-WINDOWS_AT_ONCE = 8
-"""Windows decoded and predicted together: bounds memory, whatever the file's length."""
 
 HEAD_OF_BASIS = {VOICE_AND_FACE: "fused", VOICE: "audio", FACE: "video", PICTURE: "video"}
 
+WINDOWS_AHEAD = 1
+"""Read while earlier ones are predicted: bounds memory, whatever the file's length."""
 
-def predict(
-    recording: Recording,
-    artefact: Artefact,
-    min_confidence: float = 0.0,
-    person: Features | None = None,
-) -> Prediction:
-    """Predict every window of a recording.
+BRANCH_OF_PART = {"voice": "audio", "face": "video"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a recording is read.
 
     Parameters
     ----------
-    recording
-        What to hear and see.
-    artefact
-        A trained model with its spec.
     min_confidence
-        In [0, 1]: answers that are less probable are ``UNSURE``.
-    person
-        How the person is at rest, see :func:`at_rest`; None for a model that knows nobody.
+        In [0, 1]: answers that are less probable are ``"unsure"``.
+    smooth_seconds
+        Time constant of :class:`infer.smooth.Smoother`; 0 leaves answers as they are.
+    threads
+        Decoding threads; 0 lets FFmpeg choose.
 
-    Returns
-    -------
-    Prediction
+    Raises
+    ------
+    InputError
+        If a number is out of bounds.
+    """
+
+    min_confidence: float = 0.0
+    smooth_seconds: float = SECONDS
+    threads: int = 4
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_confidence <= 1:
+            raise InputError(
+                f"expected a smallest confidence of 0 to 1, got {self.min_confidence}; "
+                "it is a probability"
+            )
+        if not 0 <= self.smooth_seconds <= 3600:
+            raise InputError(
+                f"expected 0 to 3600 seconds of smoothing, got {self.smooth_seconds}; "
+                "0 leaves answers as they are"
+            )
+
+
+class Answering:
+    """Turns windows into predictions, each face's smoothed over time.
+
+    Parameters
+    ----------
+    model
+        Answers.
+    options
+        How.
+    references
+        Further inputs of the model, the same for every window, each without the batch axis.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        options: Options,
+        references: Mapping[str, NDArray[np.float32]] | None = None,
+    ) -> None:
+        self.model, self.options = model, options
+        self._references = dict(references or {})
+        self._smoothers: dict[int | None, Smoother] = {}
+
+    def __call__(
+        self, seen: SeenWindow, until_seconds: float, width_ratio: float
+    ) -> list[WindowPrediction]:
+        """Predict one window.
+
+        Parameters
+        ----------
+        seen
+            The window and the faces in it.
+        until_seconds
+            End of the recording, which a window may reach beyond.
+        width_ratio
+            Pixels of the recording for a pixel of the window's frames.
+
+        Returns
+        -------
+        list of WindowPrediction
+            One for each face; one without a face where there is none.
+        """
+        spec = self.model.spec
+        window = self.learned_part(seen.window)
+        shown: Sequence[SeenFace | None] = seen.faces if window.frames is not None else ()
+        shown = shown or (None,)
+        bases = [basis_of(window, face, spec) for face in shown]
+        outputs = self.model.answer(self.tensors(window, shown))
+        start = max(0, seen.span.start) / spec.sample_rate_hz
+        end = (seen.span.start + seen.span.samples) / spec.sample_rate_hz
+        end = max(start, min(end, until_seconds))
+        made = []
+        for number, (face, basis) in enumerate(zip(shown, bases, strict=True)):
+            answer = outputs[HEAD_OF_BASIS[basis]][number]
+            heard, faced = basis in (VOICE_AND_FACE, VOICE), basis != VOICE
+            track = face.track if face else None
+            smoothed, label = self.smoother(track)((start + end) / 2, answer)
+            made.append(
+                WindowPrediction(
+                    start,
+                    end,
+                    track,
+                    answer,
+                    outputs["audio"][number] if heard else None,
+                    outputs["video"][number] if faced else None,
+                    basis,
+                    Box(*(width_ratio * side for side in face.square)) if face else None,
+                    face.confidence if face else None,
+                    seen.weight,
+                    smoothed,
+                    label,
+                    unlike_training(outputs, number, heard, basis in (VOICE_AND_FACE, FACE)),
+                )
+            )
+        return made
+
+    def learned_part(self, window: Window) -> Window:
+        """Leave out of a window what the model has not learned from: its head means nothing."""
+        return Window(
+            window.waveform if "audio" in self.model.branches else None,
+            window.frames if "video" in self.model.branches else None,
+        )
+
+    def tensors(self, window: Window, shown: Sequence[SeenFace | None]) -> dict[str, NDArray]:
+        """Make the model's inputs, a row for each face: the sound of all is the same."""
+        spec = self.model.spec
+        first = extract.featurize(window, shown[0].square if shown[0] else None, spec)
+        others = [
+            frames.frame_tensor(window.frames, face.square, spec)
+            for face in shown[1:]
+            if face is not None and window.frames is not None
+        ]
+        rows = len(shown)
+        inputs = {
+            "mfcc": np.repeat(first.mfcc[np.newaxis], rows, axis=0),
+            "frames": np.stack([first.frames, *others]),
+        }
+        return inputs | {
+            name: np.repeat(values[np.newaxis], rows, axis=0)
+            for name, values in self._references.items()
+        }
+
+    def smoother(self, track: int | None) -> Smoother:
+        """Return the filter of a face."""
+        if track not in self._smoothers:
+            options = self.options
+            self._smoothers[track] = Smoother(options.smooth_seconds, options.min_confidence)
+        return self._smoothers[track]
+
+
+def unlike_training(
+    outputs: Mapping[str, NDArray[np.float32]], number: int, heard: bool, seen: bool
+) -> tuple[str, ...]:
+    """Say which modality lies farther from the training data than 99 of 100 validation clips."""
+    there = {"voice": heard, "face": seen}
+    found = []
+    for part, branch in BRANCH_OF_PART.items():
+        distance = outputs.get(f"{branch}_distance")
+        if there[part] and distance is not None and distance[number, 0] > 1.0:
+            found.append(part)
+    return tuple(found)
+
+
+def basis_of(window: Window, face: SeenFace | None, spec: FeatureSpec) -> str:
+    """Say what there is to go by in a window."""
+    heard = window.waveform is not None and not mfcc.is_silent(window.waveform, spec)
+    shown = window.frames is not None and any(frame is not None for frame in window.frames)
+    seen = shown and (face is not None or spec.crop == "whole")
+    if heard or not shown:
+        return VOICE_AND_FACE if seen else VOICE
+    return FACE if seen else PICTURE
+
+
+class Analysis:
+    """The predictions of one recording, made as they are asked for.
+
+    Parameters
+    ----------
+    model
+        Answers.
+    recording
+        What to hear and see. Its sound is consumed.
+    options
+        How.
+    references
+        See :class:`Answering`.
+    coming
+        The frames of its video, every one, where somebody else decodes them too; None decodes
+        those that the model's spec needs.
 
     Raises
     ------
     InputError
         If the recording has no modality that the model has learned from.
-    MediaError
-        If the video cannot be read.
     """
-    if not {"audio", "video"} & set(artefact.learned) & modalities_of(recording):
-        raise InputError(
-            f"expected {' or '.join(sorted({'audio', 'video'} & set(artefact.learned)))} in "
-            f"{recording.path}, all that the model has learned from, got none; give another "
-            "recording or another model"
+
+    def __init__(
+        self,
+        model: Model,
+        recording: Recording,
+        options: Options,
+        references: Mapping[str, NDArray[np.float32]] | None = None,
+        coming: Iterator[Timed] | None = None,
+    ) -> None:
+        refuse_unlearned(model, recording)
+        self.model, self.recording, self.options = model, recording, options
+        # Whoever decodes every frame leaves nothing out.
+        spec = model.spec if coming is None else replace(model.spec, decode="full")
+        self.spans = plan_windows(recording, spec)
+        self.search = FaceSearch(spec, self.spans)
+        self.predictions: list[WindowPrediction] = []
+        self._answering = Answering(model, options, references)
+        if coming is None:
+            coming = iter(())
+            if recording.video is not None and spec.frame_sampling == "spread":
+                coming = decoded(recording.video, self.spans, spec, options.threads)
+        windows = read_windows(recording, self.spans, spec, self.search, coming)
+        self._windows = ahead(windows, WINDOWS_AHEAD)
+
+    def __iter__(self) -> Iterator[list[WindowPrediction]]:
+        """Predict one window after the other.
+
+        Yields
+        ------
+        list of WindowPrediction
+            One for each face.
+
+        Raises
+        ------
+        MediaError
+            If the recording cannot be read.
+        """
+        for seen in self._windows:
+            made = self._answering(seen, self.recording.duration_seconds, self.width_ratio)
+            self.predictions += made
+            yield made
+
+    @property
+    def width_ratio(self) -> float:
+        """Pixels of the recording for a pixel of a searched frame."""
+        return self.recording.width_px / self.search.width_px if self.search.width_px else 1.0
+
+    def result(self, further_notes: Sequence[str] = ()) -> Result:
+        """Return what was predicted up to now."""
+        recording, made = self.recording, self.predictions
+        least = self.options.min_confidence
+        heard, shown = recording.waveform is not None, recording.video is not None
+        notes = (
+            *model_notes(self.model),
+            *results.notes(made, heard, shown, least),
+            *further_notes,
         )
-    windows = predict_windows(recording, artefact, person)
-    return Prediction(ahead(windows, WINDOWS_AT_ONCE), min_confidence)
+        return Result(
+            recording.path,
+            recording.duration_seconds,
+            recording.frame_rate,
+            (recording.width_px, recording.height_px),
+            tuple(made),
+            self.tracks(),
+            notes,
+            least,
+        )
+
+    def tracks(self) -> tuple[Track, ...]:
+        """Return the faces that any prediction is of, in pixels of the recording."""
+        used = sorted({made.track for made in self.predictions if made.track is not None})
+        ratio = self.width_ratio
+        return tuple(
+            replace(track, boxes=[Box(*(ratio * side for side in box)) for box in track.boxes])
+            for track in map(self.search.tracker.get, used)
+        )
 
 
-def modalities_of(recording: Recording) -> set[str]:
-    """Name the modalities that a recording has."""
+def refuse_unlearned(model: Model, recording: Recording) -> None:
+    """Raise where a recording has nothing that the model has learned from."""
     parts = {"audio": recording.waveform, "video": recording.video}
-    return {name for name, part in parts.items() if part is not None}
-
-
-def learned_part(window: Window, artefact: Artefact) -> Window:
-    """Leave out of a window what the model has not learned from: its head means nothing."""
-    return Window(
-        window.waveform if "audio" in artefact.learned else None,
-        window.frames if "video" in artefact.learned else None,
-    )
-
-
-def at_rest(recording: Recording | None, artefact: Artefact) -> Features | None:
-    """Read how a person is at rest, for a model that is to know it.
-
-    Parameters
-    ----------
-    recording
-        A few seconds of the person, neutral; None where there is none.
-    artefact
-        A trained model.
-
-    Returns
-    -------
-    Features or None
-        Dealt from the recording's windows with voice and face, see :func:`train.rest.deal`; None
-        for a model that knows nobody.
-
-    Raises
-    ------
-    InputError
-        If the model needs a recording and there is none, or the other way round, or it lacks the
-        person's voice or face.
-    """
-    if recording is None:
-        if artefact.calibrated:
-            raise InputError(
-                "expected a recording of the person at rest for a model trained with --calibrated, "
-                "got none; give one with --calibrate"
-            )
-        return None
-    if not artefact.calibrated:
+    if not model.branches & {name for name, part in parts.items() if part is not None}:
         raise InputError(
-            f"expected a model trained with --calibrated to read against {recording.path}, got one "
-            "that knows nobody; train one ('make train CALIBRATED=1') or leave --calibrate away"
-        )
-    spec = artefact.spec
-    spans = plan_rest(recording, spec, rest.CHOICES)
-    rows = []
-    for window in extract.read_windows(recording.waveform, recording.video, spans, spec):
-        box = extract.find_face(window, spec)
-        basis = basis_of(window, box, spec)
-        if basis == VOICE_AND_FACE:
-            rows.append(extract.featurize(window, box, spec))
-    if not rows:
-        raise InputError(
-            f"expected the voice and the face of the person in {recording.path}, got {basis} "
-            "alone; give another recording"
-        )
-    return Features(*rest.deal(*(np.stack(tensors) for tensors in zip(*rows, strict=True))))
-
-
-def predict_windows(
-    recording: Recording, artefact: Artefact, person: Features | None
-) -> Iterator[WindowPrediction]:
-    """Predict every window of a recording, reading it once from its beginning to its end."""
-    planned = plan_windows(recording, artefact.spec)
-    spans = [span for span, _ in planned]
-    # One decoding thread: the other cores decode, draw and encode what has been predicted.
-    read = extract.read_windows(recording.waveform, recording.video, spans, artefact.spec)
-    coming = zip(planned, read, strict=True)
-    while group := list(islice(coming, WINDOWS_AT_ONCE)):
-        yield from predict_group(recording, artefact, group, person)
-
-
-def predict_group(
-    recording: Recording,
-    artefact: Artefact,
-    group: Sequence[tuple[tuple[Span, float], Window]],
-    person: Features | None,
-) -> Iterator[WindowPrediction]:
-    """Predict some windows in one batch."""
-    spec = artefact.spec
-    group = [(planned, learned_part(window, artefact)) for planned, window in group]
-    boxes = [extract.find_face(window, spec) for _, window in group]
-    rows = [
-        extract.featurize(window, box, spec) for (_, window), box in zip(group, boxes, strict=True)
-    ]
-    mfcc, frames = np.stack([row.mfcc for row in rows]), np.stack([row.frames for row in rows])
-    if person is not None:
-        known = (np.stack([tensor] * len(rows)) for tensor in person)
-        mfcc, frames = rest.relate(mfcc, frames, *known)
-    outputs = artefact.model({"mfcc": mfcc, "frames": frames}, training=False)
-    own = {name: np.asarray(output) for name, output in outputs.items()}
-    heads = confidence.temper(own, artefact.temperatures)
-    for number, (((span, weight), window), box) in enumerate(zip(group, boxes, strict=True)):
-        basis = basis_of(window, box, spec)
-        start = span.start / spec.sample_rate_hz
-        yield WindowPrediction(
-            start,
-            min(start + span.samples / spec.sample_rate_hz, recording.duration_seconds),
-            heads[HEAD_OF_BASIS[basis]][number],
-            heads["audio"][number] if basis in (VOICE_AND_FACE, VOICE) else None,
-            heads["video"][number] if basis != VOICE else None,
-            basis,
-            box and source_box(box, window, recording),
-            weight,
+            f"expected {' or '.join(sorted(model.branches))} in {recording.path}, all that the "
+            "model has learned from, got none; give another recording or another model"
         )
 
 
-def source_box(box: Box, window: Window, recording: Recording) -> Box:
-    """Scale a box from the decoded pictures, which are bounded in size, to the recording's."""
-    width = next(frame.shape[1] for frame in window.frames or [] if frame is not None)
-    return Box(*(side * recording.width_px / width for side in box))
-
-
-def basis_of(window: Window, box: Box | None, spec: FeatureSpec) -> str:
-    """Say what there is to go by in a window."""
-    heard = window.waveform is not None and not mfcc.is_silent(window.waveform, spec)
-    shown = window.frames is not None and any(frame is not None for frame in window.frames)
-    seen = shown and (box is not None or spec.crop == "whole")
-    if heard or not shown:
-        return VOICE_AND_FACE if seen else VOICE
-    return FACE if seen else PICTURE
+def model_notes(model: Model) -> Iterator[str]:
+    """Say what the model was trained on, and what it has not learned."""
+    if model.corpus:
+        yield f"the model was trained on {model.corpus}"
+        if "drawn" in model.corpus.lower():
+            yield "the model knows drawn faces only: what it says of real ones means little"
+    for branch in sorted({"audio", "video"} - model.branches):
+        yield f"the model has learned nothing from {branch}: it is left out"

@@ -1,92 +1,267 @@
-"""Predictions as files: JSON for programs, CSV for tables."""
+"""What inference answers: a prediction of each window and face, and of the recording as a whole."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infer.answers import Prediction, named, notes
-from infer.recording import Recording
-from pipeline import atomic
+from infer.smooth import named
+from infer.tracks import Track
+from pipeline.errors import InputError
+from pipeline.features.detectors import Box
 from pipeline.spec import EMOTIONS
 
+VOICE_AND_FACE, VOICE, FACE, PICTURE = "voice and face", "voice", "face", "picture without a face"
+"""What an answer may rest on."""
 
-def write_predictions(
-    prediction: Prediction, recording: Recording, stem: Path, neutral: Path | None = None
-) -> list[Path]:
-    """Write the prediction as ``<stem>.json`` and ``<stem>.csv``.
+SMALLEST_WEIGHT = 1e-6
+"""Lets windows without voice decide where there are no others."""
+
+Probabilities = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class WindowPrediction:
+    """What one window says of one face, or without a face.
 
     Parameters
     ----------
-    prediction, recording
-        What was said of what.
-    stem
-        Path of both files without the suffix.
-    neutral
-        The person at rest, whom the recording was read against; None for a model that knows nobody.
-
-    Returns
-    -------
-    list of Path
-        The two files.
+    start_seconds, end_seconds
+        Its stretch of the recording.
+    track
+        Number of the face; None where none was found.
+    probabilities
+        float32 (8,): the answer of this window alone.
+    voice, face
+        float32 (8,): what each modality's own head says; None without that modality.
+    basis
+        What the answer rests on: one of ``VOICE_AND_FACE``, ``VOICE``, ``FACE``, ``PICTURE``.
+    box
+        The square around the face that was read, in pixels of the recording; None without one.
+    face_confidence
+        How sure the detector was of the face, in [0, 1]; None without one.
+    weight
+        Part of the window that is voice, in [0, 1]: how much it counts in the whole answer.
+    smoothed, label
+        The answer after :class:`infer.smooth.Smoother`, and what is shown for it.
+    unlike_training
+        Which of ``"voice"`` and ``"face"`` are unlike anything the model was trained on.
     """
-    least = prediction.min_confidence
-    content = {
-        "file": recording.path.name,
-        "duration_seconds": round(recording.duration_seconds, 3),
-        "min_confidence": least,
-        "read_against": neutral and neutral.name,
-        **answered(prediction.probabilities, least),
-        "basis": prediction.basis,
-        "voice": answered(prediction.mean("voice"), least),
-        "face": answered(prediction.mean("face"), least),
-        "notes": list(notes(recording, prediction.windows)),
-        "windows": [
-            {
-                "start_seconds": round(window.start_seconds, 3),
-                "end_seconds": round(window.end_seconds, 3),
-                **answered(window.probabilities, least),
-                "basis": window.basis,
-                "voice": answered(window.voice, least),
-                "face": answered(window.face, least),
-                "face_box": None if window.box is None else [round(side) for side in window.box],
-                "weight": round(window.weight, 3),
-            }
-            for window in prediction.windows
-        ],
-    }
-    json_path, csv_path = stem.with_name(f"{stem.name}.json"), stem.with_name(f"{stem.name}.csv")
-    atomic.write_durably(json_path, json.dumps(content, indent=1).encode())
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream)
-    writer.writerow(
-        ["start_seconds", "end_seconds", "emotion", *EMOTIONS, "voice", "face", "basis"]
-    )
-    for window in prediction.windows:
-        parts = [
-            None if part is None else named(part, least) for part in (window.voice, window.face)
-        ]
-        writer.writerow(
-            [
-                f"{window.start_seconds:.3f}",
-                f"{window.end_seconds:.3f}",
-                named(window.probabilities, least),
-                *(f"{value:.4f}" for value in window.probabilities),
-                *parts,
-                window.basis,
-            ]
+
+    start_seconds: float
+    end_seconds: float
+    track: int | None
+    probabilities: Probabilities
+    voice: Probabilities | None
+    face: Probabilities | None
+    basis: str
+    box: Box | None
+    face_confidence: float | None
+    weight: float
+    smoothed: Probabilities
+    label: str
+    unlike_training: tuple[str, ...] = ()
+
+    @property
+    def time_seconds(self) -> float:
+        """Middle of the window."""
+        return (self.start_seconds + self.end_seconds) / 2
+
+    @property
+    def emotion(self) -> str:
+        """Most probable emotion of this window alone."""
+        return named(self.probabilities)
+
+    @property
+    def probability(self) -> float:
+        """Its probability, in [0, 1]."""
+        return float(self.probabilities.max())
+
+    def record(self) -> dict[str, Any]:
+        """Return the prediction as a flat row of a table, without arrays."""
+        row: dict[str, Any] = {
+            "time_seconds": round(self.time_seconds, 3),
+            "start_seconds": round(self.start_seconds, 3),
+            "end_seconds": round(self.end_seconds, 3),
+            "track": self.track,
+            "emotion": self.emotion,
+            "probability": round(self.probability, 4),
+            "label": self.label,
+            "basis": self.basis,
+        }
+        for part, values in (("voice", self.voice), ("face", self.face)):
+            row[part] = None if values is None else named(values)
+            row[f"{part}_probability"] = None if values is None else round(float(values.max()), 4)
+        for number, side in enumerate(Box._fields):
+            row[f"box_{side}"] = None if self.box is None else round(self.box[number], 1)
+        confidence = self.face_confidence
+        row["face_confidence"] = None if confidence is None else round(confidence, 3)
+        row["weight"] = round(self.weight, 3)
+        row["unlike_training"] = " ".join(self.unlike_training)
+        return row | dict(
+            zip(EMOTIONS, (round(float(value), 4) for value in self.probabilities), strict=True)
         )
-    atomic.write_durably(csv_path, stream.getvalue().encode())
-    return [json_path, csv_path]
 
 
-def answered(probabilities: NDArray[np.float32] | None, min_confidence: float = 0.0) -> dict | None:
-    """Emotion or ``UNSURE``, the highest probability and all of them, ready for JSON."""
+@dataclass(frozen=True)
+class Result:
+    """What a model says of a recording.
+
+    Parameters
+    ----------
+    path
+        What was read; ``"arrays"`` where that was no file.
+    duration_seconds, frame_rate, size_px
+        Length, frames per second, width and height; zeros for what it lacks.
+    windows
+        In the order of time; of one time, in the order of tracks.
+    tracks
+        The faces, with their boxes in pixels of the recording.
+    notes
+        What to know about the answer: what was missing, unsure or shared.
+    min_confidence
+        In [0, 1]: answers that are less probable are ``"unsure"``.
+    """
+
+    path: Path
+    duration_seconds: float
+    frame_rate: float
+    size_px: tuple[int, int]
+    windows: tuple[WindowPrediction, ...]
+    tracks: tuple[Track, ...]
+    notes: tuple[str, ...]
+    min_confidence: float = 0.0
+
+    @property
+    def file(self) -> str:
+        """Name of what was read."""
+        return self.path.name
+
+    @cached_property
+    def main(self) -> list[WindowPrediction]:
+        """One prediction of each window: of the face that most windows show, else any."""
+        counts: dict[int | None, int] = {}
+        for window in self.windows:
+            counts[window.track] = counts.get(window.track, 0) + (window.track is not None)
+        chosen: dict[float, WindowPrediction] = {}
+        for window in self.windows:
+            known = chosen.get(window.start_seconds)
+            if known is None or counts[window.track] > counts[known.track]:
+                chosen[window.start_seconds] = window
+        return list(chosen.values())
+
+    @property
+    def probabilities(self) -> Probabilities:
+        """The answer as a whole, float32 (8,): the mean of :attr:`main`, weighted by voice."""
+        return weighted_mean(self.main, "probabilities")
+
+    @property
+    def emotion(self) -> str:
+        """Most probable emotion as a whole, or ``"unsure"``."""
+        return named(self.probabilities, self.min_confidence)
+
+    @property
+    def probability(self) -> float:
+        """Its probability, in [0, 1]."""
+        return float(self.probabilities.max())
+
+    @property
+    def voice(self) -> Probabilities | None:
+        """What the voice alone says, float32 (8,); None without one."""
+        return weighted_mean(self.main, "voice")
+
+    @property
+    def face(self) -> Probabilities | None:
+        """What the face alone says, float32 (8,); None without one."""
+        return weighted_mean(self.main, "face")
+
+    @property
+    def basis(self) -> str:
+        """What most of the answer's weight rests on."""
+        weights: dict[str, float] = {}
+        for window in self.main:
+            weights[window.basis] = weights.get(window.basis, 0.0) + window.weight + SMALLEST_WEIGHT
+        return max(weights, key=weights.__getitem__)
+
+    def of(self, track: int | None) -> list[WindowPrediction]:
+        """Return the windows of one face, or with None those without any."""
+        return [window for window in self.windows if window.track == track]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row for each window and face, as ``pandas.DataFrame`` takes them."""
+        return [window.record() for window in self.windows]
+
+    def to_dataframe(self) -> Any:
+        """Return :meth:`records` as a ``pandas.DataFrame``.
+
+        Raises
+        ------
+        InputError
+            If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise InputError(
+                "expected pandas for a data frame, got none; 'pip install pandas', or use records()"
+            ) from error
+        return pandas.DataFrame(self.records())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it, ready for JSON."""
+        least = self.min_confidence
+        return {
+            "file": self.file,
+            "duration_seconds": round(self.duration_seconds, 3),
+            "frame_rate": round(self.frame_rate, 3),
+            "width_px": self.size_px[0],
+            "height_px": self.size_px[1],
+            "min_confidence": least,
+            **(answered(self.probabilities, least) or {}),
+            "basis": self.basis,
+            "voice": answered(self.voice, least),
+            "face": answered(self.face, least),
+            "notes": list(self.notes),
+            "tracks": [self.described(track) for track in self.tracks],
+            "windows": [described(window, least) for window in self.windows],
+        }
+
+    def described(self, track: Track) -> dict[str, Any]:
+        """Return a track, ready for JSON: its answer, and where it was found at which times."""
+        return {
+            "track": track.number,
+            "start_seconds": round(track.times[0], 3),
+            "end_seconds": round(track.times[-1], 3),
+            **(answered(weighted_mean(self.of(track.number), "probabilities")) or {}),
+            "boxes": [
+                [round(time, 3), *(round(side, 1) for side in box), round(confidence, 3)]
+                for time, box, confidence in zip(
+                    track.times, track.boxes, track.confidences, strict=True
+                )
+            ],
+        }
+
+
+def weighted_mean(windows: Sequence[WindowPrediction], part: str) -> Probabilities | None:
+    """Mean of ``probabilities``, ``voice`` or ``face`` over the windows that have it."""
+    having = [window for window in windows if getattr(window, part) is not None]
+    if not having:
+        return None
+    weights = np.array([window.weight for window in having], np.float32)
+    if not weights.any():
+        weights[:] = 1.0
+    values = np.array([getattr(window, part) for window in having])
+    return (weights[:, np.newaxis] * values).sum(axis=0) / weights.sum()
+
+
+def answered(probabilities: Probabilities | None, min_confidence: float = 0.0) -> dict | None:
+    """Emotion or ``"unsure"``, the highest probability and all of them, ready for JSON."""
     if probabilities is None:
         return None
     return {
@@ -97,3 +272,64 @@ def answered(probabilities: NDArray[np.float32] | None, min_confidence: float = 
             for name, value in zip(EMOTIONS, probabilities, strict=True)
         },
     }
+
+
+def described(window: WindowPrediction, min_confidence: float) -> dict[str, Any]:
+    """Return a prediction, ready for JSON."""
+    box, confidence = window.box, window.face_confidence
+    return {
+        "start_seconds": round(window.start_seconds, 3),
+        "end_seconds": round(window.end_seconds, 3),
+        "track": window.track,
+        **(answered(window.probabilities, min_confidence) or {}),
+        "label": window.label,
+        "smoothed": [round(float(value), 4) for value in window.smoothed],
+        "basis": window.basis,
+        "voice": answered(window.voice, min_confidence),
+        "face": answered(window.face, min_confidence),
+        "face_box": None if box is None else [round(side, 1) for side in box],
+        "face_confidence": None if confidence is None else round(confidence, 3),
+        "weight": round(window.weight, 3),
+        "unlike_training": list(window.unlike_training),
+    }
+
+
+def notes(
+    windows: Sequence[WindowPrediction],
+    has_sound: bool,
+    has_video: bool,
+    min_confidence: float,
+) -> Iterator[str]:
+    """Say what was missing, shared, unsure or unlike training, and where."""
+    if not has_sound:
+        yield "no sound: the answer comes from the face alone"
+    elif not any(window.voice is not None for window in windows):
+        yield "the sound is silent: the answer comes from the face alone"
+    count = len({window.start_seconds for window in windows})
+    if not has_video:
+        yield "no video: the answer comes from the voice alone"
+    else:
+        faceless = sum(window.basis in (VOICE, PICTURE) for window in windows)
+        if faceless:
+            yield (
+                f"no face in {faceless} of {count} windows: there the answer comes from "
+                "the voice alone, or from the whole picture if there is none"
+            )
+    several = {window.track for window in windows if window.track is not None}
+    if len(several) > 1:
+        yield (
+            f"{len(several)} faces; whose voice is heard is not known: each face's answer is made "
+            "with the same voice"
+            if has_sound
+            else f"{len(several)} faces"
+        )
+    unsure = sum(window.probability < min_confidence for window in windows)
+    if unsure:
+        yield f"less probable than {min_confidence:g} in {unsure} of {len(windows)} answers: unsure"
+    for part in ("voice", "face"):
+        unlike = sum(part in window.unlike_training for window in windows)
+        if unlike:
+            yield (
+                f"the {part} is unlike anything the model was trained on in {unlike} of "
+                f"{len(windows)} answers"
+            )

@@ -9,8 +9,12 @@ from pathlib import Path
 from pipeline import commands
 from pipeline.backends import BACKENDS
 from pipeline.console import Parser, add_verbose, run, show_log
+from pipeline.corpora import folders, known
 from pipeline.corpora.actors import parse_actors
 from pipeline.corpora.ravdess import CHANNELS
+from pipeline.corpora.scan import AUTO
+from pipeline.download import options as download
+from pipeline.planner import options as planner
 from pipeline.spec import CASCADE, DETECTORS, FeatureSpec
 
 CACHE = Path("data/cache")
@@ -21,6 +25,9 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="python -m pipeline", description=__doc__)
     names = top.add_subparsers(dest="command", required=True)
     shown = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+
+    data = names.add_parser("data", help="fetch a published corpus", **shown)
+    download.add_options(data)
 
     features = names.add_parser("features", help="raw clips to HDF5 shards", **shown)
     add_raw(features)
@@ -76,6 +83,9 @@ def parser() -> argparse.ArgumentParser:
     audit.add_argument("--strict", action="store_true", help="exit 1 if anything is found")
     audit.set_defaults(run=commands.run_audit)
 
+    plan = names.add_parser("plan", help="how long and how large a corpus would be", **shown)
+    planner.add_options(plan)
+
     face_model = names.add_parser(
         "face-model", help="fetch the file that --detector yunet needs", **shown
     )
@@ -118,11 +128,24 @@ def add_raw(command: argparse.ArgumentParser) -> None:
         help="only speech or only song (default: both)",
     )
     command.add_argument(
+        "--corpus",
+        choices=(AUTO, *known.CORPORA, folders.NAME),
+        default=AUTO,
+        help="whose names the files have; auto recognises it",
+    )
+    command.add_argument(
+        "--speaker",
+        default=argparse.SUPPRESS,
+        metavar="REGEX",
+        help="for a folder for each emotion: its group is the speaker, searched in the path below "
+        "the raw folder, such as '/([a-z]+)_'",
+    )
+    command.add_argument(
         "--labels",
         type=Path,
         default=argparse.SUPPRESS,
         metavar="FILE",
-        help="CSV of two columns: your words for emotions in clips.csv, and ours",
+        help="CSV of two columns: your words for emotions in clips.csv or folders' names, and ours",
     )
 
 

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import socket
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +15,20 @@ from pathlib import Path
 PARTIAL_SUFFIX = ".partial"
 """What a file is called until it is whole: its name, host, process, a random part, and this."""
 
-MARK_PATTERN = r"\.{host}-(?P<pid>\d+)-[0-9a-f]{{8}}\w*\{suffix}"
-
 
 def own_mark() -> str:
     """Return a text that no other process, here or elsewhere, gives to a file: host-pid-random."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+@contextlib.contextmanager
+def partial_folder(folder: Path | None, name: str) -> Iterator[Path]:
+    """Make a folder in another (None: the system's for temporary files), and remove it again."""
+    # A task that lost its run may still write there.
+    with tempfile.TemporaryDirectory(
+        PARTIAL_SUFFIX, f"{name}.{own_mark()}", folder, ignore_cleanup_errors=True
+    ) as made:
+        yield Path(made)
 
 
 @contextlib.contextmanager
@@ -97,21 +106,17 @@ def dead_leftovers(folder: Path) -> list[Path]:
 
     Those of other hosts, and of processes that run, are not among them.
     """
-    own = MARK_PATTERN.format(host=re.escape(socket.gethostname()), suffix=PARTIAL_SUFFIX)
-    found = []
-    for path in sorted(folder.glob(f"*{PARTIAL_SUFFIX}")):
-        match = re.search(f"{own}$", path.name)
-        if match and not is_alive(int(match["pid"])):
-            found.append(path)
-    return found
+    host = re.escape(socket.gethostname())
+    mark = re.compile(rf"\.{host}-(\d+)-[0-9a-f]{{8}}\w*{re.escape(PARTIAL_SUFFIX)}$")
+    marked = ((path, mark.search(path.name)) for path in folder.glob(f"*{PARTIAL_SUFFIX}"))
+    return sorted(path for path, match in marked if match and not is_alive(int(match[1])))
 
 
 def is_alive(pid: int) -> bool:
     """Whether a process of this host runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
     return True

@@ -29,10 +29,14 @@ BACKENDS = ("loky", "threading", "dask", "ray")
 PARENT_SECONDS = 0.25
 """How often a worker looks for its parent."""
 
+CONNECT_SECONDS = 10.0
+"""How long a dask scheduler may take to answer."""
+
 RETRIES = 3
 """How often ray itself tries a task whose worker died."""
 
 INSTALL = "run 'make setup-cluster', or pip install -r requirements-cluster.txt"
+GO_ON = "finished parts are kept, start it and run the same command again"
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ def carry(work: Callable[[Item], object], items: Sequence[Item], workers: Worker
         missing = error.__cause__ if isinstance(error, RuntimeError) else error
         if name not in carriers or not isinstance(missing, ModuleNotFoundError):
             raise
+        if missing.name in ("distributed", "ray"):
+            raise InputError(f"expected {missing.name} installed, got none; {INSTALL}") from error
         root = Path(__file__).parent.parent
         raise InputError(
             f"expected a cluster that can import {missing.name}, got none; start scheduler and "
@@ -110,9 +116,10 @@ def carry_by_joblib(
         # One job is done in this process; a last task that kills its worker must not take it down.
         jobs = min(joblib.effective_n_jobs(workers.jobs), max(2, len(items)))
         processes = active_backend() == "loky" and jobs > 1
+        # If this process is killed, joblib's resource tracker tidies up and would warn of it.
+        os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
         options = worker_options() if processes else {}
-        birth = interrupts_elsewhere() if processes else contextlib.nullcontext()
-        with birth:
+        with interrupts_elsewhere() if processes else contextlib.nullcontext():
             joblib.Parallel(jobs, batch_size=1, **options)(joblib.delayed(work)(i) for i in items)
 
 
@@ -127,8 +134,7 @@ def interrupts_elsewhere() -> Iterator[None]:
     # loky starts this one before its workers, and Python unblocks the signal as it does so.
     resource_tracker.ensure_running()
     ended = threading.Event()
-    receiver = threading.Thread(target=ended.wait, daemon=True)
-    receiver.start()
+    threading.Thread(target=ended.wait, daemon=True).start()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -160,16 +166,9 @@ def carry_by_dask(work: Callable[[Item], object], items: Sequence[Item], workers
 
     joblib's dask backend calls back only for tasks that end: after ``KilledWorker`` it waits for
     ever.
-
-    Raises
-    ------
-    InputError
-        If dask is not installed, nothing answers at the address, or the scheduler goes away.
     """
-    try:
-        import distributed
-    except ImportError as error:
-        raise InputError(f"expected dask.distributed, got none; {INSTALL}") from error
+    import distributed
+
     with dask_client(workers) as client:
         futures = client.map(work, items, pure=False)
         try:
@@ -179,7 +178,7 @@ def carry_by_dask(work: Callable[[Item], object], items: Sequence[Item], workers
         except distributed.CancelledError as error:
             raise InputError(
                 f"expected the dask scheduler at {client.scheduler.address} to stay, got no "
-                "answer; finished parts are kept, start it and run the same command again"
+                f"answer; {GO_ON}"
             ) from error
         finally:
             if client.status == "running":
@@ -194,15 +193,15 @@ def dask_client(workers: Workers) -> Iterator[Any]:
     if workers.backend is None:
         yield joblib.parallel.get_active_backend()[0].client
         return
-    if workers.scheduler:
-        options: dict[str, Any] = {"address": workers.scheduler}
-    else:
-        jobs = joblib.effective_n_jobs(workers.jobs)
-        options = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
-        options |= {"silence_logs": logging.CRITICAL}
     # For good: connections die noisily, even after the run, and the store knows what is missing.
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    if workers.scheduler:
+        options: dict[str, Any] = {"address": workers.scheduler, "timeout": CONNECT_SECONDS}
+    else:
+        jobs = joblib.effective_n_jobs(workers.jobs)
+        options = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+        options |= {"silence_logs": logging.CRITICAL}
     try:
         with interrupts_elsewhere():
             client = distributed.Client(set_as_default=False, **options)
@@ -219,23 +218,16 @@ def carry_by_ray(work: Callable[[Item], object], items: Sequence[Item], workers:
     """Hand tasks to ray's own futures.
 
     joblib's ray backend is a pool: one dead worker ends it, and all that the others have begun.
-
-    Raises
-    ------
-    InputError
-        If ray is not installed, or nothing answers at the address.
     """
     # Read when ray is imported: else it prints to the standard output that a worker died.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
-    try:
-        import ray
-    except ImportError as error:
-        raise InputError(f"expected ray, got none; {INSTALL}") from error
+    import ray
+
+    errors = ray.exceptions
+    died = errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError
     with ray_cluster(workers):
         task = ray.remote(max_retries=RETRIES)(lambda item: work(item))
         futures = [task.remote(item) for item in items]
-        errors = ray.exceptions
-        died = errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError
         try:
             for future in futures:
                 with contextlib.suppress(*died):
@@ -243,10 +235,8 @@ def carry_by_ray(work: Callable[[Item], object], items: Sequence[Item], workers:
         except errors.RayTaskError as error:
             raise (error.cause or error) from error
         except errors.RayError as error:
-            raise InputError(
-                f"expected the ray cluster to stay, got {type(error).__name__}; finished parts are "
-                "kept, start it and run the same command again"
-            ) from error
+            kind = type(error).__name__
+            raise InputError(f"expected the ray cluster to stay, got {kind}; {GO_ON}") from error
         except BaseException:
             # Never after success: ray's own process ends if a task is cancelled as it completes.
             for future in futures:

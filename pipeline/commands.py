@@ -7,26 +7,42 @@ import dataclasses
 import math
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 from pipeline.backends import Workers
-from pipeline.cache import build, caches, explain, repair, verify
-from pipeline.corpora import scan
+from pipeline.cache import build, caches, explain, verify
+from pipeline.corpora import balance, scan
 from pipeline.corpora.actors import format_actors
 from pipeline.corpora.clip import Catalogue
 from pipeline.corpora.sources import printable
 from pipeline.errors import InputError
-from pipeline.spec import EMOTIONS, FeatureSpec, variant_names
+from pipeline.spec import FeatureSpec, variant_names
 
 SHOWN = 3
 """How many of a long list are named."""
 
 
+def counted(count: int, noun: str) -> str:
+    """Write a number with its noun."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def size(count: int) -> str:
+    """Write a number of bytes in the unit that suits it."""
+    for unit, bits in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if count >= 1 << bits:
+            return f"{count / (1 << bits):.2f} {unit}"
+    return counted(count, "byte")
+
+
 def scan_raw(arguments: argparse.Namespace) -> Catalogue:
     """Scan the raw folder that the arguments name, and keep the actors they ask for."""
     found = scan.scan(
-        arguments.raw, getattr(arguments, "channel", None), getattr(arguments, "labels", None)
+        arguments.raw,
+        getattr(arguments, "channel", None),
+        getattr(arguments, "labels", None),
+        arguments.corpus,
+        getattr(arguments, "speaker", None),
     )
     actors = getattr(arguments, "actors", None)
     if actors is None:
@@ -77,10 +93,12 @@ def spec_of(arguments: argparse.Namespace) -> FeatureSpec:
 def run_features(arguments: argparse.Namespace) -> int:
     """Fill the cache and say what is in it."""
     spec = spec_of(arguments)
-    refuse_file(arguments.cache)
+    refuse_file(arguments.cache, "caches")
     options = options_of(arguments)
     workers = workers_of(arguments)
     found = scan_raw(arguments)
+    if found.corpus:
+        print(f"features: {printable(found.root)} holds {found.corpus}", file=sys.stderr)
     if found.unreachable:
         print_unreachable(found)
         print(f"nothing changed in {arguments.cache}: {found.root} is incomplete", file=sys.stderr)
@@ -93,9 +111,9 @@ def run_features(arguments: argparse.Namespace) -> int:
     # Whole frames are taken without a look for faces.
     faceless = f", {done.faceless} without a face" if spec.crop == "face" else ""
     print(
-        f"{index.folder}: {len(index.clips)} clips, {index.rows} rows, "
-        f"{index.bytes / 2**30:.2f} GiB, {done.seconds:.1f} s; "
-        f"{done.extracted} clips extracted now{faceless}"
+        f"{index.folder}: {counted(len(index.clips), 'clip')}, {counted(index.rows, 'row')}, "
+        f"{size(index.bytes)}, {done.seconds:.1f} s; "
+        f"{counted(done.extracted, 'clip')} extracted now{faceless}"
     )
     print_modalities(done)
     print_aside(found)
@@ -106,10 +124,11 @@ def run_features(arguments: argparse.Namespace) -> int:
     return 1 if bad and not arguments.skip_bad else 0
 
 
-def refuse_file(cache: Path) -> None:
-    """Raise where a folder of caches is to be, and a file is."""
-    if cache.exists() and not cache.is_dir():
-        raise InputError(f"expected a folder of caches at {cache}, got a file; name another")
+def refuse_file(folder: Path, content: str) -> None:
+    """Raise where a folder of something is to be, and a file is."""
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"expected a folder of {content} at {place}, got a file; name another")
 
 
 def options_of(arguments: argparse.Namespace) -> build.Options:
@@ -138,7 +157,8 @@ def print_modalities(done: build.Summary) -> None:
     audio_only = sum(not clip.has_video for clip in done.index.clips)
     video_only = sum(not clip.has_audio for clip in done.index.clips)
     if audio_only or video_only:
-        print(f"modalities: {audio_only} clips without video, {video_only} clips without audio")
+        audio_only, video_only = counted(audio_only, "clip"), counted(video_only, "clip")
+        print(f"modalities: {audio_only} without video, {video_only} without audio")
 
 
 def print_unnamed(done: build.Summary, arguments: argparse.Namespace) -> None:
@@ -151,18 +171,19 @@ def print_unnamed(done: build.Summary, arguments: argparse.Namespace) -> None:
         names = ", ".join(map(printable, done.absent[:SHOWN]))
         more = ", …" if len(done.absent) > SHOWN else ""
         print(
-            f"not in {arguments.raw}: {len(done.absent)} cached clips ({names}{more}); "
-            "they are not in this index"
+            f"not in {arguments.raw}, nor in this index: "
+            f"{counted(len(done.absent), 'cached clip')} ({names}{more})"
         )
     if not done.unnamed:
         return
-    size = sum(shard.bytes for shard in done.unnamed) / 2**30
-    what = f"{len(done.unnamed)} shards that this index does not name ({size:.2f} GiB)"
+    room = size(sum(shard.bytes for shard in done.unnamed))
+    what = f"{counted(len(done.unnamed), 'shard')} outside of this index ({room})"
     if not arguments.remove:
-        print(f"kept: {what}; --remove (make features REMOVE=1) deletes them")
+        print(f"kept: {what}; --remove (make features REMOVE=1) deletes what is outside")
         return
     for shard in done.unnamed:
-        print(f"removed: {shard.file}: {len(shard.clips)} clips of actor {shard.actor}")
+        clips = counted(len(shard.clips), "clip")
+        print(f"removed: {shard.file}: {clips} of actor {shard.actor}")
     build.remove_unnamed(done)
     print(f"removed: {what}")
 
@@ -179,8 +200,8 @@ def run_index(arguments: argparse.Namespace) -> int:
             code = 1
             continue
         print(
-            f"{folder}: {len(index.clips)} clips of actors {format_actors(index.actors)}, "
-            f"{index.rows} rows, {index.bytes / 2**30:.2f} GiB"
+            f"{folder}: {counted(len(index.clips), 'clip')} of actors "
+            f"{format_actors(index.actors)}, {counted(index.rows, 'row')}, {size(index.bytes)}"
         )
     return code
 
@@ -194,8 +215,8 @@ def run_verify(arguments: argparse.Namespace) -> int:
     for report in reports:
         print_faults(report)
         print(
-            f"{report.folder}: {report.rows} rows, {report.bytes / 2**30:.2f} GiB, "
-            f"{len(report.faults) or 'no'} fault{'' if len(report.faults) == 1 else 's'}"
+            f"{report.folder}: {counted(report.rows, 'row')}, {size(report.bytes)}, "
+            f"{faults_in(report)}"
         )
     print(f"{sum(report.bytes for report in reports) / seconds / 1e9:.2f} GB/s, {seconds:.1f} s")
     damaged = [report for report in reports if report.faults]
@@ -208,6 +229,11 @@ def run_verify(arguments: argparse.Namespace) -> int:
     return max(run_repair(report, found, workers) for report in damaged)
 
 
+def faults_in(report: verify.Report) -> str:
+    """Count the faults of a cache."""
+    return counted(len(report.faults), "fault") if report.faults else "no faults"
+
+
 def print_faults(report: verify.Report) -> None:
     """Print a line for each fault."""
     for fault in report.faults:
@@ -216,15 +242,15 @@ def print_faults(report: verify.Report) -> None:
 
 def run_repair(report: verify.Report, found: Catalogue, workers: Workers) -> int:
     """Make the damaged shards of one cache again and read it once more."""
-    done = repair.repair(report, found, workers)
+    done = verify.repair(report, found, workers)
     left = verify.check_cache(report.folder, workers)
     print_faults(left)
     for entry in done.index.unreadable:
         print(f"left out: {printable(entry.clip)}: {printable(entry.reason)}", file=sys.stderr)
     repaired = ", ".join(sorted(report.files - left.files)) or "nothing"
     print(
-        f"{report.folder}: repaired {repaired}; {done.extracted} clips extracted again; "
-        f"{len(left.faults) or 'no'} faults left"
+        f"{report.folder}: repaired {repaired}; {counted(done.extracted, 'clip')} extracted "
+        f"again; {faults_in(left)} left"
     )
     if set(left.files) - set(done.index.shard_facts):
         print(
@@ -250,7 +276,7 @@ def run_prune(arguments: argparse.Namespace) -> int:
         needed = ", ".join(map(str, cache.models))
         needed = needed or f"no model below {', '.join(map(str, models))}"
         print(
-            f"{cache.path}: {cache.bytes / 2**30:.2f} GiB, {days:.1f} days old, {cache.meaning}; "
+            f"{cache.path}: {size(cache.bytes)}, {days:.1f} days old, {cache.meaning}; "
             f"needed by {needed}"
         )
     for name in arguments.names:
@@ -265,8 +291,8 @@ def print_aside(found: Catalogue) -> None:
     """Say which files of the raw folder are not clips of the cache, and why."""
     for path, reason in found.misplaced:
         print(f"refused: {printable(path)}: {reason}", file=sys.stderr)
-    counts = {"unreadable names": found.unreadable, "duplicates": found.duplicates}
-    aside = ", ".join(f"{len(files)} {name}" for name, files in counts.items() if files)
+    counts = {"unreadable name": found.unreadable, "duplicate": found.duplicates}
+    aside = ", ".join(counted(len(files), name) for name, files in counts.items() if files)
     if aside:
         print(f"set aside: {aside}; 'python -m pipeline list --raw {found.root}' names them")
 
@@ -274,17 +300,9 @@ def print_aside(found: Catalogue) -> None:
 def run_list(arguments: argparse.Namespace) -> int:
     """Print the catalogue as a table and every file that is not in it."""
     found = scan_raw(arguments)
-    counts = Counter((clip.actor, clip.emotion) for clip in found.clips)
-    width = max(map(len, EMOTIONS))
-    columns = (*EMOTIONS, "all", "video", "audio")
-    print("actor  " + " ".join(f"{name:>{width}}" for name in columns))
-    for actor, own in found.by_actor().items():
-        numbers = [counts[actor, emotion] for emotion in EMOTIONS]
-        numbers += [len(own), sum(clip.video is not None for clip in own)]
-        numbers.append(sum(clip.audio is not None for clip in own))
-        name = found.actor_names.get(actor, "")
-        row = f"{actor:>5}  " + " ".join(f"{number:>{width}}" for number in numbers)
-        print(f"{row}  {printable(name)}".rstrip())
+    if found.clips:
+        print("\n".join(balance.table(found.clips, found.actor_names)))
+        print(balance.imbalance(found.clips))
     print(summary(found))
     for title, files in (
         ("unreadable name", found.unreadable),
@@ -302,7 +320,10 @@ def summary(found: Catalogue) -> str:
     counts = ", ".join(
         f"{count} with {name}" for name, count in found.file_counts().items() if count
     )
-    return f"{len(found.clips)} clips of {len(found.actors)} actors: {counts}"
+    actors = counted(len(found.actors), "actor")
+    published = f", {found.published:,} clips as published" if found.published else ""
+    corpus = f"; {found.corpus}{published}" if found.corpus else ""
+    return f"{counted(len(found.clips), 'clip')} of {actors}: {counts}{corpus}"
 
 
 def run_audit(arguments: argparse.Namespace) -> int:
@@ -317,11 +338,12 @@ def run_audit(arguments: argparse.Namespace) -> int:
     if findings:
         print(audit.table(findings))
     audit.write_report(arguments.out, found, measured, findings)
+    notes = sum(finding.kind in audit.NOTES for finding in findings)
+    faults = len(findings) - notes
     print(
-        f"{printable(found.root)}: {summary(found)}; "
-        f"{len(findings)} findings, all of them in {printable(arguments.out)}"
+        f"{printable(found.root)}: {summary(found)}; {counted(faults, 'finding')} and "
+        f"{counted(notes, 'note')}, all of them in {printable(arguments.out)}"
     )
-    faults = any(finding.kind not in audit.NOTES for finding in findings)
     return 1 if found.unreachable or (faults and arguments.strict) else 0
 
 
@@ -342,6 +364,7 @@ def run_sample(arguments: argparse.Namespace) -> int:
             f"expected 1-24 actors and 1-2 repetitions, got {arguments.actors} and "
             f"{arguments.repetitions}; RAVDESS names hold no more"
         )
+    refuse_file(arguments.out, "recordings")
     files = corpus.write_corpus(
         arguments.out,
         actors=arguments.actors,
@@ -349,5 +372,5 @@ def run_sample(arguments: argparse.Namespace) -> int:
         repetitions=arguments.repetitions,
         jobs=Workers(arguments.jobs).jobs,
     )
-    print(f"{arguments.out}: {len(files)} files")
+    print(f"{arguments.out}: {counted(len(files), 'file')}")
     return 0

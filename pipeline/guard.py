@@ -2,7 +2,7 @@
 
 A library in C may crash on a file, or loop while it holds the interpreter lock, so nothing in
 the same process can stop it. :func:`call` hands the work to a child of the calling thread,
-spoken to through a pipe, and waits no longer than it is told to. The child is a plain
+spoken to through a socket, and waits no longer than it is told to. The child is a plain
 ``subprocess``: daemonic workers, such as those of dask, may start no other kind.
 """
 
@@ -15,34 +15,26 @@ import importlib
 import logging
 import os
 import pickle
-import select
 import signal
-import struct
 import subprocess
 import sys
 import threading
-import time
 import traceback
 import weakref
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pipeline.errors import InputError
 
 log = logging.getLogger(__name__)
 
-HEADER = struct.Struct("<Q")
-"""Size of the message that follows."""
-
-READ_BYTES = 1 << 20
-
-POLL_SECONDS = 1.0
-"""Longest wait at a time. One wait counts for twice that at most: a process that was stopped, or
-a computer that slept, is not time that the work took."""
-
 START_SECONDS = 300.0
 START_ATTEMPTS = 3
+
+LONGEST_SECONDS = 1e6
+"""A longer limit is this one: the system's clocks overflow."""
 
 END_SECONDS = 5.0
 """How long a child that ends may take to be gone: one that waits for a dead disk takes for ever."""
@@ -65,131 +57,62 @@ local = threading.local()
 
 
 @dataclass(frozen=True)
-class Lost:
-    """What comes instead of an answer.
-
-    Parameters
-    ----------
-    reason
-        Why there is none: expected, received, remedy.
-    transient
-        Whether the same work may succeed another time.
-    """
+class Failure:
+    """What comes instead of an answer: why, and whether the work may succeed another time."""
 
     reason: str
     transient: bool
 
 
 class Child:
-    """A process that does one thing at a time.
-
-    Parameters
-    ----------
-    module
-        What it imports before it says that it is ready.
-    """
+    """A process that does one thing at a time, of what a module offers."""
 
     def __init__(self, module: str) -> None:
-        self.module, self.owner = module, os.getpid()
+        self.key = module, os.getpid()
         root = str(Path(__file__).parent.parent)
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                f"from pipeline import guard; guard.serve({module!r}, {self.owner})",
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # The folder a user happens to be in is no place to import from.
-            env={**os.environ, **SINGLE_THREADED, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
-            # Ctrl-C is the parent's to answer.
-            start_new_session=True,
-        )
-        self.close = weakref.finalize(self, end, self.process, self.owner)
-        os.set_blocking(self.process.stdout.fileno(), False)
+        self.pipe, theirs = Pipe()
+        with theirs:
+            serve = f"guard.serve({theirs.fileno()}, {module!r}, {os.getpid()})"
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", f"from pipeline import guard; {serve}"],
+                stdin=subprocess.DEVNULL,
+                # What libraries print is no output of the command.
+                stdout=2,
+                pass_fds=[theirs.fileno()],
+                # The folder a user happens to be in is no place to import from.
+                env={**os.environ, **SINGLE_THREADED, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+                # Ctrl-C is the parent's to answer.
+                start_new_session=True,
+            )
+        self.close = weakref.finalize(self, end, self.process, self.pipe, os.getpid())
 
     def is_usable(self, module: str) -> bool:
         """Whether it lives, has imported a module, and belongs to this process, not to a fork."""
-        return (
-            (module, os.getpid()) == (self.module, self.owner)
-            and self.close.alive
-            and self.process.poll() is None
-        )
-
-    def send(self, message: object) -> None:
-        """Ask for something.
-
-        Raises
-        ------
-        EOFError
-            If the child is gone.
-        """
-        try:
-            write_message(self.process.stdin, pickle.dumps(message))
-        except BrokenPipeError as error:
-            raise EOFError from error
+        return self.key == (module, os.getpid()) and self.process.poll() is None
 
     def receive(self, limit_seconds: float) -> Any:
-        """Wait for an answer; 0 waits for ever.
-
-        Raises
-        ------
-        EOFError
-            If the child ends before it has answered.
-        TimeoutError
-            If it takes too long.
-        """
-        limit_seconds = limit_seconds or float("inf")
-        number = self.process.stdout.fileno()
-        poll = select.poll()
-        poll.register(number, select.POLLIN)
-        data, size, waited = bytearray(), None, 0.0
-        while size is None or len(data) < HEADER.size + size:
-            before = time.monotonic()
-            ready = poll.poll(1000 * min(POLL_SECONDS, max(0.01, limit_seconds - waited)))
-            waited += min(time.monotonic() - before, 2 * POLL_SECONDS)
-            if ready:
-                block = os.read(number, READ_BYTES)
-                if not block:
-                    raise EOFError
-                data += block
-            elif waited >= limit_seconds:
-                raise TimeoutError
-            if size is None and len(data) >= HEADER.size:
-                (size,) = HEADER.unpack_from(data)
+        """Wait for an answer, 0 for ever; it ends with EOFError or OSError if the child does."""
+        if not self.pipe.poll(min(limit_seconds, LONGEST_SECONDS) or None):
+            raise TimeoutError
+        answer = self.pipe.recv_bytes()
         try:
-            return pickle.loads(memoryview(data)[HEADER.size :])
+            return pickle.loads(answer)
         except Exception as error:
             # Whatever a foreign class does here: it is the answer that is wrong.
             return bug(error)
 
-    def kill(self, grace_seconds: float = 0.0) -> str:
-        """End the process and say how it ended: a signal's name, or an exit code."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(grace_seconds)
-        self.close()
-        code = self.process.returncode
-        if code is None:
-            return "no end"
-        try:
-            return signal.Signals(-code).name
-        except ValueError:
-            return f"exit code {code}"
 
-
-def end(process: subprocess.Popen, owner: int) -> None:
+def end(process: subprocess.Popen, pipe: Connection, owner: int) -> None:
     """Kill a child if it lives, and forget it; in a fork of its owner, only forget it."""
     if os.getpid() == owner:
         process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(END_SECONDS)
-    process.stdout.close()
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.close()
+    pipe.close()
 
 
-def call(target: str, *arguments: Any, limit_seconds: float = 0.0) -> Any | Lost:
+def call(target: str, *arguments: Any, limit_seconds: float = 0.0) -> Any | Failure:
     """Call a function in the child process of this thread.
 
     Parameters
@@ -203,8 +126,8 @@ def call(target: str, *arguments: Any, limit_seconds: float = 0.0) -> Any | Lost
 
     Returns
     -------
-    Any or Lost
-        What the function returns; :class:`Lost` where it raised an exception, took too long, or
+    Any or Failure
+        What the function returns; :class:`Failure` where it raised an exception, took too long, or
         took its process down twice.
 
     Raises
@@ -214,18 +137,18 @@ def call(target: str, *arguments: Any, limit_seconds: float = 0.0) -> Any | Lost
     """
     ending = ""
     for _ in range(2):
-        child = child_of_thread(target.partition(":")[0])
         try:
-            child.send((target, arguments, limit_seconds))
+            child = child_of_thread(target.partition(":")[0])
+            child.pipe.send_bytes(pickle.dumps((target, arguments, limit_seconds)))
             answer = child.receive(limit_seconds)
         except TimeoutError:
             forget_child()
-            return Lost(
+            return Failure(
                 f"expected an end within {limit_seconds:g} s, got none; if the file is sound, "
                 "raise --clip-timeout",
                 transient=True,
             )
-        except EOFError:
+        except (EOFError, OSError):
             ending = forget_child(END_SECONDS)
             log.debug("%s: the process ended by %s", target, ending)
             continue
@@ -242,17 +165,11 @@ def call(target: str, *arguments: Any, limit_seconds: float = 0.0) -> Any | Lost
     # Killed from outside, or for want of memory: the file need not be at fault.
     transient = ending in ("SIGKILL", "SIGTERM", "MemoryError")
     remedy = "is memory short? run with fewer --jobs" if transient else "is the file damaged?"
-    return Lost(f"expected a process to survive this, got {ending} twice; {remedy}", transient)
+    return Failure(f"expected a process to survive this, got {ending} twice; {remedy}", transient)
 
 
 def child_of_thread(module: str) -> Child:
-    """Return this thread's child process for a module, started where there is none.
-
-    Raises
-    ------
-    InputError
-        See :func:`call`.
-    """
+    """Return this thread's child process for a module, started where there is none."""
     child = getattr(local, "child", None)
     if child is not None and child.is_usable(module):
         return child
@@ -262,66 +179,56 @@ def child_of_thread(module: str) -> Child:
         try:
             local.child = Child(module)
             failure = local.child.receive(START_SECONDS)
-        except EOFError:
-            got = forget_child(END_SECONDS)
         except TimeoutError:
             got = f"nothing within {START_SECONDS:g} s"
-        except OSError as error:
-            # No room for another process, or for its pipes.
-            got = error.strerror or str(error)
-        except BaseException:
-            forget_child()
-            raise
+        except (EOFError, OSError) as error:
+            # It ended, or there is no room for another process.
+            got = forget_child(END_SECONDS) or str(error.args[-1])
         else:
             if failure is None:
                 return local.child
-            forget_child()
-            raise InputError(
-                f"expected a child process that imports {module}, got {failure}; "
-                "is everything installed? 'make setup' does it"
-            )
+            got = f"{failure}; is everything installed? 'make setup' does it"
+            break
+    else:
+        got = f"{got} in {START_ATTEMPTS} attempts; is memory short? run with fewer --jobs"
     forget_child()
-    raise InputError(
-        f"expected a child process that imports {module}, got {got} in {START_ATTEMPTS} attempts; "
-        "is memory short? run with fewer --jobs"
-    )
+    raise InputError(f"expected a child process that imports {module}, got {got}")
 
 
 def forget_child(grace_seconds: float = 0.0) -> str:
-    """End this thread's child process, if there is one, and say how it ended.
+    """End this thread's child process, if there is one; say how: a signal's name, an exit code.
 
-    Parameters
-    ----------
-    grace_seconds
-        Time for it to end by itself: one that leaves closes its pipe before it is gone.
+    One that leaves closes its pipe before it is gone; grace lets it end by itself.
     """
     child, local.child = getattr(local, "child", None), None
-    return child.kill(grace_seconds) if child else ""
+    if child is None:
+        return ""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.process.wait(grace_seconds)
+    child.close()
+    code = child.process.returncode
+    try:
+        return "no end" if code is None else signal.Signals(-code).name
+    except ValueError:
+        return f"exit code {code}"
 
 
-def serve(module: str, parent: int) -> None:
+def serve(pipe: int, module: str, parent: int) -> None:
     """Be a child: import, then answer until the parent has no more to ask."""
     die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    # What libraries print must not get among the answers.
-    os.dup2(2, 1)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    failure = None
     try:
         importlib.import_module(module)
-        failure = None
     except Exception as error:
         # Whatever is wrong with it, the parent says it in one line.
         failure = one_line(error)
     # The parent may be gone at any moment; libraries have nothing to tidy up.
-    with contextlib.suppress(BrokenPipeError):
-        write_message(answers, pickle.dumps(failure))
-        while select.select([requests], [], [], IDLE_SECONDS)[0]:
-            (size,) = HEADER.unpack(requests.read(HEADER.size) or HEADER.pack(0))
-            request = requests.read(size)
-            if not size or len(request) < size:
-                break
-            write_message(answers, perform(request))
+    with contextlib.suppress(EOFError, OSError):
+        answers = Connection(pipe)
+        answers.send_bytes(pickle.dumps(failure))
+        while answers.poll(IDLE_SECONDS):
+            answers.send_bytes(perform(answers.recv_bytes()))
     os._exit(0)
 
 
@@ -330,7 +237,7 @@ def perform(request: bytes) -> bytes:
     try:
         target, arguments, limit_seconds = pickle.loads(request)
         if limit_seconds:
-            end_seconds = min(limit_seconds + BACKSTOP_SECONDS, threading.TIMEOUT_MAX)
+            end_seconds = min(limit_seconds, LONGEST_SECONDS) + BACKSTOP_SECONDS
             faulthandler.dump_traceback_later(end_seconds, exit=True)
         module, _, name = target.partition(":")
         answer = getattr(importlib.import_module(module), name)(*arguments)
@@ -347,10 +254,10 @@ def perform(request: bytes) -> bytes:
         faulthandler.cancel_dump_traceback_later()
 
 
-def bug(error: Exception) -> Lost:
+def bug(error: Exception) -> Failure:
     """Report an exception that nobody expected, with its place."""
     place = traceback.extract_tb(error.__traceback__)[-1]
-    return Lost(
+    return Failure(
         f"expected no error, got {one_line(error)} at {Path(place.filename).name}:{place.lineno}; "
         "this is a bug of the pipeline, please report it with the file",
         transient=False,
@@ -360,13 +267,6 @@ def bug(error: Exception) -> Lost:
 def one_line(error: Exception) -> str:
     """Kind and text of an exception, even where the text fails."""
     return " ".join("".join(traceback.format_exception_only(error)).split())
-
-
-def write_message(stream: BinaryIO, data: bytes) -> None:
-    """Write a message with its length before it."""
-    stream.write(HEADER.pack(len(data)))
-    stream.write(data)
-    stream.flush()
 
 
 def die_with(parent: int) -> None:

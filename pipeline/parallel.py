@@ -12,7 +12,6 @@ import functools
 import json
 import logging
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,9 +33,6 @@ ROUNDS = 3
 
 LOOK_SECONDS = 0.25
 """How often the store is looked at for the progress bar."""
-
-SHARE_OF_LOOKING = 20
-"""Looking takes one part in this many of the time, however large the store is."""
 
 
 def run(
@@ -86,29 +82,21 @@ def run(
 
 @contextlib.contextmanager
 def watching(bar: tqdm.tqdm, done: Callable[[], int]) -> Iterator[None]:
-    """Keep a progress bar at what the store says, from a thread beside the work.
+    """Keep a bar at what ``done`` says of the store, in its unit, from a thread beside the work."""
+    ended, start = threading.Event(), bar.n
 
-    Parameters
-    ----------
-    bar
-        Moved forward.
-    done
-        Looks into the store and returns how far the work is, in the bar's unit.
-    """
-    ended = threading.Event()
-    start = bar.n
-
-    def look() -> float:
-        before = time.monotonic()
+    def look() -> None:
         # A store that cannot be read for a moment costs a look.
         with contextlib.suppress(OSError):
             bar.update(max(0, start + done() - bar.n))
-        return max(LOOK_SECONDS, SHARE_OF_LOOKING * (time.monotonic() - before))
 
     def keep_looking() -> None:
-        pause = LOOK_SECONDS
-        while not ended.wait(pause):
-            pause = look()
+        took = 0.0
+        # Looking takes a twentieth of the time at most, however large the store is.
+        while not ended.wait(max(LOOK_SECONDS, 20 * took)):
+            before = time.monotonic()
+            look()
+            took = time.monotonic() - before
 
     watcher = threading.Thread(target=keep_looking, daemon=True)
     watcher.start()
@@ -133,10 +121,8 @@ def collect(
     ----------
     work
         Does a task and returns what JSON can hold; None stands for a number that is missing.
-    items
-        The tasks.
-    workers
-        Who does them.
+    items, workers
+        The tasks, and who does them.
     bar
         Moves by one a task.
     beside
@@ -155,19 +141,11 @@ def collect(
     """
     if beside is not None and not os.access(beside, os.W_OK | os.X_OK):
         beside = None
-    name = f"results.{atomic.own_mark()}"
-    # A task that lost its run may still write.
-    with tempfile.TemporaryDirectory(
-        atomic.PARTIAL_SUFFIX, name, beside, ignore_cleanup_errors=True
-    ) as folder:
-        tasks = [(item, Path(folder, f"{place}.json")) for place, item in enumerate(items)]
-        run(
-            functools.partial(keep_result, work),
-            tasks,
-            lambda task: task[1].exists(),
-            workers,
-            watching(bar, lambda: sum(name.endswith(".json") for name in os.listdir(folder))),
-        )
+    with atomic.partial_folder(beside, "results") as folder:
+        tasks = [(item, folder / f"{place}.json") for place, item in enumerate(items)]
+        watch = watching(bar, lambda: len(list(folder.glob("*.json"))))
+        keep = functools.partial(keep_result, work)
+        run(keep, tasks, lambda task: task[1].exists(), workers, watch)
         return [json.loads(path.read_bytes()) for _, path in tasks]
 
 

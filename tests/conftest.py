@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -111,10 +112,10 @@ TINY = FeatureSpec(window_seconds=1.0, variants=("pitch",), frame_count=2, frame
 """For tests of what becomes of rows, whatever is in them."""
 
 
-def make(raw, cache, spec=TINY, workers=None, distrusted=(), **options):
+def make(raw, cache, spec=TINY, workers=None, damaged=(), **options):
     """Fill a cache; in this process, but for the child that reads media."""
     chosen = build.Options(**{"progress": False, **options})
-    return build.build(scan.scan(raw), cache, spec, workers or Workers(1), chosen, distrusted)
+    return build.build(scan.scan(raw), cache, spec, workers or Workers(1), chosen, damaged)
 
 
 def hashes(folder, pattern="*.h5"):
@@ -167,11 +168,32 @@ def write_rows(root, spec, clips, size=16, change=lambda number, clip: clip):
         for first in range(0, len(held), size):
             file = f"actor-{actor:02d}-{first + 16**9:010x}.h5"
             part = held[first : first + size]
-            shard_format.write_shard(folder, file, spec, actor, part, {}, 0.0, "2000-01-01")
+            pairs = [clip.to_write(actor, file) for clip in part]
+            shard_format.write_shard(folder, file, spec, actor, len(part), pairs, {})
             shards.append(facts.read_manifest(facts.manifest_path(folder, file), spec))
-    made = index.Index(folder, spec, "", tuple(shards))
-    index.write_index(made)
+    entries = [entry for shard in shards for entry in shard.clips]
+    index.write_index(index.index_of(entries, shards, {}, folder, spec, ""))
     return index.read_index(folder)
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    """A clip that nobody recorded."""
+
+    clip: str
+    emotion: str
+    sources: tuple
+    rows: tuple = ()
+    face_found: bool = False
+    has_audio: bool = False
+    has_video: bool = False
+    reason: str | None = None
+    transient: bool = False
+
+    def to_write(self, actor, file):
+        """What goes to a shard: entry and rows."""
+        known = {name: value for name, value in vars(self).items() if name != "rows"}
+        return facts.ClipEntry(actor=actor, shard=file, **known), self.rows
 
 
 def made_up_clip(spec, number, actor, emotion, modalities):
@@ -179,7 +201,7 @@ def made_up_clip(spec, number, actor, emotion, modalities):
     label, audio, video = EMOTIONS.index(emotion), "a" in modalities, "v" in modalities
     clip = f"01-{label + 1:02d}-01-{number // 100:02d}-{number % 100:02d}-{actor:02d}"
     rows = []
-    for place, variant in enumerate(spec.row_names):
+    for place in range(len(spec.row_names)):
         random = np.random.default_rng((number, place))
         mfcc = np.zeros(spec.mfcc_shape, np.float32)
         frames = np.zeros(spec.frames_shape, np.uint8)
@@ -190,9 +212,9 @@ def made_up_clip(spec, number, actor, emotion, modalities):
             frames[:] = random.integers(1, 60, frames.shape)
             side = spec.frame_size_px // 4
             frames[:, label // 4 * side :, label % 4 * side : (label % 4 + 1) * side] += 150
-        rows.append(shard_format.CachedRow(variant, mfcc, frames))
+        rows.append(shard_format.CachedRow(mfcc, frames))
     content = Source(f"{clip}.mp4", number, f"{number:064x}", 0)
-    return shard_format.ClipRows(clip, emotion, (content,), tuple(rows), video, audio, video)
+    return MadeUp(clip, emotion, (content,), tuple(rows), video, audio, video)
 
 
 def flip(path, place, mask=0xFF):
@@ -268,3 +290,56 @@ def extracted(monkeypatch):
 
     monkeypatch.setattr(task, "extract", note)
     return ids
+
+
+# Models
+
+
+def write_model(folder, spec, onnx=True, **described):
+    """A small untrained network with the inputs and outputs of a trained one, as training saves it.
+
+    Parameters
+    ----------
+    onnx
+        Whether to write ``model.onnx``, too.
+    described
+        Further parts of ``model.json``.
+    """
+    import keras
+
+    from train import export
+
+    keras.utils.set_random_seed(0)
+    mfcc = keras.Input(spec.mfcc_shape, name="mfcc")
+    frames = keras.Input(spec.frames_shape, dtype="uint8", name="frames")
+    heard = keras.ops.mean(mfcc, axis=(2, 3)) / 50.0
+    seen = keras.ops.mean(keras.ops.cast(frames, "float32") / 255.0, axis=(1, 4))
+    seen = keras.layers.Flatten()(keras.ops.average_pool(seen[..., np.newaxis], 4, 4))
+    logits = {
+        "audio": keras.layers.Dense(len(EMOTIONS))(heard),
+        "video": keras.layers.Dense(len(EMOTIONS))(seen - keras.ops.mean(seen, 1, keepdims=True)),
+    }
+    logits["fused"] = logits["audio"] + logits["video"]
+    outputs = {name: keras.layers.Softmax(name=name)(value) for name, value in logits.items()}
+    level = keras.ops.mean(keras.ops.abs(heard), axis=1, keepdims=True)
+    outputs["audio_distance"] = keras.layers.Rescaling(1.0, name="audio_distance")(level)
+    outputs["video_distance"] = keras.layers.Rescaling(0.0, name="video_distance")(level)
+    network = keras.Model({"mfcc": mfcc, "frames": frames}, outputs)
+    folder.mkdir(parents=True, exist_ok=True)
+    network.save(folder / "model.keras")
+    content = {
+        "format_version": 2,
+        "spec": json.loads(spec.to_json()),
+        "spec_digest": spec.digest,
+        "emotions": EMOTIONS,
+        "actors": {"train": [1], "validation": [2], "test": [3]},
+        "settings": {},
+        "metrics": {},
+        "learned": ["fused", "audio", "video"],
+        "cache": "",
+        "seen": [],
+    }
+    (folder / "model.json").write_text(json.dumps(content | described))
+    if onnx:
+        export.write_onnx(network, folder)
+    return network

@@ -55,6 +55,7 @@ def faulty(tmp_path_factory):
     shutil.copy(video(8, 1), root / "videos/Actor_01/01-01-08-01-01-01-03.mp4")
     write_wav(root / "audios/Actor_02/03-01-08-02-01-01-02.wav", tone(1.0))
     write_video(root / "videos/Actor_02/02-01-07-02-01-01-02.mp4", 1.0)
+    write_video(root / "videos/Actor_02/02-01-06-02-01-01-02.mp4", 1.0, sound=tone(1.0, 222))
     shutil.copy(video(4, 1), root / "videos/notes 2.mp4")
     (root / "Actor_03").symlink_to("/mnt/missing")
     (root / "videos/notes.mp4").write_text("version https://git-lfs.github.com/spec/v1\n")
@@ -81,7 +82,7 @@ def test_every_planted_fault_is_found_once(faulty, facts):
         names.setdefault(finding.kind, []).append(finding.names)
     assert list(names) == list(audit.KINDS)
     assert len(names.pop("missing")) == 1
-    assert len(names.pop("no face")) == 16
+    assert len(names.pop("no face")) == 17
     assert names == {
         "unreachable": [("Actor_03",)],
         "unreadable": [(clip(6, 1),)],
@@ -95,6 +96,7 @@ def test_every_planted_fault_is_found_once(faulty, facts):
         "uneven frames": [(clip(1, 2),)],
         "set aside": [("videos/notes 2.mp4",), ("videos/notes.mp4",)],
         "audio track missing": [(clip(1, 2),), (clip(2, 2),)],
+        "audio track unexpected": [("01-06-02-01-01-02",)],
         "no audio": [("01-07-02-01-01-02",)],
         "no video": [("01-08-02-01-01-02",)],
     }
@@ -117,7 +119,7 @@ def test_the_command_prints_a_table_and_writes_everything(
         codes.append(arguments.run(arguments))
     assert codes == [1, 1]  # something cannot be reached
     said = capsys.readouterr().out.splitlines()
-    assert len(said) < 80
+    assert len(said) < 90
     lines = [line for line in said if line.startswith(" " * 8)]
     assert (
         f"{'':8}1422 of 1440 speech clips: all of actors 3-24, 52 of actor 1, 50 of actor 2"
@@ -237,21 +239,26 @@ def test_a_corpus_of_one_modality_is_one_note_and_passes_strictly(tmp_path, monk
     words = ["audit", "--raw", raw, "--out", tmp_path / "a.json", "--strict"]
     arguments = cli.parser().parse_args([str(word) for word in words])
     assert arguments.run(arguments) == 0
-    assert "1440 with audio files alone" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1440 with audio files alone" in said
+    # A corpus of audio files alone may be meant so.
+    assert "; 0 findings and 1 note, all of them in " in said
 
 
 @pytest.mark.parametrize(
-    ("modality", "kinds"),
+    ("modality", "has_audio", "kinds"),
     [
-        ("01", ["audio track missing", "no audio"]),
-        ("03", ["audio track missing", "no audio"]),
-        ("02", ["no audio"]),
+        ("01", False, ["audio track missing", "no audio"]),
+        ("03", False, ["audio track missing", "no audio"]),
+        ("02", False, ["no audio"]),
+        ("01", True, []),
+        ("02", True, ["audio track unexpected"]),
     ],
 )
-def test_a_name_that_promises_audio_is_held_to_it(tmp_path, modality, kinds):
+def test_a_name_that_promises_audio_or_silence_is_held_to_it(tmp_path, modality, has_audio, kinds):
     video = tmp_path / f"{modality}-01-04-01-01-01-01.mp4"
     clip = Clip("01-04-01-01-01-01", 1, "sad", video)
-    facts = dataclasses.replace(FINE, clip=clip.id, has_audio=False, video_has_audio=False)
+    facts = dataclasses.replace(FINE, clip=clip.id, has_audio=has_audio, video_has_audio=has_audio)
     findings = audit.judge(Catalogue(tmp_path, [clip]), [facts])
     assert [finding.kind for finding in findings if finding.kind != "missing"] == kinds
 

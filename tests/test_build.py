@@ -24,7 +24,6 @@ from conftest import (
 from pipeline import guard
 from pipeline.backends import Workers
 from pipeline.cache import build, explain, facts, index, lock, survey, task, verify
-from pipeline.cache import format as shard_format
 from pipeline.corpora import scan
 from pipeline.corpora.clip import Clip
 from pipeline.corpora.sources import file_sha256
@@ -358,7 +357,7 @@ def test_only_what_the_index_does_not_name_is_removed_where_asked(made, own_raw,
         path.stem for path in folder.glob("*.h5")
     }
     assert index.find_cache(made) == done.index and done.index.rows == 22
-    assert not done.index.excluded
+    assert len(done.index.entries) == sum(len(shard.clips) for shard in done.index.shards)
 
 
 def test_nothing_is_removed_beside_a_run_for_some_actors(made, own_raw, folder):
@@ -447,7 +446,7 @@ def test_a_clip_lost_with_its_process_is_listed_and_tried_again(
     def lose_one(target, clip, *given, limit_seconds):
         assert limit_seconds == 60.0
         if clip.id == lost:
-            return guard.Lost("expected an end", transient=True)
+            return guard.Failure("expected an end", transient=True)
         return call(target, clip, *given, limit_seconds=limit_seconds)
 
     monkeypatch.setattr(guard, "call", lose_one)
@@ -469,7 +468,8 @@ def test_a_clip_of_which_no_file_could_be_opened_is_listed(made, own_raw, monkey
         if clip.id != lost:
             return note(clip, work)
         reason = "expected a readable file, got: Permission denied; check its permissions"
-        return shard_format.ClipRows(clip.id, clip.emotion, (), reason=reason, transient=True)
+        identity = clip.id, clip.actor, clip.emotion, work.file
+        return facts.ClipEntry(*identity, (), reason=reason, transient=True), ()
 
     monkeypatch.setattr(task, "extract", refuse)
     write_take(own_raw, "01-01-05-01-01-01-07")
@@ -616,7 +616,7 @@ def test_a_large_actor_has_several_shards_and_one_more_clip_disturbs_one(many, t
     write_take(many, "01-01-08-02-02-02-01", seconds=1.2)
     make(many, tmp_path / "cache")
     assert 0 < len(extracted) <= 17 and before.items() <= hashes(folder).items()
-    assert shard_format.has_file(folder, index.find_cache(tmp_path / "cache").shards[0])
+    assert not faults(folder)
 
 
 # Explaining

@@ -9,6 +9,7 @@ import pytest
 from conftest import TINY, shards_of, write_cache
 
 from pipeline import __main__ as command_line
+from pipeline import commands
 from pipeline.cache import caches, facts, lock
 from pipeline.errors import InputError
 from pipeline.spec import digest_of
@@ -99,7 +100,8 @@ def test_without_a_name_nothing_is_removed(root, capsys):
     assert sorted(root.rglob("*")) == before
     said = capsys.readouterr().out
     assert "nothing removed: name what is to go" in said
-    assert f"{root / TINY.digest}: 0.00 GiB, 0.0 days old, frame_count 2" in said
+    room = commands.size(listed(root)[TINY.digest].bytes)
+    assert f"{root / TINY.digest}: {room}, 0.0 days old, frame_count 2" in said
     assert said.count("needed by no model") == 2
 
 

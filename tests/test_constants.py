@@ -35,6 +35,10 @@ ALLOWED = {
     "media/video.py": {
         "PLANES_SMALLER": "what yuv420p means; for drawing",
     },
+    "media/capture.py": {
+        "NETWORK_SCHEMES": "live sources; nothing of them is on the way to a cache",
+        "NETWORK_TIMEOUT_SECONDS": "refuses live sources",
+    },
     # The only writer of video: nothing of it is on the way to a cache.
     "media/encode.py": dict.fromkeys(
         (
@@ -49,6 +53,7 @@ ALLOWED = {
             "VIDEO_RANGE",
             "UNSPECIFIED",
             "ALIKE_CODES",
+            "COPIED_FORMATS",
         ),
         "setting of the encoder",
     ),

@@ -13,7 +13,8 @@ from conftest import TINY, tally, write_cache
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.cache import build, caches, facts, index, survey, verify
+from pipeline.cache import build, caches, facts, index, survey
+from pipeline.cache import format as shard_format
 from pipeline.corpora import audit, ravdess, scan, sources
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
@@ -157,8 +158,8 @@ class Manifest:
             assert "\n" not in str(error)
             return
         assert found.file == self.whole.file
-        for fault in verify.check((self.folder, found, TINY)):
-            assert fault["file"] == found.file
+        for fault in shard_format.check_shard(self.folder, found, TINY):
+            assert fault.file == found.file
 
 
 class ModelFile:

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline import guard
 from pipeline.errors import InputError
-from pipeline.guard import Lost
+from pipeline.guard import Failure
 
 CHILDREN = Path(__file__).parent / "children"
 ROOT = Path(__file__).parents[1]
@@ -102,7 +102,7 @@ def test_a_hang_is_ended_in_time(hang, tmp_path):
     arguments = [600, note] if hang == "sleep" else [note]
     lost = ask(hang, *arguments, limit_seconds=0.5)
     assert time.monotonic() - before < 3
-    assert lost == Lost(
+    assert lost == Failure(
         "expected an end within 0.5 s, got none; if the file is sound, raise --clip-timeout", True
     )
     assert not is_running(int(note.read_text()))
@@ -152,7 +152,7 @@ def test_an_answer_that_cannot_travel_leaves_the_child_alive(name, monkeypatch):
     monkeypatch.syspath_prepend(str(CHILDREN))
     before = ask("pid")
     lost = ask(name)
-    assert isinstance(lost, Lost) and "bug of the pipeline" in lost.reason and not lost.transient
+    assert isinstance(lost, Failure) and "bug of the pipeline" in lost.reason and not lost.transient
     assert ask("pid") == before
 
 
@@ -178,17 +178,27 @@ def test_an_answer_of_50_megabytes():
 
 def test_an_interrupt_while_the_answer_is_under_way_mixes_no_answers(monkeypatch):
     ask("echo", 1)
-    read = os.read
 
-    def interrupted(number, count):
-        read(number, 10)
+    def interrupted(pipe):
+        os.read(pipe.fileno(), 10)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(guard.os, "read", interrupted)
+    monkeypatch.setattr(guard.Connection, "recv_bytes", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ask("big", 1_000_000)
     monkeypatch.undo()
     monkeypatch.setenv("PYTHONPATH", str(CHILDREN))
+    assert ask("echo", "the next one") == "the next one"
+
+
+def test_an_interrupt_while_a_child_starts_mixes_no_answers(monkeypatch):
+    def interrupted(pipe, _):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(guard.Connection, "poll", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ask("echo", 1)
     assert ask("echo", "the next one") == "the next one"
 
 
@@ -243,8 +253,8 @@ def test_nothing_accumulates_over_hundreds_of_lost_clips():
     ask("echo", 1)
     before = descriptors()
     for _ in range(150):
-        assert isinstance(ask("die"), Lost)
-        assert isinstance(ask("hang_in_c", limit_seconds=0.05), Lost)
+        assert isinstance(ask("die"), Failure)
+        assert isinstance(ask("hang_in_c", limit_seconds=0.05), Failure)
     ask("echo", 1)
     assert descriptors() == before
     assert child_states().count("Z") == 0

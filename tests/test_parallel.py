@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -208,6 +209,7 @@ def test_nothing_outlives_a_parent_that_vanished(backend, parent, tmp_path):
     process.kill()
     process.wait()
     wait_until(lambda: not marked(mark), seconds=5)
+    assert process.stderr.read() == ""
 
 
 @ON_LINUX
@@ -289,7 +291,7 @@ def test_a_result_that_json_cannot_hold_is_named(item, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_to_is_replaced(tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert collect(tasks.facts, ["a"], jobs=1, beside=tmp_path / "nothing")[0]["item"] == "a"
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)

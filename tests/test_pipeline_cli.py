@@ -74,12 +74,12 @@ def test_features_from_nothing_to_nothing_to_do(cli, own_raw, tmp_path, tiny_spe
 
 def test_list_prints_the_catalogue(cli, raw):
     code, out, _ = cli("list", "--raw", raw)
-    assert code == 0 and len(out) == 6
-    assert "16 clips of 4 actors: 16 with video and audio files" in out[-1]
+    assert code == 0 and len(out) == 8
+    assert "16 clips of 4 actors: 16 with video and audio files; RAVDESS" in out[-1]
 
 
 @pytest.mark.parametrize(
-    "name", ["features", "index", "verify", "prune", "list", "audit", "sample"]
+    "name", ["data", "features", "index", "verify", "prune", "list", "audit", "plan", "sample"]
 )
 def test_help_states_every_default(name, capsys):
     with pytest.raises(SystemExit, match="0"):
@@ -112,7 +112,7 @@ def test_another_raw_folder_is_listed_and_removes_only_where_asked(
     words = ("features", "--raw", own_raw, "--cache", made, "--jobs", 1)
     code, out, _ = cli(*words)
     assert code == 0 and "4 clips, 8 rows" in out[0] and not extracted
-    assert "12 cached clips (01-01-01-01-01-01, " in out[1] and "not in this index" in out[1]
+    assert "12 cached clips (01-01-01-01-01-01, " in out[1] and "nor in this index" in out[1]
     assert out[2].startswith("kept: 3 shards") and "REMOVE=1" in out[2]
     assert before.items() <= files(folder).items()
     code, out, _ = cli(*words, "--remove")
@@ -197,6 +197,35 @@ def test_a_cache_that_is_a_file(cli, raw, tmp_path, name, tiny_spec):
     for cache in (tmp_path / "file", tmp_path / "file" / "below"):
         assert_one_line(cli(name, "--cache", cache, *words), str(tmp_path / "file"))
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_sample_corpus_below_a_file(cli, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert_one_line(
+            cli("sample", "--out", out),
+            f"expected a folder of recordings at {tmp_path / 'file'}, got a file; name another",
+        )
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (1_536, "1.50 KiB"),
+        (48_633_072, "46.38 MiB"),
+        (3 << 30, "3.00 GiB"),
+    ],
+)
+def test_sizes_are_said_in_a_unit_that_suits_them(count, said):
+    assert commands.size(count) == said
+
+
+def test_one_clip_is_no_plural(cli, tmp_path, tiny_spec):
+    write_take(tmp_path / "raw", "01-01-03-01-01-01-02")
+    code, out, _ = cli("features", "--raw", tmp_path / "raw", "--cache", tmp_path, "--jobs", 1)
+    assert code == 0 and ": 1 clip, 2 rows, " in out[0] and "; 1 clip extracted now" in out[0]
 
 
 def test_a_report_below_a_file(cli, raw, tmp_path):
@@ -338,5 +367,5 @@ def test_verbose_says_why_a_clip_is_made_again(made, own_raw, caplog):
     with caplog.at_level("DEBUG", "pipeline"):
         make(own_raw, made)
     said = "\n".join(record.getMessage() for record in caplog.records)
-    assert "12 clips are fresh, 1 shards are made" in said or "15 clips are fresh" in said
+    assert "fresh clips: 15, shards to make: 1" in said
     assert "01-05-01-01-01-02 is extracted: " in said

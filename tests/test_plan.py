@@ -9,14 +9,13 @@ from conftest import tally
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.cache import build, plan
+from pipeline.cache import index, plan
 from pipeline.cache.facts import ClipEntry, ShardFacts
-from pipeline.cache.plan import FileState, Known, Rules, WantedClip
+from pipeline.cache.plan import FileState, Known, WantedClip
 from pipeline.corpora.sources import Source
 from pipeline.spec import FeatureSpec
 
 SPEC = FeatureSpec()
-RULES = Rules(reader="1")
 
 CORPORA = st.dictionaries(st.integers(1, 3), st.sets(st.integers(0, 200), max_size=60), min_size=1)
 """Numbers of clips by actor."""
@@ -77,11 +76,11 @@ def carry_out(made, wanted, states, clock=0, reader="1", reasons=None):
 def cached(wanted, states=None, **options):
     """What a cache knows after one run."""
     states = states or states_of(wanted)
-    return Known(carry_out(plan.plan(wanted, states, Known(), RULES), wanted, states, **options))
+    return Known(carry_out(plan.plan(wanted, states, Known(), "1"), wanted, states, **options))
 
 
-def fresh(wanted, known, states=None, rules=RULES):
-    return plan.plan(wanted, states or states_of(wanted), known, rules)
+def fresh(wanted, known, states=None, reader="1", **rules):
+    return plan.plan(wanted, states or states_of(wanted), known, reader, **rules)
 
 
 # Grouping
@@ -212,16 +211,15 @@ def test_only_files_whose_stamp_moved_are_hashed():
 @pytest.mark.parametrize(
     ("rules", "again"),
     [
-        (Rules(reader="1"), False),
-        (Rules(reader="2"), True),
-        (Rules(reader="1", retry_bad=True), True),
-        (Rules(reader="2", retry_bad=True, accept_failures=True), False),
+        ({"reader": "1"}, False),
+        ({"reader": "2"}, True),
+        ({"reader": "1", "retry_bad": True}, True),
     ],
 )
 def test_when_an_unreadable_clip_is_tried_again(rules, again):
     wanted = [want("a"), want("b")]
     known = cached(wanted, reasons={"a": "no video"})
-    found = fresh(wanted, known, rules=rules)
+    found = fresh(wanted, known, **rules)
     assert bool(found.make) == again == ("a" in found.reasons)
     assert "b" in found.held
     changed = states_of(wanted) | {"a.mp4": FileState(9, 2, "mended")}
@@ -241,15 +239,15 @@ def test_rows_count_before_a_later_failure():
     wanted = [want("a")]
     good, bad = cached(wanted), cached(wanted, clock=1, reasons={"a": "no codec"})
     later = dataclasses.replace(bad.shards[0], file="actor-01-bad.h5")
-    assert fresh(wanted, Known([*good.shards, later])).held == {"a": good.shards[0].file}
+    held = fresh(wanted, Known([*good.shards, later])).held
+    assert {clip: entry.reason for clip, entry in held.items()} == {"a": None}
 
 
 def test_shards_with_other_clips_are_of_no_use_where_only_wanted_ones_may_stay():
     wanted = [want("a"), want("b")]
     known = cached(wanted)
-    rules = dataclasses.replace(RULES, only_wanted=True)
     assert not fresh(wanted[:1], known).make
-    assert [shard.clips for shard in fresh(wanted[:1], known, rules=rules).make] == [("a",)]
+    assert [shard.clips for shard in fresh(wanted[:1], known, only_wanted=True).make] == [("a",)]
     assert fresh(wanted[:1], known).absent == ("b",)
 
 
@@ -294,17 +292,16 @@ class World:
         truth = {f"{name}.mp4": content for name, (content, _) in root.items()}
         for path in plan.to_hash(wanted, states, self.known):
             states[path] = dataclasses.replace(states[path], sha256=truth[path])
-        made = plan.plan(wanted, states, self.known, RULES)
+        made = plan.plan(wanted, states, self.known, "1")
         whole = {path: FileState(9, states[path].modified_ns, truth[path]) for path in states}
         shards = [*self.known.shards, *carry_out(made, wanted, whole, self.runs)]
         assert len({shard.file for shard in shards}) == len(shards), "a shard was overwritten"
-        known = dataclasses.replace(self.known, shards=shards)
-        held, left = plan.choose(wanted, states, known, RULES)
-        assert not left
-        index = build.index_of(held, known, states, Path(), SPEC, "")
-        self.known = Known(shards, index.modified_ns)
-        assert sorted(entry.clip for entry in index.entries) == sorted(root)
-        return made, {entry.clip: entry.sources[0].sha256 for entry in index.entries}
+        copies = [entry for shard in shards[len(self.known.shards) :] for entry in shard.clips]
+        held = plan.latest([*made.held.values(), *copies])
+        found = index.index_of(held.values(), shards, states, Path(), SPEC, "")
+        self.known = Known(shards, found.modified_ns)
+        assert sorted(entry.clip for entry in found.entries) == sorted(root)
+        return made, {entry.clip: entry.sources[0].sha256 for entry in found.entries}
 
 
 @pytest.mark.torture
@@ -360,7 +357,7 @@ def test_planning_looks_at_each_file_and_each_shard_a_few_times(count):
     wanted.passes = states.looks = 0
     known = Known(shards)
     assert not plan.to_hash(wanted, states, known)
-    found = plan.plan(wanted, states, known, RULES)
+    found = plan.plan(wanted, states, known, "1")
     assert not found.make and len(found.held) == count
-    build.index_of(found.held, known, states, Path(), SPEC, "")
+    index.index_of(found.held.values(), shards, states, Path(), SPEC, "")
     assert states.looks <= 5 * count and wanted.passes <= 6 and shards.passes <= 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+import traceback
 
 from pipeline.console import Parser, run
 from pipeline.corpora.actors import parse_actors
@@ -126,7 +127,13 @@ def main() -> int:
 
     def command() -> int:
         arguments = parser().parse_args()
-        return arguments.run(arguments)
+        try:
+            return arguments.run(arguments)
+        except BaseException as error:
+            # The frames of a fit that failed keep an iterator whose threads call Python: at the
+            # interpreter's end they and TensorFlow would wait for each other.
+            traceback.clear_frames(error.__traceback__)
+            raise
 
     if sys.argv[1:2] == ["fit"]:
         return run(command, "'make train RESUME=1' (fit --resume) goes on after the last epoch")

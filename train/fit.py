@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.cache.index import Index
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS
-from train import artefact, runtime, sources, stage
+from train import artefact, export, runtime, sources, stage
 from train.data import duplicates, speaker, statistics
 from train.data.rows import Rows, select_rows, source_hashes
 from train.evaluation import calibration, distance, metrics, report, robustness
@@ -36,6 +36,7 @@ def fit(
     go_on: bool = False,
     progress: bool = True,
     strategy: tf.distribute.Strategy | None = None,
+    builders: Mapping[str, Callable[..., keras.Model]] = fusion.BUILDERS,
 ) -> dict:
     """Train on a cache and leave a tested model in a folder.
 
@@ -62,6 +63,8 @@ def fit(
         Whether to show bars and a line an epoch.
     strategy
         How the work is distributed over devices; by default over all GPUs where there are several.
+    builders
+        Of each branch, see :func:`train.models.audio.build`.
 
     Returns
     -------
@@ -111,7 +114,7 @@ def fit(
     )
 
     def build() -> tuple[dict[str, keras.Model], keras.Model]:
-        branches = {name: fusion.BUILDERS[name](index.spec, known, settings) for name in INPUTS}
+        branches = {name: builders[name](index.spec, known, settings) for name in INPUTS}
         return branches, fusion.build(branches, trained, settings)
 
     strategy = strategy or runtime.strategy()
@@ -168,6 +171,7 @@ def fit(
         ),
         folder,
     )
+    export.write_onnx_if_possible(network, folder)
     return judged
 
 

@@ -7,22 +7,20 @@ index before stays valid until the new one replaces it.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import atomic, console, parallel
 from pipeline.backends import Workers
 from pipeline.cache import facts, lock, survey, task
-from pipeline.cache import format as shard_format
 from pipeline.cache import plan as planning
 from pipeline.cache.facts import ShardFacts
-from pipeline.cache.index import INDEX_NAME, Index, read_content, read_index, write_index
-from pipeline.cache.plan import FileState, Known, Plan, Rules
+from pipeline.cache.index import INDEX_NAME, Index, index_of, read_index, write_index
+from pipeline.cache.plan import Plan
 from pipeline.corpora.clip import Catalogue
 from pipeline.errors import InputError
 from pipeline.spec import FeatureSpec
@@ -34,23 +32,12 @@ log = logging.getLogger(__name__)
 class Options:
     """How to build a cache.
 
-    Parameters
-    ----------
-    clip_timeout_seconds
-        Time a clip may take before it is given up; 0 for no limit.
-    wait
-        Whether to wait for another run on the same cache instead of refusing.
-    check_content
-        Whether to read every raw file, not only those whose time stamp changed.
-    retry_bad
-        Whether to try clips again that could not be read.
-    only_wanted
-        Whether a shard that holds clips the raw folder lacks is made again without them. Needed
-        before such clips can be removed, see :func:`remove_unnamed`.
-    progress
-        Whether to show bars.
-    part
-        Name of the lock, for runs that fill parts of a cache at the same time.
+    A clip that takes longer than ``clip_timeout_seconds`` is given up; 0 is no limit. ``wait``
+    for another run on the same cache instead of refusing. ``check_content`` of every raw file, not
+    only of those whose time stamp changed. ``retry_bad`` clips, which could not be read.
+    ``only_wanted``: a shard that holds clips the raw folder lacks is made again without them, so
+    that :func:`remove_unnamed` can remove it. ``progress`` shows bars. ``part`` names the lock of
+    a run that fills a part of a cache while others fill theirs.
     """
 
     clip_timeout_seconds: float = 0.0
@@ -64,20 +51,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run of :func:`build` did.
+    """What a run of :func:`build` did: its index, how many clips it extracted, how long it took.
 
-    Parameters
-    ----------
-    index
-        The new index.
-    extracted
-        Number of clips that were extracted.
-    seconds
-        How long it took.
-    absent
-        Cached clips that the catalogue lacks.
-    unnamed
-        Complete shards that the index does not name.
+    ``absent`` are cached clips that the catalogue lacks; ``unnamed`` are complete shards that the
+    index does not name.
     """
 
     index: Index
@@ -98,7 +75,7 @@ def build(
     spec: FeatureSpec,
     workers: Workers | None = None,
     options: Options | None = None,
-    distrusted: Collection[str] = (),
+    damaged: Collection[str] = (),
 ) -> Summary:
     """Make the cache of a catalogue complete, extracting only what is missing.
 
@@ -114,12 +91,8 @@ def build(
         Who extracts; by default a process a core.
     options
         How.
-    distrusted
+    damaged
         Shards that are damaged, and made again where their clips are wanted.
-
-    Returns
-    -------
-    Summary
 
     Raises
     ------
@@ -135,27 +108,24 @@ def build(
     folder.mkdir(parents=True, exist_ok=True)
     with lock.held(folder, options.wait, options.part):
         remove_leftovers(folder)
-        wanted = survey.wanted_clips(catalogue)
-        known = survey.known_shards(folder, spec, distrusted)
-        states = survey.file_states(
-            catalogue.root, folder, wanted, known, workers, options.check_content, options.progress
+        wanted, states, known = survey.look(
+            catalogue, folder, spec, workers, damaged, options.check_content, options.progress
         )
-        rules = Rules(task.reader_version(), options.retry_bad, options.only_wanted)
-        plan = planning.plan(wanted, states, known, rules)
-        log_plan(plan)
-        made = carry_out(plan, catalogue, folder, spec, workers, options, distrusted)
-        now_named = {clip.clip: shard.file for shard in made for clip in shard.clips}
-        known = dataclasses.replace(
-            known, shards=[*known.shards, *made], named={**known.named, **now_named}
+        plan = planning.plan(
+            wanted, states, known, task.reader_version(), options.retry_bad, options.only_wanted
         )
-        states |= states_when_read(made)
-        # Whatever failed was tried a moment ago, even if not so much as a file could be opened.
-        rules = dataclasses.replace(rules, accept_failures=True)
-        held, _ = planning.choose(wanted, states, known, rules)
-        held = now_named | held
-        index = index_of(held, known, states, folder, spec, str(catalogue.root))
+        log.info("fresh clips: %d, shards to make: %d", len(plan.held), len(plan.make))
+        for clip, reason in plan.reasons.items():
+            log.debug("%s is extracted: %s", clip, reason)
+        made = carry_out(plan, catalogue, folder, spec, workers, options, damaged)
+        copies = [clip for shard in made for clip in shard.clips]
+        # Raw files may have changed on the way; of what was made the manifests know better.
+        for path in {source.path for clip in copies for source in clip.sources}:
+            states.pop(path, None)
+        held, shards = planning.latest([*plan.held.values(), *copies]), [*known.shards, *made]
+        index = index_of(held.values(), shards, states, folder, spec, str(catalogue.root))
         publish(index, catalogue.root)
-    unnamed = tuple(shard for shard in known.shards if shard.file not in index.shard_facts)
+    unnamed = tuple(shard for shard in shards if shard.file not in index.shard_facts)
     extracted = sum(len(shard.clips) for shard in plan.make)
     return Summary(index, extracted, time.monotonic() - started, plan.absent, unnamed)
 
@@ -167,7 +137,7 @@ def carry_out(
     spec: FeatureSpec,
     workers: Workers,
     options: Options,
-    distrusted: Collection[str] = (),
+    damaged: Collection[str],
 ) -> list[ShardFacts]:
     """Make the shards of a plan and return their manifests."""
     if not plan.make:
@@ -175,7 +145,7 @@ def carry_out(
     by_id = {clip.id: clip for clip in catalogue.clips}
     count = sum(len(shard.clips) for shard in plan.make)
     refuse_small_disk(folder, count * len(spec.row_names) * spec.row_bytes)
-    with progress_folder(folder) as progress:
+    with atomic.partial_folder(folder.resolve(), "progress") as progress:
         tasks = [
             task.ShardTask(
                 folder.resolve(),
@@ -185,84 +155,29 @@ def carry_out(
                 catalogue.root,
                 spec,
                 options.clip_timeout_seconds,
-                progress.resolve() / shard.file,
+                progress / shard.file,
             )
             for shard in plan.make
         ]
         for made in tasks:
             # With the manifest of a damaged shard the task would take it for done. A sound one is
             # that of another run, which no lock kept away.
-            if made.is_done() and survey.whole_shard(made.manifest, spec, distrusted) is None:
+            if made.is_done() and survey.whole_shard(made.manifest, spec, damaged) is None:
                 made.manifest.unlink()
-        with console.bar(
-            total=len(catalogue.clips),
-            initial=len(catalogue.clips) - count,
-            desc="features",
-            unit="clip",
-            disable=not options.progress,
-        ) as bar:
-            watch = parallel.watching(bar, lambda: bytes_in(progress))
+        total = len(catalogue.clips)
+        shown = {"desc": "features", "unit": "clip", "disable": not options.progress}
+        with console.bar(total=total, initial=total - count, **shown) as bar:
+            watch = parallel.watching(
+                bar, lambda: sum(path.stat().st_size for path in progress.iterdir())
+            )
             parallel.run(task.make_shard, tasks, task.ShardTask.is_done, workers, watch)
     # Of workers that died on the way.
     remove_leftovers(folder)
     return [facts.read_manifest(made.manifest, spec) for made in tasks]
 
 
-def states_when_read(made: Sequence[ShardFacts]) -> dict[str, FileState]:
-    """Raw files as they were when shards were made of them: they may have changed on the way."""
-    return {
-        source.path: FileState(source.bytes, source.modified_ns, source.sha256)
-        for shard in made
-        for clip in shard.clips
-        for source in clip.sources
-    }
-
-
-def index_of(
-    held: Mapping[str, str],
-    known: Known,
-    states: Mapping[str, FileState],
-    folder: Path,
-    spec: FeatureSpec,
-    root: str,
-) -> Index:
-    """Make the index of some clips.
-
-    Parameters
-    ----------
-    held
-        Shard of each clip.
-    known
-        All complete shards.
-    states
-        Raw files now, by path; empty where nothing is known of them.
-    folder, spec, root
-        See :class:`pipeline.cache.index.Index`.
-    """
-    named = set(held.values())
-    shards = [shard for shard in known.shards if shard.file in named]
-    excluded, moved = {}, {}
-    for shard in shards:
-        others = {clip.clip for clip in shard.clips if held.get(clip.clip) != shard.file}
-        if others:
-            excluded[shard.file] = frozenset(others)
-        for clip in shard.clips:
-            for source in clip.sources if clip.clip not in others else ():
-                now = states[source.path].modified_ns if states else source.modified_ns
-                if now != source.modified_ns:
-                    moved[source.path, source.sha256] = now
-    in_order = tuple(sorted(shards, key=lambda shard: (shard.actor, shard.file)))
-    return Index(folder, spec, root, in_order, excluded, moved)
-
-
 def publish(index: Index, root: Path) -> None:
-    """Replace ``index.json`` where it would say something else.
-
-    Raises
-    ------
-    InputError
-        If no clip could be read.
-    """
+    """Replace ``index.json``, but not by one without a readable clip: that is an InputError."""
     if not index.clips:
         first = index.unreadable[0]
         raise InputError(
@@ -284,22 +199,19 @@ def join(folder: Path) -> Index:
     Raises
     ------
     InputError
-        If the folder holds no complete shard.
+        If the folder holds no complete shard, or another run joins it.
     """
     spec = survey.spec_of(folder)
-    known = survey.known_shards(folder, spec)
-    if not known.shards:
+    shards = planning.by_age(survey.known_shards(folder, spec).shards)
+    if not shards:
         raise InputError(f"expected shards in {folder}, got none; run 'make features' first")
-    copies = [clip for shard in planning.by_age(known.shards) for clip in shard.clips]
-    # The latest copy with rows counts before a failure, whichever is later.
-    latest = {clip.clip: clip.shard for clip in copies}
-    latest |= {clip.clip: clip.shard for clip in copies if clip.reason is None}
     try:
-        root = read_content(folder / INDEX_NAME)["root"]
-    except InputError:
+        root = str(facts.read_sealed(folder / INDEX_NAME, "an index")["root"])
+    except (InputError, KeyError):
         root = ""
     with lock.held(folder, name="-index"):
-        index = index_of(latest, known, {}, folder, spec, root)
+        held = planning.latest(clip for shard in shards for clip in shard.clips)
+        index = index_of(held.values(), shards, {}, folder, spec, root)
         publish(index, folder)
     return index
 
@@ -311,7 +223,9 @@ def remove_unnamed(summary: Summary) -> None:
         named = read_index(folder).shard_facts
         for shard in summary.unnamed:
             if shard.file not in named:
-                shard_format.remove_shard(folder, shard.file)
+                # The manifest first: what is left of an interrupted removal does not count.
+                facts.manifest_path(folder, shard.file).unlink(missing_ok=True)
+                (folder / shard.file).unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -331,26 +245,3 @@ def refuse_small_disk(folder: Path, needed_bytes: int) -> None:
             f"expected {needed_bytes / 2**30:.2f} GiB of room at {folder}, got "
             f"{free / 2**30:.2f} GiB; free some or name another cache folder"
         )
-
-
-@contextlib.contextmanager
-def progress_folder(folder: Path) -> Iterator[Path]:
-    """Make a folder for this run's progress files, and remove it afterwards."""
-    progress = folder / f"progress.{atomic.own_mark()}{atomic.PARTIAL_SUFFIX}"
-    progress.mkdir()
-    try:
-        yield progress
-    finally:
-        shutil.rmtree(progress, ignore_errors=True)
-
-
-def bytes_in(folder: Path) -> int:
-    """Size of all files of a folder."""
-    return sum(path.stat().st_size for path in folder.iterdir())
-
-
-def log_plan(plan: Plan) -> None:
-    """Say why work is done."""
-    log.info("%d clips are fresh, %d shards are made", len(plan.held), len(plan.make))
-    for clip, reason in plan.reasons.items():
-        log.debug("%s is extracted: %s", clip, reason)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.atomic import PARTIAL_SUFFIX
-from pipeline.cache import lock
+from pipeline.cache import lock, survey
+from pipeline.cache.facts import PARSING
 from pipeline.cache.index import INDEX_NAME
 from pipeline.cache.verify import CACHE_NAME
 from pipeline.errors import InputError
-from pipeline.spec import FeatureSpec, digest_of
+from pipeline.spec import FeatureSpec
 
 MODEL_NAME = "model.json"
 
@@ -24,20 +25,10 @@ OWN_FILES = ("actor-*.h5", "actor-*.json", INDEX_NAME, f"*{PARTIAL_SUFFIX}", "*.
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """A cache as it is listed.
+    """A cache as it is listed: its folder, size, and time since anything in it changed.
 
-    Parameters
-    ----------
-    path
-        Its folder, named by its digest.
-    bytes
-        Size of its files.
-    age_seconds
-        Since anything in it changed.
-    meaning
-        How its spec differs from the default one.
-    models
-        Descriptions of models that were trained on it.
+    ``meaning`` says how its spec differs from the default one, ``models`` are the descriptions of
+    models that were trained on it.
     """
 
     path: Path
@@ -48,17 +39,10 @@ class CacheInfo:
 
 
 def list_caches(root: Path, models: Sequence[Path]) -> list[CacheInfo]:
-    """List the caches of a folder, sorted by name.
+    """List the caches of a folder, sorted by name, with the models below others that need them.
 
     A folder counts as a cache if it is named by a digest and a file in it states the spec of that
     digest; anything else is left alone.
-
-    Parameters
-    ----------
-    root
-        Folder of caches.
-    models
-        Folders below which models are searched for.
 
     Raises
     ------
@@ -67,22 +51,17 @@ def list_caches(root: Path, models: Sequence[Path]) -> list[CacheInfo]:
     """
     if not root.is_dir():
         raise InputError(f"expected a folder of caches at {root}, got nothing; name another")
-    needed: dict[str, list[Path]] = {}
-    for path in {path.resolve(): path for path in model_files(models)}.values():
-        if digest := digest_of_model(path):
-            needed.setdefault(digest, []).append(path)
+    named = {path.resolve(): path for path in model_files(models)}
+    digests = {path: digest_of_model(path) for path in named.values()}
     found = []
     for folder in sorted(root.glob(CACHE_NAME)):
-        if folder.is_symlink() or not folder.is_dir():
-            continue
-        settings = stated_settings(folder)
-        if settings is None:
-            continue
-        states = [path.stat() for path in own_files(folder)]
-        age = time.time() - max(state.st_mtime for state in states)
-        size = sum(state.st_size for state in states)
-        models_of = tuple(needed.get(folder.name, ()))
-        found.append(CacheInfo(folder, size, age, difference(settings), models_of))
+        settings = None if folder.is_symlink() else survey.stated_settings(folder)
+        if settings is not None:
+            states = [path.stat() for path in own_files(folder)]
+            age = time.time() - max(state.st_mtime for state in states)
+            size = sum(state.st_size for state in states)
+            needed_by = tuple(path for path, digest in digests.items() if digest == folder.name)
+            found.append(CacheInfo(folder, size, age, difference(settings), needed_by))
     return found
 
 
@@ -99,23 +78,8 @@ def digest_of_model(path: Path) -> str | None:
     """Return the digest of the cache that a model names; None if it cannot be read."""
     try:
         return str(json.loads(path.read_bytes())["spec_digest"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, *PARSING):
         return None
-
-
-def stated_settings(folder: Path) -> dict | None:
-    """Return the settings whose digest names a folder; None if no file of it states them.
-
-    They may be those of another version, whose caches nothing else here can read.
-    """
-    for path in (folder / INDEX_NAME, *sorted(folder.glob("actor-*.json"))):
-        try:
-            settings = json.loads(path.read_bytes())["spec"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            continue
-        if isinstance(settings, dict) and digest_of(settings) == folder.name:
-            return settings
-    return None
 
 
 def difference(settings: dict) -> str:
@@ -133,17 +97,10 @@ def own_files(folder: Path) -> list[Path]:
 
 
 def remove(cache: CacheInfo, despite_models: bool = False) -> bool:
-    """Remove a cache; say whether nothing of it is left.
+    """Remove a cache, one that models name only despite them; say whether nothing of it is left.
 
     Only files that this code wrote are removed, the index first: what is left of an interrupted
     removal does not pass for a finished cache.
-
-    Parameters
-    ----------
-    cache
-        As it was listed.
-    despite_models
-        Whether to remove one that models name.
 
     Raises
     ------
@@ -158,6 +115,7 @@ def remove(cache: CacheInfo, despite_models: bool = False) -> bool:
     with lock.all_held(cache.path):
         for path in own_files(cache.path):
             path.unlink(missing_ok=True)
+    # The locks themselves, which were held up to here.
     for path in own_files(cache.path):
         path.unlink(missing_ok=True)
     if any(cache.path.iterdir()):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 
+from pipeline.cache.facts import ClipEntry
 from pipeline.cache.format import CachedRow, ClipRows
 from pipeline.corpora import sources
 from pipeline.corpora.clip import Clip
@@ -19,23 +20,23 @@ from pipeline.spec import FeatureSpec
 cv2.setNumThreads(1)
 
 
-def extract(clip: Clip, root: Path, spec: FeatureSpec) -> ClipRows:
-    """Extract one clip; a file that cannot be read is a result, not an error."""
+def extract(clip: Clip, shard: str, root: Path, spec: FeatureSpec) -> ClipRows:
+    """Extract one clip of a shard; a file that cannot be read is a result, not an error."""
+    identity = clip.id, clip.actor, clip.emotion, shard
     try:
         described = tuple(sources.describe(path, root) for path in clip.sources)
     except OSError as error:
         reason = f"expected a readable file, got: {error.strerror}; check its permissions"
-        return ClipRows(clip.id, clip.emotion, (), reason=reason, transient=True)
+        return ClipEntry(*identity, (), reason=reason, transient=True), ()
     try:
         rows = extract_clip(clip, spec)
     except MediaError as error:
-        return ClipRows(clip.id, clip.emotion, described, reason=str(error))
-    return ClipRows(
-        clip.id,
-        clip.emotion,
+        return ClipEntry(*identity, described, reason=str(error)), ()
+    entry = ClipEntry(
+        *identity,
         described,
-        tuple(CachedRow(row.variant, *row.features) for row in rows),
         face_found=rows[0].face_found,
         has_audio=rows[0].has_audio,
         has_video=rows[0].has_video,
     )
+    return entry, [CachedRow(*row.features) for row in rows]

@@ -11,9 +11,11 @@ import functools
 import hashlib
 import json
 import re
+import types
+import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pipeline import atomic
 from pipeline.corpora.sources import Source
@@ -23,27 +25,14 @@ from pipeline.spec import EMOTIONS, FeatureSpec
 FORMAT_VERSION = 3
 
 SHARD_SUFFIX = ".h5"
-MANIFEST_SUFFIX = ".json"
+MANIFEST_PATTERN = "actor-*.json"
 SHARD_PATTERN = re.compile(r"actor-\d+-[0-9a-f]{10}(\.\d+)?\.h5", re.ASCII)
 """Actor, what identifies its clips, and how many older shards of the same clips there are."""
 
-MAKE_AGAIN = "run 'make features' again"
+FEATURES = "run 'make features'"
 
-KINDS = {
-    "str": {str},
-    "int": {int},
-    "float": {float, int},
-    "bool": {bool},
-    "str | None": {str, type(None)},
-    "int | None": {int, type(None)},
-    "tuple[int, ...]": {tuple},
-    "tuple[Source, ...]": {tuple},
-    "tuple[ClipEntry, ...]": {tuple},
-    "dict[str, str]": {dict},
-}
-"""Types of the values that each annotation allows; True is no int."""
-
-Entry = TypeVar("Entry")
+PARSING = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading JSON of unknown content may raise."""
 
 
 @dataclass(frozen=True)
@@ -100,18 +89,12 @@ class ShardFacts:
     file, actor, rows
         Its name, its speaker, and how many rows it holds. Without rows there is no file: none of
         its clips could be read.
-    bytes, sha256
-        Size and content of the file.
-    mfcc_offset, frames_offset
-        Bytes before each tensor.
+    bytes, sha256, mfcc_offset, frames_offset
+        Size and content of the file, and the bytes before each tensor.
     clips
         Its clips, sorted by id.
-    libraries
-        Versions of what made it.
-    seconds
-        How long it took.
-    finished
-        When it was finished, UTC, ISO 8601.
+    libraries, seconds, finished
+        Versions of what made it, how long that took, and when it was finished (UTC, ISO 8601).
     checksum
         SHA-256 of what the manifest says.
     """
@@ -132,7 +115,7 @@ class ShardFacts:
 
 def manifest_path(folder: Path, shard: str) -> Path:
     """Path of the manifest of a shard."""
-    return folder / f"{shard.removesuffix(SHARD_SUFFIX)}{MANIFEST_SUFFIX}"
+    return folder / f"{shard.removesuffix(SHARD_SUFFIX)}.json"
 
 
 def canonical_sha256(content: object) -> str:
@@ -141,131 +124,108 @@ def canonical_sha256(content: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_manifest(folder: Path, facts: ShardFacts, spec: FeatureSpec) -> ShardFacts:
-    """Write the manifest of a shard, which counts from now on; return it with its checksum."""
-    content: dict[str, Any] = {
+def sealed(content: dict, spec: FeatureSpec) -> dict:
+    """Return what a manifest or an index says, with format, spec and checksum."""
+    content = {
         "format_version": FORMAT_VERSION,
         "digest": spec.digest,
         "spec": json.loads(spec.to_json()),
-        **dataclasses.asdict(facts),
+        **content,
     }
+    return content | {"checksum": canonical_sha256(content)}
+
+
+def read_sealed(path: Path, what: str) -> dict:
+    """Read JSON that :func:`sealed` made; anything else is an InputError."""
+    try:
+        content = json.loads(path.read_bytes())
+        version, checksum = content["format_version"], content.pop("checksum", None)
+    except FileNotFoundError as error:
+        raise InputError(f"expected {what} at {path}, got nothing; {FEATURES} first") from error
+    except (OSError, *PARSING) as error:
+        raise unusable(path, what, error) from error
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"expected cache format {FORMAT_VERSION} in {path}, got {version!r}; "
+            f"remove {path.parent} and {FEATURES} again"
+        )
+    if checksum != canonical_sha256(content):
+        raise unusable(path, what, "another checksum")
+    return content | {"checksum": checksum}
+
+
+def unusable(path: Path, what: str, got: object) -> InputError:
+    """Make the error of a manifest or an index that is not one of this version."""
+    return InputError(f"expected {what} of this version in {path}, got: {got}; {FEATURES} again")
+
+
+def write_manifest(folder: Path, facts: ShardFacts, spec: FeatureSpec) -> ShardFacts:
+    """Write the manifest of a shard, which counts from now on; return it with its checksum."""
+    content = dataclasses.asdict(facts)
     for clip in content["clips"]:
         # The shard says both.
         del clip["actor"], clip["shard"]
     del content["checksum"]
-    content["checksum"] = canonical_sha256(content)
-    text = json.dumps(content, indent=1)
-    atomic.write_durably(manifest_path(folder, facts.file), text.encode())
+    content = sealed(content, spec)
+    atomic.write_durably(manifest_path(folder, facts.file), json.dumps(content, indent=1).encode())
     return dataclasses.replace(facts, checksum=content["checksum"])
 
 
 def read_manifest(path: Path, spec: FeatureSpec) -> ShardFacts:
-    """Read the manifest of a shard.
-
-    Parameters
-    ----------
-    path
-        The manifest.
-    spec
-        What the shard's numbers have to mean.
+    """Read the manifest of a shard whose numbers have to mean what a spec says.
 
     Raises
     ------
     InputError
         If it is missing, damaged, of another format or of another spec.
     """
+    content = read_sealed(path, "a manifest")
     try:
-        content = json.loads(path.read_bytes())
-        version = content.pop("format_version")
-    except FileNotFoundError as error:
-        raise InputError(f"expected a manifest at {path}, got nothing; {MAKE_AGAIN}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(
-            f"expected a manifest in {path}, got something else ({error}); {MAKE_AGAIN}"
-        ) from error
-    if version != FORMAT_VERSION:
-        raise InputError(
-            f"expected shard format {FORMAT_VERSION} in {path}, got {version!r}; {MAKE_AGAIN}"
-        )
-    try:
-        return facts_of(path, content, spec)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"expected the manifest {path} as it was written, got: {error}; {MAKE_AGAIN}"
-        ) from error
-
-
-def stated_spec(path: Path) -> FeatureSpec | None:
-    """Return the spec that a manifest or an index states; None if it cannot be read."""
-    try:
-        return FeatureSpec.from_json(json.dumps(json.loads(path.read_bytes())["spec"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-
-
-def facts_of(path: Path, content: dict, spec: FeatureSpec) -> ShardFacts:
-    """Make facts of parsed JSON.
-
-    Raises
-    ------
-    ValueError, KeyError, TypeError
-        If it is not what :func:`write_manifest` writes.
-    """
-    digest, checksum = content["digest"], content.pop("checksum")
-    if checksum != canonical_sha256({"format_version": FORMAT_VERSION, **content}):
-        raise ValueError("another checksum")
-    del content["digest"], content["spec"]
-    if digest != spec.digest:
-        raise ValueError(f"features of spec {digest}")
-    file, actor = content["file"], content["actor"]
-    clips = tuple(
-        entry_of(
-            ClipEntry,
-            values
-            | {
-                "actor": actor,
-                "shard": file,
-                "sources": tuple(entry_of(Source, source) for source in values["sources"]),
-                "checksums": tuple(values["checksums"]),
-            },
-        )
-        for values in content["clips"]
-    )
-    facts = entry_of(ShardFacts, content | {"clips": clips, "checksum": checksum})
-    if manifest_path(path.parent, file) != path:
-        raise ValueError(f"the manifest of {file!r}")
-    refuse_contradictions(facts, spec)
+        if content["digest"] != spec.digest:
+            raise ValueError(f"features of spec {content['digest']}")
+        del content["format_version"], content["digest"], content["spec"]
+        shared = {"actor": content["actor"], "shard": content["file"]}
+        clips = tuple(clip_of(clip | shared) for clip in content["clips"])
+        facts = record_of(ShardFacts, content | {"clips": clips})
+        if manifest_path(path.parent, facts.file) != path:
+            raise ValueError(f"the manifest of {facts.file!r}")
+        refuse_contradictions(facts, spec)
+    except PARSING as error:
+        raise unusable(path, "a manifest", error) from error
     return facts
 
 
-def entry_of(kind: type[Entry], values: dict) -> Entry:
-    """Make an entry of parsed JSON.
+def clip_of(values: dict) -> ClipEntry:
+    """Make an entry of parsed JSON."""
+    sources = tuple(record_of(Source, source) for source in values["sources"])
+    checksums = tuple(values["checksums"])
+    return record_of(ClipEntry, values | {"sources": sources, "checksums": checksums})
 
-    Raises
-    ------
-    TypeError, KeyError
-        If it has not exactly the fields of its kind, each of its own type.
-    """
-    for name, allowed in kinds_of(kind):
+
+def record_of(kind: type, values: dict) -> Any:
+    """Make a record of parsed JSON that has exactly its fields, each of its own type."""
+    for name, allowed in types_of(kind).items():
         if type(values[name]) not in allowed:
             raise TypeError(f"expected {allowed} for {name}, got {values[name]!r}")
     return kind(**values)
 
 
 @functools.cache
-def kinds_of(kind: type) -> list[tuple[str, set[type]]]:
-    """Names and allowed types of the fields of an entry."""
-    return [(field.name, KINDS[field.type]) for field in dataclasses.fields(kind)]
+def types_of(kind: type) -> dict[str, set[type]]:
+    """Types of the values that each field's annotation allows; True is no int."""
+    allowed = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        # JSON writes 2.0 as 2.0, but people may write 2.
+        kinds = (float, int) if hint is float else kinds
+        allowed[name] = {typing.get_origin(kind) or kind for kind in kinds}
+    return allowed
 
 
 def refuse_contradictions(facts: ShardFacts, spec: FeatureSpec) -> None:
     """Compare what a manifest says with itself and with the spec.
 
-    Raises
-    ------
-    ValueError
-        If its name could leave the folder, a tensor lies outside of the file, or its clips are
-        not exactly its rows.
+    Its name stays in the folder, its tensors in the file, and its clips are exactly its rows.
     """
     if not SHARD_PATTERN.fullmatch(facts.file):
         raise ValueError(f"a shard named {facts.file!r}")

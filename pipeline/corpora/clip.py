@@ -23,7 +23,7 @@ class Clip:
     Parameters
     ----------
     id
-        Unique in its catalogue: the take, that is the last six fields of a RAVDESS name, or the
+        Unique in its catalogue: the take, such as the last six fields of a RAVDESS name, or the
         path in ``clips.csv``.
     actor
         Number of the actor, at least 1.
@@ -77,7 +77,7 @@ class Catalogue:
     clips
         Usable clips, sorted by actor and id.
     unreadable
-        Media files whose names say nothing usable.
+        Media files whose names say nothing usable, or that the corpus gives no usable label.
     misplaced
         Files whose name and folder disagree about the actor.
     duplicates
@@ -86,7 +86,12 @@ class Catalogue:
         Folders, links and media files that the system could not open: what they hold is unknown,
         so the catalogue is incomplete.
     actor_names
-        Name of each numbered actor, where a ``clips.csv`` gives names instead of numbers.
+        Name of each numbered actor, where the corpus or a ``clips.csv`` has names instead of
+        numbers.
+    corpus
+        Title of the corpus that was recognised or asked for; empty for a ``clips.csv``.
+    published
+        How many clips that corpus consists of; 0 where that is not known.
     """
 
     root: Path
@@ -96,6 +101,8 @@ class Catalogue:
     duplicates: list[tuple[Path, str]] = field(default_factory=list)
     unreachable: list[tuple[Path, str]] = field(default_factory=list)
     actor_names: dict[int, str] = field(default_factory=dict)
+    corpus: str = ""
+    published: int = 0
 
     @property
     def actors(self) -> list[int]:

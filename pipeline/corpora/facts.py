@@ -125,6 +125,6 @@ def measure_guarded(item: tuple[Clip, Path, FeatureSpec, float]) -> dict[str, ob
     clip, root, spec, limit_seconds = item
     target = "pipeline.corpora.measure:measure_json"
     answer = guard.call(target, clip, root, spec, limit_seconds=limit_seconds)
-    if isinstance(answer, guard.Lost):
+    if isinstance(answer, guard.Failure):
         return facts_to_json(Facts(clip.id, clip.actor, {}, (sources.printable(answer.reason),)))
     return answer

@@ -6,10 +6,13 @@ Source: Livingstone & Russo 2018, "The Ryerson Audio-Visual Database of Emotiona
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
+from pathlib import PurePath
 from typing import NamedTuple
 
+from pipeline.corpora.corpus import Archive, Corpus, Recording, WrongFolder, Zenodo
 from pipeline.spec import EMOTIONS
 
 CHANNELS = {"speech": "01", "song": "02"}
@@ -26,6 +29,9 @@ NAME_PATTERN = re.compile(r"\d{2}(-\d{2}){6}", re.ASCII)
 TAKE_PATTERN = re.compile(r"\d{2}(-\d{2}){5}", re.ASCII)
 FIELD_LIMITS = (3, 2, 8, 2, 2, 2, 24)
 ACTOR_FOLDER_PATTERN = re.compile(r"actor[_ -]?(\d+)$", re.IGNORECASE | re.ASCII)
+ARCHIVE_PATTERN = re.compile(
+    r"(?:(Audio)_(Speech|Song)_Actors_01-24|Video_(Speech|Song)_Actor_(\d\d))\.zip", re.ASCII
+)
 
 
 class Name(NamedTuple):
@@ -72,6 +78,39 @@ def promises_audio(stem: str) -> bool:
     return bool(NAME_PATTERN.fullmatch(stem)) and not stem.startswith(f"{VIDEO_ONLY}-")
 
 
+def parse(path: PurePath) -> Recording:
+    """Read a path whose file is named by RAVDESS' rule; its folders may name the actor too."""
+    name = parse_name(path.stem)
+    actor = folders_actor(path.parts[:-1])
+    if actor not in (None, int(name.actor)):
+        raise WrongFolder(f"named actor {name.actor} but in a folder of actor {actor:02d}")
+    part = next(part for part, code in CHANNELS.items() if code == name.channel)
+    rank = VIDEO_PREFERENCE.index(name.modality)
+    return Recording(name.take, name.actor, name.emotion, part, rank)
+
+
+@functools.lru_cache
+def folders_actor(folders: tuple[str, ...]) -> int | None:
+    """Actor that the innermost of these folders is named after, None without one."""
+    return next(
+        (actor for folder in reversed(folders) if (actor := folder_actor(folder)) is not None), None
+    )
+
+
+def archive(name: str) -> Archive | None:
+    """Say what an archive of the record holds; None for a file that is not needed.
+
+    A video archive holds every take twice, with audio and silent.
+    """
+    match = ARCHIVE_PATTERN.fullmatch(name)
+    if not match:
+        return None
+    audio, audio_part, video_part, actor = match.groups()
+    if audio:
+        return Archive(is_audio=True, part=audio_part.lower(), kept=2.6)
+    return Archive(is_audio=False, part=video_part.lower(), actor=int(actor), kept=0.55)
+
+
 def folder_actor(folder: str) -> int | None:
     """Actor that a folder such as ``Video_Speech_Actor_05`` is named after, None without one."""
     match = ACTOR_FOLDER_PATTERN.search(folder)
@@ -93,3 +132,19 @@ def published_takes(channel: str) -> dict[int, list[str]]:
         ]
         for actor in CHANNEL_ACTORS[channel]
     }
+
+
+CORPUS = Corpus(
+    name="ravdess",
+    title="RAVDESS",
+    parse=parse,
+    labels={f"{number:02d}": emotion for number, emotion in enumerate(EMOTIONS, 1)},
+    speakers={f"{actor:02d}": actor for actor in range(1, 25)},
+    clips=2452,
+    licence="CC BY-NC-SA 4.0",
+    citation="Livingstone & Russo 2018, The Ryerson Audio-Visual Database of Emotional Speech and "
+    "Song (RAVDESS), PLoS ONE 13(5): e0196391, doi:10.1371/journal.pone.0196391",
+    how_to_get="zenodo.org/records/1188976",
+    parts=tuple(CHANNELS),
+    source=Zenodo(1188976, archive),
+)

@@ -1,36 +1,47 @@
-"""A raw folder to a catalogue: walk it, parse its names, pair the files of each take."""
+"""A raw folder to a catalogue: walk it, recognise the corpus, pair the files of each take."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from pipeline.corpora import ravdess, sources, table
-from pipeline.corpora.clip import Catalogue, Clip
+from pipeline.corpora import emotions, folders, known, pairing, ravdess, sources, table
+from pipeline.corpora.clip import Catalogue
+from pipeline.corpora.corpus import Corpus
+from pipeline.corpora.pairing import MEDIA_SUFFIXES
 from pipeline.errors import InputError
 
-VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".flv", ".mpg", ".mpeg"}
-AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus"}
-MEDIA_SUFFIXES = VIDEO_SUFFIXES | AUDIO_SUFFIXES
+TABLE_SUFFIXES = {".csv", ".txt"}
+
+AUTO = "auto"
+"""Word for the corpus that the names of the files tell."""
 
 SYSTEM_FOLDERS = {"lost+found", "System Volume Information", "$RECYCLE.BIN"}
 """Folders at the root of a disk, which often may not be read and hold nobody's recordings."""
 
-NamedFile = tuple[ravdess.Name, Path]
 
-
-def scan(root: Path, channel: str | None = None, labels: Path | None = None) -> Catalogue:
+def scan(
+    root: Path,
+    channel: str | None = None,
+    labels: Path | None = None,
+    corpus: str | Corpus = AUTO,
+    speaker: str | None = None,
+) -> Catalogue:
     """List the clips of a raw folder.
 
     Parameters
     ----------
     root
-        Folder with RAVDESS-named files at any depth, or with a ``clips.csv``.
+        Folder with the files of a corpus at any depth, or with a ``clips.csv``.
     channel
-        ``"speech"`` or ``"song"`` to keep only one; None keeps both. For RAVDESS names.
+        One part of a corpus that has parts, such as ``"speech"``; None keeps all.
     labels
-        Map of a user's words for emotions. For a ``clips.csv``.
+        Map of a user's words for emotions. For a ``clips.csv``, and for folders of emotions.
+    corpus
+        A corpus or its name; :data:`AUTO` recognises it by the names of the files.
+    speaker
+        Regular expression for the speaker, see :mod:`pipeline.corpora.folders`.
 
     Returns
     -------
@@ -42,8 +53,8 @@ def scan(root: Path, channel: str | None = None, labels: Path | None = None) -> 
     Raises
     ------
     InputError
-        If the folder does not exist or holds no clip, its ``clips.csv`` is wrong, or an option
-        does not apply to it.
+        If the folder does not exist or holds no clip, or those of several corpora; if a table is
+        wrong; if an option does not apply.
     """
     if not os.path.isdir(root):
         raise InputError(
@@ -51,20 +62,11 @@ def scan(root: Path, channel: str | None = None, labels: Path | None = None) -> 
             f"{'a file' if os.path.exists(root) else 'nothing'}; {where_to_put_clips(root)}"
         )
     csv_path = root / table.CSV_NAME
-    if os.path.isfile(csv_path):
-        if channel:
-            raise InputError(
-                f"expected no channel with {csv_path}, got {channel!r}; channels are those of "
-                "RAVDESS names: leave the option out, or the lines you do not want"
-            )
+    if os.path.isfile(csv_path) and corpus == AUTO:
+        refuse_options(csv_path, channel, speaker)
         catalogue = table.read_table(csv_path, labels)
     else:
-        if labels:
-            raise InputError(
-                f"expected {csv_path} for the labels of {labels}, got none; RAVDESS names need no "
-                "labels: leave the option out, or list your clips"
-            )
-        catalogue = scan_names(root, channel)
+        catalogue = scan_names(root, channel, labels, corpus, speaker)
     if not catalogue.clips and not catalogue.unreachable:
         raise InputError(
             f"expected clips in {root}, got none{set_aside(catalogue)}; {where_to_put_clips(root)}"
@@ -72,11 +74,26 @@ def scan(root: Path, channel: str | None = None, labels: Path | None = None) -> 
     return catalogue
 
 
+def refuse_options(csv_path: Path, channel: str | None, speaker: str | None) -> None:
+    """Raise for options that would have no effect on a table of clips."""
+    if channel:
+        raise InputError(
+            f"expected no channel with {csv_path}, got {channel!r}; channels are those of "
+            "RAVDESS names: leave the option out, or the lines you do not want"
+        )
+    if speaker:
+        raise InputError(
+            f"expected no rule for the speaker with {csv_path}, got {speaker!r}; its column "
+            "'actor' says who speaks: leave the option out"
+        )
+
+
 def where_to_put_clips(root: Path) -> str:
     """Remedy for a raw folder without clips."""
     return (
-        f"put RAVDESS files anywhere below {root}, or a {table.CSV_NAME} "
-        f"({','.join(table.CSV_COLUMNS)}) for your own data; 'make demo' needs neither"
+        f"put the files of a corpus ({', '.join(known.CORPORA)}) anywhere below {root}, or a "
+        f"{table.CSV_NAME} ({','.join(table.CSV_COLUMNS)}) for your own data; 'make data' fetches "
+        "RAVDESS, 'make demo' needs no data"
     )
 
 
@@ -90,20 +107,92 @@ def set_aside(catalogue: Catalogue) -> str:
     return f" but {len(aside)} media files set aside, such as {first}: {reason}"
 
 
-def scan_names(root: Path, channel: str | None) -> Catalogue:
-    """List the clips of a folder by their RAVDESS names."""
-    catalogue = Catalogue(root)
-    files, catalogue.unreachable = walk(root)
-    named = parse_names(catalogue, files)
-    if channel:
-        code = ravdess.CHANNELS[channel]
-        named = [(name, path) for name, path in named if name.channel == code]
-    pair_takes(catalogue, named)
+def scan_names(
+    root: Path,
+    channel: str | None,
+    labels: Path | None,
+    wanted: str | Corpus,
+    speaker: str | None,
+) -> Catalogue:
+    """List the clips of a folder by the names of its files."""
+    walked, unreachable = walk(root, MEDIA_SUFFIXES | TABLE_SUFFIXES)
+    files = [path for path in walked if path.suffix.lower() in MEDIA_SUFFIXES]
+    tables = [path for path in walked if path.suffix.lower() in TABLE_SUFFIXES]
+    corpus = choose(root, files, wanted, labels, speaker)
+    if channel and channel not in corpus.parts:
+        raise InputError(
+            f"expected no channel with {corpus.title}, got {channel!r}; leave the option out"
+        )
+    catalogue = Catalogue(
+        root, unreachable=unreachable, corpus=corpus.title, published=corpus.clips
+    )
+    pairing.fill(catalogue, corpus, files, tables, channel)
     return catalogue
 
 
-def walk(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Find every media file below a folder; links are followed, a folder is entered once.
+def choose(
+    root: Path,
+    files: Sequence[Path],
+    wanted: str | Corpus,
+    labels: Path | None,
+    speaker: str | None,
+) -> Corpus:
+    """Return the corpus that is asked for, or the one whose names the files have.
+
+    Raises
+    ------
+    InputError
+        If the files are those of several corpora, or an option does not apply.
+    """
+    if isinstance(wanted, Corpus):
+        return wanted
+    name = wanted if wanted != AUTO else recognised(root, files, labels, speaker)
+    if name == folders.NAME:
+        if speaker is None:
+            raise InputError(
+                f"expected a rule for the speaker with folders of emotions in {root}, got none; "
+                "give --speaker (make: SPEAKER=) a regular expression with one group, such as "
+                "'/([a-z]+)_', or list the clips in a clips.csv"
+            )
+        words = emotions.known_words() if labels is None else emotions.read_labels(labels)
+        return folders.corpus(words, speaker)
+    title = known.CORPORA[name].title
+    if labels:
+        raise InputError(
+            f"expected {root / table.CSV_NAME} for the labels of {labels}, got none; {title} names "
+            "need no labels: leave the option out, or list your clips"
+        )
+    if speaker:
+        raise InputError(
+            f"expected no rule for the speaker with {title}, got {speaker!r}; its names say who "
+            "speaks: leave the option out, or choose another corpus"
+        )
+    return known.CORPORA[name]
+
+
+def recognised(root: Path, files: Sequence[Path], labels: Path | None, speaker: str | None) -> str:
+    """Name the corpus whose names the files have; RAVDESS where they have those of none."""
+    below = [path.relative_to(root) for path in files]
+    counts = known.recognise(below)
+    if len(counts) > 1:
+        found = ", ".join(f"{count} files of {name}" for name, count in counts.items())
+        raise InputError(
+            f"expected one corpus in {root}, got {found}; name the folder of one, or choose one "
+            "with --corpus (make: CORPUS=)"
+        )
+    if counts:
+        return next(iter(counts))
+    words = emotions.known_words() if labels is None else emotions.read_labels(labels)
+    by_folder = folders.corpus(words, None)
+    if speaker is not None or any(known.is_of(by_folder, path) for path in below):
+        return folders.NAME
+    return ravdess.CORPUS.name
+
+
+def walk(
+    root: Path, suffixes: Collection[str] = MEDIA_SUFFIXES
+) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Find every file of some kinds below a folder; links are followed, a folder is entered once.
 
     Hidden files and folders are passed over.
 
@@ -141,7 +230,7 @@ def walk(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
                 # Whatever its name: a link that leads nowhere may have led to a folder of clips.
                 unreachable.append((Path(place), reason_of(place, error)))
                 continue
-            if os.path.splitext(name)[1].lower() in MEDIA_SUFFIXES:
+            if os.path.splitext(name)[1].lower() in suffixes:
                 files.append(Path(place))
     return files, sorted(unreachable)
 
@@ -153,65 +242,3 @@ def reason_of(place: str, error: OSError) -> str:
     except OSError:
         return error.strerror
     return f"{error.strerror} (symbolic link to {sources.printable(target)})"
-
-
-def parse_names(catalogue: Catalogue, files: Iterable[Path]) -> list[NamedFile]:
-    """Parse the names of media files; those that cannot be used go to the catalogue's lists."""
-    named: list[NamedFile] = []
-    actor_of: dict[Path, int | None] = {}
-    for path in files:
-        if not sources.is_utf8(str(path)):  # which the root alone may decide, and need not
-            below = sources.relative_path(path, catalogue.root)
-            if not sources.is_utf8(below):
-                reason = f"expected a name in UTF-8, got {sources.printable(below)}; rename it"
-                catalogue.unreadable.append((path, reason))
-                continue
-        try:
-            name = ravdess.parse_name(path.stem)
-        except ValueError as error:
-            catalogue.unreadable.append((path, str(error)))
-            continue
-        folder = path.parent
-        if folder not in actor_of:
-            actor_of[folder] = actor_of_folder(folder, catalogue.root)
-        if actor_of[folder] not in (None, int(name.actor)):
-            reason = f"named actor {name.actor} but in a folder of actor {actor_of[folder]:02d}"
-            catalogue.misplaced.append((path, reason))
-            continue
-        named.append((name, path))
-    return named
-
-
-def actor_of_folder(folder: Path, root: Path) -> int | None:
-    """Actor that the nearest folder at or above ``folder`` is named after, None without one."""
-    for part in reversed(folder.relative_to(root).parts):
-        actor = ravdess.folder_actor(part)
-        if actor is not None:
-            return actor
-    return None
-
-
-def pair_takes(catalogue: Catalogue, named: Iterable[NamedFile]) -> None:
-    """Make one clip of the files of each take: a video, an audio file, or both."""
-    takes: dict[str, tuple[list[NamedFile], list[NamedFile]]] = {}
-    for name, path in named:
-        videos, audios = takes.setdefault(name.take, ([], []))
-        (videos if path.suffix.lower() in VIDEO_SUFFIXES else audios).append((name, path))
-    for take, (videos, audios) in takes.items():
-        videos.sort(key=lambda file: (ravdess.VIDEO_PREFERENCE.index(file[0].modality), file[1]))
-        audios.sort(key=lambda file: file[1])
-        name = (videos or audios)[0][0]
-        copies = [path for other, path in videos[1:] if other.modality == name.modality]
-        copies += [path for _, path in audios[1:]]
-        catalogue.duplicates += [(path, "another copy of the take") for path in copies]
-        catalogue.clips.append(
-            Clip(
-                take,
-                int(name.actor),
-                name.emotion_name,
-                videos[0][1] if videos else None,
-                audios[0][1] if audios else None,
-            )
-        )
-    catalogue.clips.sort(key=lambda clip: (clip.actor, clip.id))
-    catalogue.duplicates.sort()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.corpora import emotions
+from pipeline.corpora import actors, emotions
 from pipeline.corpora.clip import Catalogue, Clip
 from pipeline.corpora.sources import printable
 from pipeline.errors import InputError
@@ -17,7 +16,6 @@ from pipeline.spec import EMOTIONS
 
 CSV_NAME = "clips.csv"
 CSV_COLUMNS = ("video", "audio", "emotion", "actor")
-NUMBER_PATTERN = re.compile(r"0*[1-9]\d{0,8}", re.ASCII)
 
 
 class Row(NamedTuple):
@@ -91,29 +89,13 @@ def read_columns(table: Path) -> list[Row]:
 
 
 def number_actors(rows: Sequence[Row]) -> tuple[list[int], dict[int, str]]:
-    """Return the number of each row's actor, and each number's name unless all are numbers.
-
-    Names that differ only in case or spaces are one actor: otherwise a slip of the keyboard would
-    put one actor on both sides of a split.
-    """
+    """Return the number of each row's actor, and each number's name unless all are numbers."""
     for row in rows:
         if not row.actor:
             raise InputError(
                 f"{row.where}: expected an actor, got an empty field; give a number or a name"
             )
-    if all(NUMBER_PATTERN.fullmatch(row.actor) for row in rows):
-        return [int(row.actor) for row in rows], {}
-    numbers: dict[str, int] = {}
-    names: dict[int, str] = {}
-    for row in rows:
-        number = numbers.setdefault(same_name(row.actor), len(numbers) + 1)
-        names.setdefault(number, row.actor)
-    return [numbers[same_name(row.actor)] for row in rows], names
-
-
-def same_name(actor: str) -> str:
-    """Take the case of a name away, and all but one space between its words."""
-    return " ".join(actor.split()).casefold()
+    return actors.number_names([row.actor for row in rows])
 
 
 def clip_of(row: Row, actor: int, root: Path, words: dict[str, str]) -> Clip:

@@ -97,22 +97,30 @@ def detect(frame: NDArray[np.uint8], spec: FeatureSpec) -> list[Face]:
     InputError
         If the detector is not installed, or its model is missing.
     """
+    for side in spec.face.search_sides_px:
+        found = detect_at(frame, side, spec)
+        if found or side >= max(frame.shape[:2]):
+            return found
+    return []
+
+
+def detect_at(frame: NDArray[np.uint8], side_px: int, spec: FeatureSpec) -> list[Face]:
+    """Find faces in one copy of a frame, whose long side is at most ``side_px``.
+
+    See :func:`detect`, which searches copies of growing size until one shows a face.
+    """
     search = searches(spec.detector, spec.face)
     height, width = frame.shape[:2]
-    for side in spec.face.search_sides_px:
-        scale = min(1.0, side / max(height, width))
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        copy = frame if scale == 1.0 else cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-        found = [
-            face
-            for face in search(np.ascontiguousarray(copy))
-            if is_plausible(face.box, *size, spec.face.largest_box)
-        ]
-        if found or scale == 1.0:
-            ratio = (width / size[0], height / size[1])
-            faces = [scaled(face, *ratio) for face in found]
-            return sorted(faces, key=lambda face: (-face.box.width * face.box.height, face.box))
-    return []
+    scale = min(1.0, side_px / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    copy = frame if scale == 1.0 else cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    ratio = (width / size[0], height / size[1])
+    faces = [
+        scaled(face, *ratio)
+        for face in search(np.ascontiguousarray(copy))
+        if is_plausible(face.box, *size, spec.face.largest_box)
+    ]
+    return sorted(faces, key=lambda face: (-face.box.width * face.box.height, face.box))
 
 
 def is_plausible(box: Box, width_px: int, height_px: int, largest: float) -> bool:

@@ -158,9 +158,26 @@ def read_spread(
 
     The first and the last of them stand for what lies outside of the recording.
     """
-    times = [frame_times(span, spec) for span in spans]
-    wanted = sorted({time for moments in times for time in moments})
+    wanted = wanted_times(spans, spec)
     coming = zip(wanted, video.frames_at(video_path, wanted, spec, threads), strict=True)
+    return (fill_ends(found) for found in grouped(coming, spans, spec))
+
+
+def wanted_times(spans: Sequence[Span], spec: FeatureSpec) -> list[float]:
+    """When any frame of these stretches is on screen, in seconds, ascending, each time once."""
+    return sorted({time for span in spans for time in frame_times(span, spec)})
+
+
+def grouped(
+    coming: Iterator[tuple[float, NDArray[np.uint8] | None]],
+    spans: Sequence[Span],
+    spec: FeatureSpec,
+) -> Iterator[DecodedFrames]:
+    """Group frames, each with its time of :func:`wanted_times`, by stretch.
+
+    Of stretches in the order of time, only the frames that are still needed are held.
+    """
+    times = [frame_times(span, spec) for span in spans]
     starts = [moments[0] for moments in times]
     still_needed = list(accumulate(reversed(starts[1:]), min, initial=math.inf))[::-1]
     seen: dict[float, NDArray[np.uint8] | None] = {}
@@ -168,7 +185,7 @@ def read_spread(
         while moments[-1] not in seen:
             time, frame = next(coming)
             seen[time] = frame
-        yield fill_ends([seen[time] for time in moments])
+        yield [seen[time] for time in moments]
         seen = {time: frame for time, frame in seen.items() if time >= earliest}
 
 

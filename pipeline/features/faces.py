@@ -31,13 +31,17 @@ def window_square(frames: Sequence[NDArray[np.uint8] | None], spec: FeatureSpec)
     shown = [frame for frame in frames if frame is not None]
     if not shown:
         return None
-    places = np.linspace(0, len(shown) - 1, spec.face.probes)
     candidates = [
-        [face.box for face in detectors.detect(shown[index], spec)]
-        for index in sorted({round(place) for place in places})
+        [face.box for face in detectors.detect(shown[place], spec)]
+        for place in probe_places(len(shown), spec)
     ]
     box = agreed_box(candidates, spec.face.same_face_overlap)
     return box and square_of(box, spec)
+
+
+def probe_places(count: int, spec: FeatureSpec) -> list[int]:
+    """Places of the frames that are searched, of so many."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, spec.face.probes)})
 
 
 def agreed_box(candidates: Sequence[Sequence[Box]], same_face_overlap: float) -> Box | None:

@@ -211,14 +211,24 @@ def read_waveform(
     Mixed down and resampled block by block: memory follows the length of the result, whatever the
     file's rate and channels. The numbers are those of ``librosa.to_mono`` and ``librosa.resample``.
     """
-    with opened_audio(path) as (rate, blocks):
-        waveform = resampled(mono_blocks(path, blocks), rate, sample_rate_hz, resampler)
-    if not waveform.size:
+    # Grows in place: a list of blocks would be there twice while it is joined.
+    held = bytearray()
+    for block in waveform_blocks(path, sample_rate_hz, resampler):
+        held += block.data
+    if not held:
         raise MediaError(
             f"expected audio beside the video in {path}, got audio that ends before the first "
             "frame; export it again or add a wav of the same take"
         )
-    return waveform
+    return np.frombuffer(held, np.float32)
+
+
+def waveform_blocks(
+    path: Path, sample_rate_hz: int, resampler: str = "soxr_hq"
+) -> Iterator[NDArray[np.float32]]:
+    """Decode what :func:`read_waveform` does, block by block, shape (samples,) each."""
+    with opened_audio(path) as (rate, blocks):
+        yield from resampled(mono_blocks(path, blocks), rate, sample_rate_hz, resampler)
 
 
 def mono_blocks(path: Path, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
@@ -243,17 +253,19 @@ def mean_of_channels(block: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def resampled(
     blocks: Iterator[NDArray[np.float32]], rate_hz: int, wanted_hz: int, resampler: str
-) -> NDArray[np.float32]:
+) -> Iterator[NDArray[np.float32]]:
     """Resample a waveform that comes in blocks, shape (samples,) each."""
-    # Grows in place: a list of blocks would be there twice while it is joined.
-    resampled_bytes, samples = bytearray(), 0
+    if rate_hz == wanted_hz:
+        yield from blocks
+        return
     stream = soxr.ResampleStream(rate_hz, wanted_hz, 1, "float32", resampler)
+    taken = given = 0
     for block in blocks:
-        samples += len(block)
-        resampled_bytes += (block if rate_hz == wanted_hz else stream.resample_chunk(block)).data
-    if rate_hz != wanted_hz:
-        resampled_bytes += stream.resample_chunk(np.zeros(0, np.float32), last=True).data
-        surplus = math.ceil(samples * (wanted_hz / rate_hz)) - len(resampled_bytes) // 4
-        resampled_bytes += bytes(4 * max(0, surplus))
-        del resampled_bytes[len(resampled_bytes) + 4 * min(0, surplus) :]
-    return np.frombuffer(resampled_bytes, np.float32)
+        taken += len(block)
+        made = stream.resample_chunk(block)
+        given += len(made)
+        yield made
+    # What the filter still holds, cut or padded to the length that the rates give.
+    made = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+    left = max(0, math.ceil(taken * (wanted_hz / rate_hz)) - given)
+    yield np.pad(made[:left], (0, max(0, left - len(made))))

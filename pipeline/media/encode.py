@@ -8,24 +8,34 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import av
 import cv2
-import librosa
 import numpy as np
+import soxr
 
 from pipeline import atomic
+from pipeline.media import audio
+from pipeline.media.container import guarded, opened, origin_seconds
 
 RESAMPLER = "soxr_hq"
+COPIED_FORMATS = ("mov", "matroska", "flv")
+"""Containers whose AAC is as an mp4 holds it."""
+
 VIDEO_TICKS_PER_SECOND = 90_000
 AAC_FRAME_SAMPLES = 1024
 AAC_BITS_PER_SECOND_AND_CHANNEL = 96_000
 FALLBACK_FRAME_SECONDS = 1 / 30
 FALLBACK_SAMPLE_RATE_HZ = 48_000
+Sound = Callable[[av.container.OutputContainer], AbstractContextManager[Iterator[av.Packet]]]
+"""Adds an audio stream to a file that is written, and yields its packets within a block."""
+
 CHANNEL_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 8: "7.1"}
 # OpenCV converts with the BT.601 matrix; players assume BT.709 for large frames unless the
 # stream says so. These are FFmpeg's codes for "BT.601, video range".
@@ -77,6 +87,28 @@ def write_mp4(
         For no frames at all, times that do not increase, images of another shape or type, or a
         waveform that AAC cannot hold.
     """
+    sound = None if waveform is None else partial(encoded_waveform, waveform, sample_rate)
+    write_video(path, frames, sound, crf=crf, preset=preset, threads=threads)
+
+
+def write_video(
+    path: Path,
+    frames: Iterable[tuple[float, np.ndarray | av.VideoFrame]],
+    sound: Sound | None,
+    *,
+    crf: int = 23,
+    preset: str = "veryfast",
+    threads: int = 1,
+) -> None:
+    """Do what :func:`write_mp4` does, with sound that comes piece by piece.
+
+    Parameters
+    ----------
+    path, frames, crf, preset, threads
+        See :func:`write_mp4`.
+    sound
+        Such as ``partial(sound_of_file, path)``; None for a silent file.
+    """
     path = Path(path)
     timed = _with_durations(_checked(frames))
     first = next(timed, None)
@@ -88,39 +120,96 @@ def write_mp4(
     try:
         with av.open(str(temporary), "w", format="mp4", container_options=options) as container:
             video = _add_video_stream(container, first, crf, preset, threads)
-            audio = iter(())
-            if waveform is not None:
-                audio = _audio_packets(container, waveform, sample_rate)
-            _mux(container, _video_packets(video, chain([first], timed)), audio)
+            with sound(container) if sound else nullcontext(iter(())) as packets:
+                _mux(container, _video_packets(video, chain([first], timed)), packets)
         atomic.replace_durably(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def playable(waveform: np.ndarray, sample_rate_hz: int) -> tuple[np.ndarray, int]:
-    """Make any audio one that AAC can hold.
+@contextmanager
+def encoded_waveform(
+    waveform: np.ndarray, sample_rate: int, container: av.container.OutputContainer
+) -> Iterator[Iterator[av.Packet]]:
+    """Encode a waveform, (samples,) or (samples, channels); see :func:`write_mp4`."""
+    waveform = np.asarray(waveform)
+    if waveform.ndim == 1:
+        waveform = waveform[:, np.newaxis]
+    if waveform.ndim != 2 or waveform.shape[1] not in CHANNEL_LAYOUTS:
+        raise ValueError(
+            "waveform must be (samples,) or (samples, channels) with "
+            f"{sorted(CHANNEL_LAYOUTS)} channels, got {waveform.shape}"
+        )
+    yield _audio_packets(container, iter([waveform.T]), waveform.shape[1], sample_rate)
 
-    Parameters
-    ----------
-    waveform
-        Float, (samples, channels).
-    sample_rate_hz
-        Samples per second.
 
-    Returns
-    -------
-    waveform : ndarray of float, shape (samples, channels)
-        Resampled to 48 kHz if AAC lacks its rate, mixed down to one channel if it lacks its layout.
-    sample_rate_hz : int
+@contextmanager
+def sound_of_file(
+    path: Path, container: av.container.OutputContainer
+) -> Iterator[Iterator[av.Packet]]:
+    """Give a file the sound of another: its AAC as it is, anything else encoded anew.
+
+    Time zero is that of :mod:`pipeline.media.audio`; what lies before it is left out.
     """
-    if waveform.shape[1] not in CHANNEL_LAYOUTS:
-        waveform = waveform.mean(axis=1, keepdims=True)
-    if sample_rate_hz in av.codec.Codec("aac", "w").audio_rates:
-        return waveform, sample_rate_hz
-    resampled = librosa.resample(
-        waveform.T, orig_sr=sample_rate_hz, target_sr=FALLBACK_SAMPLE_RATE_HZ, res_type=RESAMPLER
-    )
-    return resampled.T, FALLBACK_SAMPLE_RATE_HZ
+    with opened(path) as source:
+        stream = source.streams.audio[0]
+        context = stream.codec_context
+        copied = (
+            context is not None
+            and context.name == "aac"
+            and context.extradata
+            and any(name in source.format.name for name in COPIED_FORMATS)
+        )
+        if copied:
+            yield _copied_packets(path, source, container)
+            return
+    with audio.opened_audio(path) as (rate, blocks):
+        first = next(blocks, np.zeros((1, 0), np.float32))
+        channels, rate, playable = _playable(chain([first], blocks), len(first), rate)
+        yield _audio_packets(container, playable, channels, rate)
+
+
+def _copied_packets(
+    path: Path, source: av.container.InputContainer, container: av.container.OutputContainer
+) -> Iterator[av.Packet]:
+    """Add the audio stream of a file now, yield its packets as they are asked for."""
+    stream = source.streams.audio[0]
+    target = container.add_stream_from_template(stream)
+
+    def copied() -> Iterator[av.Packet]:
+        origin = round(origin_seconds(source) / stream.time_base)
+        last = -1
+        for packet in guarded(path, source.demux(stream)):
+            if packet.dts is None or packet.pts is None:
+                continue
+            packet.pts, packet.dts = packet.pts - origin, packet.dts - origin
+            if packet.dts > last and packet.pts >= 0:
+                last = packet.dts
+                packet.stream = target
+                yield packet
+
+    return copied()
+
+
+def _playable(
+    blocks: Iterator[np.ndarray], channels: int, rate: int
+) -> tuple[int, int, Iterator[np.ndarray]]:
+    """Make any audio, blocks of (channels, samples), one that AAC can hold.
+
+    Resampled to 48 kHz if AAC lacks its rate, mixed down to one channel if it lacks its layout.
+    """
+    if channels not in CHANNEL_LAYOUTS:
+        blocks, channels = (block.mean(axis=0, keepdims=True) for block in blocks), 1
+    if rate in av.codec.Codec("aac", "w").audio_rates:
+        return channels, rate, blocks
+    stream = soxr.ResampleStream(rate, FALLBACK_SAMPLE_RATE_HZ, channels, "float32", RESAMPLER)
+
+    def resampled() -> Iterator[np.ndarray]:
+        for block in blocks:
+            yield stream.resample_chunk(np.ascontiguousarray(block.T)).T
+        yield stream.resample_chunk(np.zeros((0, channels), np.float32), last=True).T
+
+    return channels, FALLBACK_SAMPLE_RATE_HZ, resampled()
 
 
 def yuv_frame(image: np.ndarray) -> av.VideoFrame:
@@ -230,36 +319,45 @@ def _video_packets(
 
 
 def _audio_packets(
-    container: av.container.OutputContainer, waveform: np.ndarray, sample_rate: int
+    container: av.container.OutputContainer,
+    blocks: Iterator[np.ndarray],
+    channels: int,
+    sample_rate: int,
 ) -> Iterator[av.Packet]:
-    """Add the audio stream now, encode it as the packets are asked for."""
-    waveform = np.asarray(waveform)
-    if waveform.ndim == 1:
-        waveform = waveform[:, np.newaxis]
-    if waveform.ndim != 2 or waveform.shape[1] not in CHANNEL_LAYOUTS:
-        raise ValueError(
-            "waveform must be (samples,) or (samples, channels) with "
-            f"{sorted(CHANNEL_LAYOUTS)} channels, got {waveform.shape}"
-        )
+    """Add the audio stream now, encode blocks of (channels, samples) as they are asked for."""
     rates = av.codec.Codec("aac", "w").audio_rates
     if sample_rate not in rates:
         raise ValueError(f"AAC has no {sample_rate} Hz; resample to one of {sorted(rates)}")
-    layout = CHANNEL_LAYOUTS[waveform.shape[1]]
+    layout = CHANNEL_LAYOUTS[channels]
     stream = container.add_stream("aac", rate=sample_rate, layout=layout)
     stream.codec_context.time_base = Fraction(1, sample_rate)
-    stream.bit_rate = AAC_BITS_PER_SECOND_AND_CHANNEL * waveform.shape[1]
+    stream.bit_rate = AAC_BITS_PER_SECOND_AND_CHANNEL * channels
 
     def encode() -> Iterator[av.Packet]:
-        for start in range(0, len(waveform), AAC_FRAME_SAMPLES):
-            block = waveform[start : start + AAC_FRAME_SAMPLES].T.astype(np.float32)
-            block = np.ascontiguousarray(np.clip(block, -1.0, 1.0))
+        start = 0
+        for block in _rechunked(blocks, AAC_FRAME_SAMPLES):
+            block = np.ascontiguousarray(np.clip(block, -1.0, 1.0), np.float32)
             frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
             frame.sample_rate, frame.pts = sample_rate, start
             frame.time_base = Fraction(1, sample_rate)
+            start += block.shape[1]
             yield from stream.encode(frame)
         yield from stream.encode(None)
 
     return encode()
+
+
+def _rechunked(blocks: Iterator[np.ndarray], samples: int) -> Iterator[np.ndarray]:
+    """Cut blocks of (channels, any number) into ones of that many samples; the last is shorter."""
+    held: np.ndarray | None = None
+    for block in blocks:
+        held = block if held is None else np.concatenate([held, block], axis=1)
+        whole = held.shape[1] // samples * samples
+        for start in range(0, whole, samples):
+            yield held[:, start : start + samples]
+        held = held[:, whole:]
+    if held is not None and held.shape[1]:
+        yield held
 
 
 def _mux(

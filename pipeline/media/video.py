@@ -100,21 +100,37 @@ def frames_at(
     MediaError
         If there is no video, or it ends well before the header says and a time is missing.
     """
+    reference_only = spec.decode == "reference"
+    first = next((time for time in times_seconds if time >= 0), 0.0)
+    coming = timed_frames(path, first, threads, reference_only, spec.untimed_frame_seconds)
+    return frames_among(coming, times_seconds, path, spec)
+
+
+def frames_among(
+    coming: Iterator[Timed], times_seconds: Sequence[float], path: Path, spec: FeatureSpec
+) -> Iterator[NDArray[np.uint8] | None]:
+    """Choose the frames that are on screen at given times among those of a file.
+
+    Parameters
+    ----------
+    coming
+        Frames of `path`, decoded as the spec says, the first of them at or before the first time
+        that is not negative. Taken only as far as they are needed.
+    times_seconds, path, spec
+        See :func:`frames_at`, which this is the second half of.
+    """
     waiting = deque(times_seconds)
     while waiting and waiting[0] < 0:
         waiting.popleft()
         yield None
     if not waiting:
         return
-    reference_only = spec.decode == "reference"
     to_rgb = RgbConverter(spec.decoded_side_px, spec.decoded_scaler)
     last: Timed | None = None
-    for following in timed_frames(
-        path, waiting[0], threads, reference_only, spec.untimed_frame_seconds
-    ):
+    for following in coming:
         if last is not None:
             # Every other frame is missing then: half a gap earlier, one stands for its neighbours.
-            early = last.gap_seconds if reference_only else 0.0
+            early = last.gap_seconds if spec.decode == "reference" else 0.0
             yield from take_until(last, following.start_seconds - early, waiting, to_rgb)
         last = following
         if not waiting:

@@ -1,0 +1,357 @@
+"""Live: a camera, a network stream or a file in real time, in a window or in a browser.
+
+A thread captures and keeps the newest frame only; the next one finds faces and draws; a third
+answers twice a second. Frames that nobody had time for are dropped, never queued.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# Before PyAV, see infer/__init__.py.
+import cv2
+import numpy as np
+
+from infer import smooth
+from infer.draw import draw
+from infer.model import BACKENDS, Model, open_model
+from infer.predict import Options, model_notes
+from infer.reference import References, reference_of
+from infer.results import WindowPrediction
+from infer.shown import Showing
+from infer.stream import Stream
+from pipeline.console import Parser, run
+from pipeline.errors import InputError
+from pipeline.media import capture, video
+from pipeline.media.video import Frame
+
+STEP_SECONDS = 0.5
+"""From answer to answer."""
+
+LARGEST_SIDE_PX = 1280
+"""Of what is shown."""
+
+MEASURED = 1000
+"""Newest frames and answers that the figures are made of."""
+
+OnAnswer = Callable[[list[WindowPrediction]], Any]
+OnFrame = Callable[[float, Frame], Any]
+
+
+class Slot:
+    """Holds one thing: the newest. Whoever waits gets what is newer than before."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._number, self._held = 0, None
+        self.closed = False
+
+    def put(self, held: Any) -> None:
+        """Replace what is held."""
+        with self._changed:
+            self._number, self._held = self._number + 1, held
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let nobody wait any longer."""
+        with self._changed:
+            self.closed = True
+            self._changed.notify_all()
+
+    def newer(self) -> Iterator[tuple[int, Any]]:
+        """Yield what is held whenever it has changed, with its number from 1 on, until the end."""
+        seen = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._number > seen or self.closed)  # noqa: B023
+                if self._number == seen:
+                    return
+                seen, held = self._number, self._held
+            yield seen, held
+
+
+@dataclass
+class Figures:
+    """How fast it is.
+
+    Parameters
+    ----------
+    captured, drawn
+        Frames that came, and those that were drawn: the others were dropped.
+    draw_seconds
+        From a frame's capture to its box, of the newest ones.
+    age_seconds
+        Age of the newest frame that an answer rests on, when the next answer replaces it.
+    """
+
+    captured: int = 0
+    drawn: int = 0
+    draw_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=MEASURED))
+    age_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=MEASURED))
+
+    def text(self) -> str:
+        """Say it in a line."""
+        said = [f"{self.captured} frames, {self.captured - self.drawn} dropped"]
+        for name, values in (
+            ("frame to drawn box", self.draw_seconds),
+            ("age of the newest frame in a label", self.age_seconds),
+        ):
+            if values:
+                middle, most = 1000 * np.quantile(values, (0.5, 0.95))
+                said.append(f"{name} {middle:.0f} ms (95 %: {most:.0f})")
+        return "; ".join(said)
+
+
+class Live:
+    """Runs until the source ends or :meth:`stop`.
+
+    Parameters
+    ----------
+    model
+        Answers.
+    source
+        See :func:`pipeline.media.capture.frames_of`.
+    options
+        How.
+    on_answer
+        Is given each answer, in a thread of its own.
+    on_frame
+        Is given each drawn frame and its time, in another one.
+    on_end
+        Is called once or more when it ends.
+    microphone
+        Whether a camera is joined by the microphone, where there is one.
+    references
+        See :class:`infer.predict.Answering`.
+
+    Raises
+    ------
+    InputError
+        If there is no such source.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        source: str,
+        options: Options | None = None,
+        on_answer: OnAnswer = lambda made: None,
+        on_frame: OnFrame = lambda seconds, frame: None,
+        on_end: Callable[[], Any] = lambda: None,
+        microphone: bool = True,
+        references: References | None = None,
+    ) -> None:
+        self.figures = Figures()
+        self.notes = list(model_notes(model))
+        self._source, self._on_end = source, on_end
+        self._on_answer, self._on_frame = on_answer, on_frame
+        rate = capture.sound_rate(source)
+        self._microphone = None
+        if source.isdecimal() and microphone:
+            try:
+                self._microphone = capture.Microphone(lambda block: self._stream.hear(block))
+                rate = self._microphone.rate
+            except InputError as error:
+                self.notes.append(f"no sound: {error}")
+        elif rate is None:
+            self.notes.append("no sound: the answer comes from the face alone")
+        self._stream = Stream(model, rate, options, references)
+        self._showing = Showing(self._stream.search.tracker)
+        self._lock = threading.Lock()
+        self._latest = Slot()
+        self._asked = threading.Event()
+        self._pool = futures.ThreadPoolExecutor(3)
+        self._works: list[futures.Future] = []
+
+    def start(self) -> None:
+        """Begin."""
+        if self._microphone:
+            self._microphone.start()
+        for work in (self._capture, self._draw, self._answer):
+            self._works.append(self._pool.submit(work))
+            # Whichever ends first, by an error or not, ends the others.
+            self._works[-1].add_done_callback(lambda _: self.stop())
+
+    def stop(self) -> None:
+        """Ask for the end."""
+        self._asked.set()
+        self._latest.close()
+        self._on_end()
+
+    def wait(self) -> None:
+        """Wait for the end.
+
+        Raises
+        ------
+        InputError
+            If the source could not be read.
+        """
+        try:
+            for work in self._works:
+                work.result()
+        finally:
+            self._pool.shutdown()
+            if self._microphone:
+                self._microphone.close()
+
+    @property
+    def running(self) -> bool:
+        """Whether frames may still come."""
+        return not self._asked.is_set()
+
+    def _capture(self) -> None:
+        def hear(block: np.ndarray) -> None:
+            if block.size:
+                self._stream.hear(block)
+
+        for seconds, frame in capture.frames_of(self._source, hear):
+            self.figures.captured += 1
+            self._latest.put((seconds, time.monotonic(), frame))
+            if self._asked.is_set():
+                return
+
+    def _draw(self) -> None:
+        size = None
+        for _, (seconds, came, frame) in self._latest.newer():
+            self._stream.see(frame, seconds)
+            size = size or video.fitted(frame, 2, LARGEST_SIDE_PX)
+            upright = video.upright_yuv(frame, *size)
+            searched_px = self._stream.search.width_px
+            with self._lock:
+                shown = self._showing.at(seconds, upright.width / max(1, searched_px))
+                several = self._showing.several
+            draw(upright, shown, several)
+            self.figures.drawn += 1
+            self.figures.draw_seconds.append(time.monotonic() - came)
+            self._on_frame(seconds, upright)
+
+    def _answer(self) -> None:
+        began, newest = time.monotonic(), None
+        for number in itertools.count(1):
+            if self._asked.wait(max(0.0, began + number * STEP_SECONDS - time.monotonic())):
+                return
+            now = self._stream.seconds
+            made = self._stream.predict()
+            if not made:
+                continue
+            with self._lock:
+                self._showing.add(made)
+                self._showing.forget(now - 10 * STEP_SECONDS)
+            if newest is not None:
+                self.figures.age_seconds.append(self._stream.seconds - newest)
+            newest = now
+            self._on_answer(made)
+
+
+def jpeg(frame: Frame) -> bytes:
+    """Encode a frame for a browser."""
+    picture = frame.to_ndarray(format="bgr24")
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe every option."""
+    top = Parser(
+        prog="python -m infer.live",
+        description="Predict the emotions of whoever is in front of a camera.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    top.add_argument(
+        "source",
+        nargs="?",
+        default="0",
+        metavar="SOURCE",
+        help="number of a camera, address of a stream (rtsp://...), or a file, in real time",
+    )
+    top.add_argument("--model", type=Path, default=Path("data/model"), metavar="DIR", help="folder")
+    top.add_argument(
+        "--serve",
+        type=int,
+        metavar="PORT",
+        default=argparse.SUPPRESS,
+        help="serve a page on this port of this machine (default: draw in a window)",
+    )
+    top.add_argument(
+        "--reference",
+        type=Path,
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="a recording of the same person, for a model with a speaker reference (default: none)",
+    )
+    top.add_argument("--no-sound", action="store_true", help="leave the microphone alone")
+    top.add_argument("--min-confidence", type=float, default=0.0, metavar="P", help="else unsure")
+    top.add_argument(
+        "--smooth", type=float, default=smooth.SECONDS, metavar="SECONDS", help="time constant"
+    )
+    top.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the model")
+    return top
+
+
+def live(arguments: argparse.Namespace) -> int:
+    """Run until the source ends, the window is closed, or Ctrl-C."""
+    from infer import serve
+    from infer.__main__ import refuse_without_display
+
+    port = getattr(arguments, "serve", None)
+    options = Options(arguments.min_confidence, arguments.smooth)
+    if port is None:
+        refuse_without_display()
+    model = open_model(arguments.model, arguments.backend)
+    frames, answers = Slot(), Slot()
+    running = Live(
+        model,
+        arguments.source,
+        options,
+        on_answer=answers.put,
+        on_frame=lambda seconds, frame: frames.put(frame),
+        on_end=lambda: (frames.close(), answers.close()),
+        microphone=not arguments.no_sound,
+        references=reference_of(model, None, None, getattr(arguments, "reference", None)),
+    )
+    for note in running.notes:
+        print(note)
+    try:
+        if port is None:
+            running.start()
+            show(running, frames)
+            running.stop()
+            running.wait()
+        else:
+            with serve.serving(port, frames, answers, running.notes) as address:
+                print(f"serving {address}", flush=True)
+                running.start()
+                running.wait()
+    finally:
+        running.stop()
+        print(running.figures.text())
+    return 0
+
+
+def show(running: Live, frames: Slot) -> None:
+    """Show frames in a window until a key is pressed or it is closed."""
+    title = "emotions: any key ends"
+    for _, frame in frames.newer():
+        cv2.imshow(title, frame.to_ndarray(format="bgr24"))
+        closed = cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1
+        if cv2.waitKey(1) >= 0 or closed:
+            break
+    cv2.destroyAllWindows()
+
+
+def main() -> int:
+    """Parse the command line and run it."""
+    return run(lambda: live(parser().parse_args()), "the same command begins anew")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

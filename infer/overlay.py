@@ -1,0 +1,167 @@
+"""Labels beside the video instead of in it: its packets copied into a Matroska file with subtitles.
+
+Nothing is encoded: it takes as long as copying the file. Boxes and labels are drawn by the player.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+
+from infer.draw import COLOURS, TRACK_COLOURS
+from infer.results import Result
+from infer.strips import Said, by_face
+from infer.tracks import LOST_SECONDS, Track
+from pipeline import atomic
+from pipeline.media.container import first_video, guarded, opened, origin_seconds
+
+FONT_PART = 1 / 22
+"""Height of the labels as a part of the frame's."""
+
+HEADER = """[Script Info]
+ScriptType: v4.00+
+PlayResX: {width}
+PlayResY: {height}
+ScaledBorderAndShadow: yes
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, OutlineColour, BorderStyle, Outline, Alignment
+Style: label,sans-serif,{size},&H00101010,&H00FFFFFF,3,2,1
+Style: box,sans-serif,{size},&H00FFFFFF,&H00FFFFFF,1,0,7
+
+[Events]
+Format: Layer, Start, End, Style, Text
+"""
+
+
+def write_overlay(result: Result, source: Path, path: Path) -> None:
+    """Write a copy of a video with boxes and labels as subtitles.
+
+    Parameters
+    ----------
+    result
+        What was said of it.
+    source
+        The video.
+    path
+        The mkv to write.
+
+    Raises
+    ------
+    MediaError
+        If the video cannot be read.
+    """
+    # FFmpeg tells formats by their suffix.
+    subtitles = path.with_name(f".{path.name}.ass")
+    try:
+        subtitles.write_text(ass_text(result), encoding="utf-8")
+        with atomic.replacing(path) as partial, opened(source) as video:
+            copy_with(video, source, subtitles, partial)
+    finally:
+        subtitles.unlink(missing_ok=True)
+
+
+def copy_with(
+    video: av.container.InputContainer, source: Path, subtitles: Path, target: Path
+) -> None:
+    """Copy the packets of a video and of its sound, and those of a subtitle file."""
+    wanted = [stream for stream in (first_video(video), *video.streams.audio[:1]) if stream]
+    with (
+        av.open(str(subtitles)) as labels,
+        av.open(str(target), "w", format="matroska") as made,
+    ):
+        streams = {stream.index: made.add_stream_from_template(stream) for stream in wanted}
+        shown = made.add_stream_from_template(labels.streams.subtitles[0])
+        origin = origin_seconds(video)
+
+        def copied() -> Iterator[av.Packet]:
+            for packet in guarded(source, video.demux(wanted)):
+                if packet.dts is not None:
+                    passed = round(origin / packet.time_base)
+                    packet.dts -= passed
+                    packet.pts = None if packet.pts is None else packet.pts - passed
+                    packet.stream = streams[packet.stream.index]
+                    yield packet
+
+        def labelled() -> Iterator[av.Packet]:
+            for packet in labels.demux():
+                if packet.pts is not None:
+                    packet.stream = shown
+                    yield packet
+
+        for packet in heapq.merge(copied(), labelled(), key=seconds_of):
+            made.mux(packet)
+
+
+def seconds_of(packet: av.Packet) -> float:
+    """When a packet is decoded."""
+    ticks = packet.dts if packet.dts is not None else packet.pts
+    return float(ticks * packet.time_base)
+
+
+def ass_text(result: Result) -> str:
+    """Write boxes and labels in the format of Advanced SubStation Alpha."""
+    width, height = result.size_px
+    size = max(8, round(height * FONT_PART))
+    lines = [HEADER.format(width=width, height=height, size=size)]
+    spans = by_face(result)
+    several = len(result.tracks) > 1
+    for track in result.tracks:
+        said = spans[f"face {track.number}"]
+        prefix = f"{track.number}: " if several else ""
+        lines += track_lines(track, said, prefix, size)
+    for each in spans.get("no face", []):
+        place = f"\\pos({size // 2},{2 * size})"
+        lines.append(label_line(each.start_seconds, each.end_seconds, each, place, ""))
+    return "".join(lines)
+
+
+def track_lines(track: Track, said: list[Said], prefix: str, size: int) -> Iterator[str]:
+    """Write a face's box and label for each stretch from one find to the next.
+
+    Where it is not found for ``LOST_SECONDS``, nothing is shown.
+    """
+    colour = ass_colour(TRACK_COLOURS[(track.number - 1) % len(TRACK_COLOURS)])
+    border = max(1, size // 12)
+    ends = [*track.times[1:], track.times[-1] + LOST_SECONDS]
+    for number, (start, end) in enumerate(zip(track.times, ends, strict=True)):
+        last = end - start > LOST_SECONDS or number + 1 == len(track.times)
+        end = min(end, start + LOST_SECONDS / 2) if last else end
+        x, y, w, h = (round(side) for side in track.boxes[number])
+        after = track.boxes[number if last else number + 1]
+        there = f"\\move({x},{y},{round(after.x)},{round(after.y)})"
+        drawing = (
+            f"{{{there}\\an7\\1a&HFF&\\bord{border}\\3c{colour}\\p1}}m 0 0 l {w} 0 {w} {h} 0 {h}"
+        )
+        yield event(start, end, "box", drawing)
+        for each in said:
+            first, until = max(start, each.start_seconds), min(end, each.end_seconds)
+            if until > first:
+                yield label_line(first, until, each, f"\\pos({x},{y})", prefix)
+
+
+def label_line(start: float, end: float, said: Said, place: str, prefix: str) -> str:
+    """Write a label on a plate in the colour of its emotion."""
+    plate = f"{{{place}\\an1\\3c{ass_colour(COLOURS[said.label])}}}"
+    return event(start, end, "label", f"{plate}{prefix}{said.text}")
+
+
+def event(start: float, end: float, style: str, text: str) -> str:
+    """Write one line of the events."""
+    return f"Dialogue: 0,{ass_clock(start)},{ass_clock(end)},{style},{text}\n"
+
+
+def ass_colour(colour: tuple[int, int, int]) -> str:
+    """Write a colour as blue, green and red in hexadecimal."""
+    red, green, blue = colour
+    return f"&H{blue:02X}{green:02X}{red:02X}&"
+
+
+def ass_clock(seconds: float) -> str:
+    """Write a time with hundredths, such as ``1:02:03.45``."""
+    hundredths = round(100 * max(0.0, seconds))
+    minutes, rest = divmod(hundredths, 6000)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest // 100:02d}.{rest % 100:02d}"

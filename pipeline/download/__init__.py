@@ -1,0 +1,1 @@
+"""Published corpora to raw folders: lists of files, transfers that resume, archives unpacked."""

@@ -1,0 +1,179 @@
+"""Frames and sound as they happen: a camera, a stream of the network, or a file in real time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.media.container import guarded, opened, origin_seconds
+from pipeline.media.video import Frame
+
+NETWORK_SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://")
+NETWORK_TIMEOUT_SECONDS = 10.0
+
+OnSound = Callable[[NDArray[np.float32]], None]
+"""Takes the next samples, (samples, channels) in [-1, 1]."""
+
+
+def frames_of(source: str, on_sound: OnSound) -> Iterator[tuple[float, Frame]]:
+    """Yield frames at the moment they happen.
+
+    Parameters
+    ----------
+    source
+        The number of a camera, the address of a stream, or a file, which is played in real time.
+    on_sound
+        Is given the sound of a stream or a file; cameras have none.
+
+    Yields
+    ------
+    seconds : float
+        Since the beginning.
+    frame : Frame
+
+    Raises
+    ------
+    InputError
+        If there is no such source.
+    """
+    if source.isdecimal():
+        return of_camera(int(source))
+    if source.startswith(NETWORK_SCHEMES):
+        return of_network(source, on_sound)
+    return of_file(Path(source), on_sound)
+
+
+def sound_rate(source: str) -> int | None:
+    """Return the samples a second of a stream's or a file's sound; None for one without."""
+    if source.isdecimal():
+        return None
+    if source.startswith(NETWORK_SCHEMES):
+        with opened_address(source) as container:
+            return container.streams.audio[0].rate if container.streams.audio else None
+    with opened(Path(source)) as container:
+        return container.streams.audio[0].rate if container.streams.audio else None
+
+
+def of_camera(number: int) -> Iterator[tuple[float, Frame]]:
+    """Yield the frames of a camera."""
+    camera = cv2.VideoCapture(number)
+    try:
+        if not camera.isOpened():
+            raise InputError(
+                f"expected a camera {number}, got none; name another number, an address or a file"
+            )
+        # The newest frame, not the oldest that nobody has taken.
+        camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        started = time.monotonic()
+        while True:
+            came, picture = camera.read()
+            if not came:
+                return
+            yield time.monotonic() - started, Frame.from_ndarray(picture, "bgr24")
+    finally:
+        camera.release()
+
+
+def of_network(address: str, on_sound: OnSound) -> Iterator[tuple[float, Frame]]:
+    """Yield the frames of a stream as they arrive."""
+    with opened_address(address) as container:
+        started = time.monotonic()
+        for frame in decoded(container, Path(address)):
+            if isinstance(frame, av.AudioFrame):
+                on_sound(samples_of(frame))
+            else:
+                yield time.monotonic() - started, frame
+
+
+def opened_address(address: str) -> av.container.InputContainer:
+    """Open a stream of the network."""
+    options = {"rtsp_transport": "tcp", "fflags": "nobuffer"}
+    try:
+        return av.open(address, options=options, timeout=NETWORK_TIMEOUT_SECONDS)
+    except (av.error.FFmpegError, OSError) as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(
+            f"expected a stream at {address}, got: {reason}; check the address"
+        ) from error
+
+
+def of_file(path: Path, on_sound: OnSound) -> Iterator[tuple[float, Frame]]:
+    """Yield the frames of a file, each at its time; its sound comes at its time, too."""
+    with opened(path) as container:
+        origin = float(origin_seconds(container))
+        started, seconds = time.monotonic(), 0.0
+        for frame in decoded(container, path):
+            seconds = frame.time - origin if frame.time is not None else seconds
+            ahead = started + seconds - time.monotonic()
+            if ahead > 0:
+                time.sleep(ahead)
+            if isinstance(frame, av.AudioFrame):
+                on_sound(samples_of(frame))
+            else:
+                yield seconds, frame
+
+
+def decoded(
+    container: av.container.InputContainer, path: Path
+) -> Iterator[av.AudioFrame | av.VideoFrame]:
+    """Decode the first video and the first audio stream."""
+    streams = [*container.streams.video[:1], *container.streams.audio[:1]]
+    for stream in container.streams.video[:1]:
+        stream.thread_type = "SLICE"
+    return guarded(path, container.decode(*streams))
+
+
+def samples_of(frame: av.AudioFrame) -> NDArray[np.float32]:
+    """Return a block of sound as (samples, channels) in [-1, 1]."""
+    resampler = av.AudioResampler(format="flt")
+    blocks = [
+        part.to_ndarray().reshape(-1, part.layout.nb_channels)
+        for part in (*resampler.resample(frame), *resampler.resample(None))
+    ]
+    return np.concatenate(blocks) if blocks else np.zeros((0, 1), np.float32)
+
+
+class Microphone:
+    """The default microphone, through PortAudio.
+
+    Parameters
+    ----------
+    on_sound
+        Is given its sound, from a thread of its own.
+
+    Raises
+    ------
+    InputError
+        If sounddevice is not installed, or there is no microphone.
+    """
+
+    def __init__(self, on_sound: OnSound) -> None:
+        try:
+            import sounddevice
+        except (ImportError, OSError) as error:
+            raise InputError(
+                f"expected sounddevice and PortAudio for a microphone, got: {error}; "
+                "'pip install sounddevice'"
+            ) from error
+        try:
+            self._stream = sounddevice.InputStream(
+                channels=1, dtype="float32", callback=lambda block, *_: on_sound(block.copy())
+            )
+        except (sounddevice.PortAudioError, ValueError) as error:
+            raise InputError(f"expected a microphone, got: {error}; connect one") from error
+        self.rate = int(self._stream.samplerate)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._stream.start()
+
+    def close(self) -> None:
+        """End listening."""
+        self._stream.close()

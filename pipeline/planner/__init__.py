@@ -1,0 +1,1 @@
+"""How long a corpus takes, how large its cache becomes, and what limits it."""

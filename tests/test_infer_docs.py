@@ -1,0 +1,30 @@
+"""Every snippet of docs/python.md runs as it stands."""
+
+import re
+from pathlib import Path
+
+from conftest import TINY, tone, write_model, write_video
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def test_the_snippets_of_the_library_run(tmp_path, monkeypatch, capsys):
+    write_model(tmp_path / "data" / "model", TINY)
+    write_video(tmp_path / "x.mp4", 2.0, sound=tone(2.0))
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path)
+    snippets = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.DOTALL)
+    assert len(snippets) == 5
+    names = {}
+    for snippet in snippets:
+        exec(compile(snippet, "docs/python.md", "exec"), names)
+    suffixes = {path.suffix for path in (tmp_path / "out").iterdir()}
+    assert suffixes == {".json", ".csv", ".vtt", ".eaf", ".TextGrid", ".html", ".mp4"}
+    assert names["result"].file == "x.mp4" and capsys.readouterr().out
+
+
+def test_every_module_is_named():
+    text = (DOCS / "inference.md").read_text()
+    modules = {path.name for path in (DOCS.parent / "infer").glob("*.py")}
+    missing = {name for name in modules if f"`{name}`" not in text}
+    assert missing == {"__init__.py", "__main__.py", "ahead.py", "predictor.py", "shown.py"}

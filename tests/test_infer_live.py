@@ -1,0 +1,204 @@
+"""Streams that are fed piece by piece, and live sources."""
+
+import json
+import threading
+import urllib.request
+
+import numpy as np
+import pytest
+from conftest import RATE, TINY, tone, write_model, write_video, write_wav
+
+from infer import live, load, results, serve
+from infer.live import Live, Slot
+from pipeline.errors import InputError
+from pipeline.features import extract
+from pipeline.media import capture, video
+from pipeline.sample import corpus
+from pipeline.spec import FeatureSpec
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    write_model(folder, TINY)
+    return load(folder)
+
+
+def feed(stream, seconds, sound=None, frames=None, block=0.1):
+    """Sound in blocks, a grey frame each tenth of a second."""
+    for number in range(round(seconds / block)):
+        if sound is not None:
+            first = round(number * block * RATE)
+            stream.hear(sound[first : first + round(block * RATE)])
+        if frames is not None:
+            stream.see(frames[number % len(frames)], number * block)
+        yield number * block
+
+
+def grey(count=10):
+    return [np.full((48, 64, 3), 20 + 20 * n, np.uint8) for n in range(count)]
+
+
+def test_a_stream_answers_about_the_last_window(loaded):
+    stream = loaded.stream(RATE)
+    assert stream.predict() == []
+    sound = tone(8.0)
+    for _ in feed(stream, 8.0, sound, grey()):
+        pass
+    (made,) = stream.predict()
+    assert stream.seconds == pytest.approx(7.9)
+    # Two frames of the spec: the second one is the newest of the stream.
+    spread = extract.frame_times(extract.Span(0, TINY.window_samples), TINY)[-1]
+    assert made.start_seconds == pytest.approx(7.9 - spread, abs=1e-3)
+    assert made.basis == results.VOICE and made.voice is not None
+    whole = loaded.predict(audio=sound, rate=RATE)
+    assert made.voice == pytest.approx(whole.windows[3].voice, abs=0.01)
+
+
+def test_a_stream_of_one_kind_alone(loaded):
+    heard = loaded.stream(RATE)
+    for _ in feed(heard, 2.0, tone(2.0)):
+        pass
+    (made,) = heard.predict()
+    assert made.face is None and made.end_seconds == pytest.approx(2.0, abs=0.1)
+    shown = loaded.stream()
+    for _ in feed(shown, 2.0, frames=grey()):
+        pass
+    (made,) = shown.predict()
+    assert made.voice is None and made.basis == results.PICTURE
+    with pytest.raises(InputError, match="with a rate"):
+        shown.hear(tone(0.1))
+    with pytest.raises(InputError, match="floats"):
+        heard.hear(np.zeros(9, np.int16))
+
+
+def test_a_stream_does_not_grow(loaded):
+    stream = loaded.stream(RATE)
+    sizes = []
+    for time in feed(stream, 60.0, tone(60.0), grey()):
+        if round(time * 10) % 50 == 0:
+            stream.predict()
+            sizes.append((len(stream._sound), len(stream._frames), len(stream.search._found)))
+    assert sizes[3] == sizes[-1]
+
+
+def test_a_face_is_followed_in_a_stream(tmp_path):
+    spec = FeatureSpec(variants=())
+    write_model(tmp_path, spec)
+    waveform, _, frames = corpus.record(corpus.takes(1, 1)[4], 0)
+    stream = load(tmp_path).stream(48_000)
+    tracks = set()
+    for time, frame in frames:
+        stream.hear(waveform[round(48_000 * time) : round(48_000 * (time + 0.04))])
+        stream.see(frame, time)
+        if time > 0.5 and round(25 * time) % 12 == 0:
+            tracks |= {made.track for made in stream.predict()}
+    assert tracks == {1}
+    (made,) = stream.predict()
+    assert made.basis == results.VOICE_AND_FACE and made.box.width > 50
+
+
+def test_a_slot_gives_the_newest_and_drops_the_others():
+    slot = Slot()
+    seen = []
+    taken = threading.Semaphore(0)
+
+    def read():
+        for number, held in slot.newer():
+            seen.append((number, held))
+            taken.release()
+            busy.wait()
+
+    busy = threading.Event()
+    reader = threading.Thread(target=read)
+    reader.start()
+    slot.put("first")
+    taken.acquire()
+    for held in ("second", "third", "fourth"):
+        slot.put(held)
+    busy.set()
+    taken.acquire()
+    slot.close()
+    reader.join()
+    assert seen == [(1, "first"), (4, "fourth")]
+
+
+def test_a_file_is_played_and_answered(loaded, tmp_path):
+    path = write_video(tmp_path / "a.mp4", 1.6, sound=tone(1.6))
+    answers, frames = [], []
+    running = Live(
+        loaded.model,
+        str(path),
+        on_answer=answers.append,
+        on_frame=lambda seconds, frame: frames.append(seconds),
+    )
+    running.start()
+    running.wait()
+    assert answers and answers[-1][0].voice is not None
+    assert running.figures.captured == 16 and running.figures.drawn == len(frames) >= 1
+    assert frames == sorted(frames)
+    assert "16 frames" in running.figures.text() and not running.running
+
+
+def test_a_callback_ends_a_live_source(loaded, tmp_path):
+    path = write_video(tmp_path / "a.mp4", 30.0, sound=tone(30.0))
+    answers = []
+
+    def once(made):
+        answers.append(made)
+        return False
+
+    loaded.live(path, once)
+    assert len(answers) == 1
+
+
+def test_sources_that_are_none(loaded, tmp_path):
+    with pytest.raises(InputError, match="got nothing"):
+        Live(loaded.model, str(tmp_path / "none.mp4"))
+    with pytest.raises(InputError, match="expected a stream at"):
+        Live(loaded.model, "rtsp://127.0.0.1:9/none")
+    running = Live(loaded.model, "77", microphone=False)
+    running.start()
+    with pytest.raises(InputError, match="expected a camera 77"):
+        running.wait()
+    sound = write_wav(tmp_path / "a.wav", tone(0.5))
+    assert capture.sound_rate(str(sound)) == RATE and capture.sound_rate("0") is None
+
+
+def test_the_page_serves_the_newest_frame_and_answer():
+    frames, answers = Slot(), Slot()
+    frame = video.Frame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), "rgb24")
+    with serve.serving(0, frames, answers, ["<drawn> faces"]) as address:
+        page = urllib.request.urlopen(address).read().decode()
+        assert "&lt;drawn&gt; faces" in page and address.startswith("http://127.0.0.1:")
+        frames.put(frame)
+        with urllib.request.urlopen(f"{address}video") as stream:
+            assert stream.readline() == b"--frame\r\n"
+            assert b"image/jpeg" in stream.readline()
+            size = int(stream.readline().split(b":")[1])
+            assert stream.readline() == b"\r\n" and stream.read(size)[:2] == b"\xff\xd8"
+        answers.put([])
+        with urllib.request.urlopen(f"{address}events") as stream:
+            assert json.loads(stream.readline().removeprefix(b"data: ")) == []
+        for path, host in (("secret", None), ("", "elsewhere.example")):
+            asked = urllib.request.Request(address + path, headers={"Host": host} if host else {})
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(asked)
+        frames.close()
+        answers.close()
+    taken = int(address.rsplit(":", 1)[1].strip("/"))
+    with (
+        serve.serving(taken, Slot(), Slot(), []),
+        pytest.raises(InputError, match="free port"),
+        serve.serving(taken, Slot(), Slot(), []),
+    ):
+        pass
+
+
+def test_without_a_display_a_window_is_refused(loaded, tmp_path, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    path = write_video(tmp_path / "a.mp4", 0.5)
+    words = [str(path), "--model", str(tmp_path)]
+    with pytest.raises(InputError, match="display"):
+        live.live(live.parser().parse_args(words))
