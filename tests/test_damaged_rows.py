@@ -1,7 +1,6 @@
 """No damaged row reaches a network: training and prediction stop, or leave its clip out."""
 
 import argparse
-from itertools import chain
 
 import keras
 import numpy as np
@@ -13,8 +12,9 @@ from test_verify import flip_row
 from pipeline.cache import index
 from pipeline.errors import InputError
 from train import commands as train_commands
-from train import evaluate, reading, table
-from train.heads import LESSONS
+from train.data import reader, rows
+from train.evaluation import metrics
+from train.heads import HEADS
 
 
 @pytest.fixture
@@ -38,7 +38,16 @@ def test_training_stops_at_a_damaged_row_and_says_which_in_one_line(found, tmp_p
     file, clip = name_of(found, 1, 3)
     flip_row(found.folder, 1, 3)
     answer = command(
-        *("train", "fit", "--cache", found.folder, "--model", tmp_path / "model", "--epochs", 1)
+        *(
+            "train",
+            "fit",
+            "--cache",
+            found.folder,
+            "--model",
+            tmp_path / "model",
+            "--epochs-scale",
+            0.01,
+        )
     )
     assert answer.returncode == 2 and "Traceback" not in answer.stderr
     last = answer.stderr.strip().splitlines()[-1]
@@ -56,12 +65,12 @@ def test_prediction_stops_at_a_damaged_row(found):
     }
     heads = {
         head: keras.layers.Dense(8)(keras.layers.GlobalAveragePooling2D()(inputs["mfcc"]))
-        for head in chain(*LESSONS.values())
+        for head in HEADS
     }
     network = keras.Model(inputs, heads)
-    assert len(evaluate.predict(network, table.select_rows(found, (3,)))["fused"]) == 4
+    assert len(metrics.predict(network, rows.select_rows(found, (3,)))["fused"]) == 4
     with pytest.raises(InputError, match=rf"row 2 of .*{file}"):
-        evaluate.predict(network, table.select_rows(found, (4,)))
+        metrics.predict(network, rows.select_rows(found, (4,)))
 
 
 def test_skip_bad_leaves_the_damaged_clip_out(found, capsys):
@@ -70,23 +79,24 @@ def test_skip_bad_leaves_the_damaged_clip_out(found, capsys):
     less = train_commands.open_cache(argparse.Namespace(cache=found.folder, skip_bad=True))
     said = [line for line in capsys.readouterr().out.splitlines() if line]
     assert len(said) == 1 and said[0].startswith("left out: ") and f"{file} row 5" in said[0]
-    rows = table.select_rows(less, (1, 2), variants=True)
-    assert len(rows) == 14 and clip not in rows.clip
-    expected = table.select_rows(found, (1,), variants=True)
-    got = reading.RowReader(rows).read(np.arange(14))[1]
-    assert np.array_equal(got[:8], reading.RowReader(expected).read(np.arange(8))[1])
+    kept = rows.select_rows(less, (1, 2), variants=True)
+    assert len(kept) == 14 and clip not in kept.clip
+    expected = rows.select_rows(found, (1,), variants=True)
+    got = reader.RowReader(kept).read(np.arange(14))["frames"]
+    assert np.array_equal(got[:8], reader.RowReader(expected).read(np.arange(8))["frames"])
+    assert less.fingerprint != found.fingerprint
 
 
 def test_a_row_is_compared_once(found):
     """Rows do not rot in the page cache; only the first read of a row is compared."""
-    rows = table.select_rows(found, (1,))
-    reader = reading.RowReader(rows)
-    reader.read(np.array([2]))
-    assert reader.checked.tolist() == [False, False, True, False]
+    chosen = rows.select_rows(found, (1,))
+    reads = reader.RowReader(chosen)
+    reads.read(np.array([2]))
+    assert reads.checked.tolist() == [False, False, True, False]
     flip_row(found.folder, 1, 4)
-    reader.read(np.array([2]))
+    reads.read(np.array([2]))
     with pytest.raises(InputError, match="row 4"):
-        reading.RowReader(rows).read(np.array([2]))
+        reader.RowReader(chosen).read(np.array([2]))
 
 
 def test_a_cache_of_the_format_before_is_refused_with_the_remedy(tmp_path):

@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 from conftest import write_rows
+from small_training import SETTINGS, train
 
 from pipeline.errors import InputError
-from train import duplicates, reading, table
+from train import stage
+from train.data import duplicates, rows
 
 EMOTIONS = ("neutral", "happy", "angry", "surprised")
 
@@ -25,11 +27,11 @@ def copied(tmp_path_factory, small_spec):
     made = {}
 
     def with_mfcc(given, of):
-        rows = [
+        changed = [
             row._replace(mfcc=of(row) if callable(of) else other.mfcc)
             for row, other in zip(given.rows, given.rows if callable(of) else of.rows, strict=True)
         ]
-        return dataclasses.replace(given, rows=tuple(rows))
+        return dataclasses.replace(given, rows=tuple(changed))
 
     def change(number, given):
         actor, emotion, _ = clips[number]
@@ -65,43 +67,33 @@ def test_copies_across_actors_are_found(copied):
 
 def test_every_copy_is_left_out_clean_and_augmented(copied):
     copies = duplicates.left_out(duplicates.across_actors(copied))
-    every = table.select_rows(copied, (1, 2, 3), variants=True)
-    kept = table.select_rows(copied, (1, 2, 3), variants=True, left_out=copies)
+    every = rows.select_rows(copied, (1, 2, 3), variants=True)
+    kept = rows.select_rows(copied, (1, 2, 3), variants=True, left_out=copies)
     assert set(every.clip) - set(kept.clip) == copies - {clip(copied, "neutral", 4)}
     assert len(every) - len(kept) == 6
     with pytest.raises(InputError, match="only clips that are left out"):
-        table.select_rows(copied, (1,), left_out=set(every.clip))
+        rows.select_rows(copied, (1,), left_out=set(every.clip))
 
 
-class StoppedHere(Exception):
-    pass
+def test_training_never_reads_them_and_the_test_keeps_its_own(copied, tmp_path, monkeypatch):
+    given, learn = {}, stage.train
 
+    def noted(trainer, name, training, table, validation, epochs):
+        given[name] = set(table.clip), set(validation.clip) if validation else set()
+        learn(trainer, name, training, table, validation, epochs)
 
-def test_training_never_sees_them_and_the_test_keeps_its_own(copied, tmp_path, monkeypatch):
-    from train.protocol import Split
-
-    from train import fit
-    from train.settings import Settings
-
-    taken = []
-    select = table.select_rows
-
-    def watched(*words, **named):
-        taken.append(set(select(*words, **named).clip))
-        return select(*words, **named)
-
-    def stop(rows):
-        raise StoppedHere
-
-    monkeypatch.setattr(table, "select_rows", watched)
-    monkeypatch.setattr(reading, "mfcc_statistics", stop)
-    with pytest.raises(StoppedHere):
-        fit.fit(copied, tmp_path, Split((1, 2), (3,), (4,)), Settings(), progress=False)
-    training, clean, validation, all_but_test, test = taken
-    assert training == clean
-    assert all_but_test == training | validation
-    assert not all_but_test & duplicates.left_out(duplicates.across_actors(copied))
-    assert clip(copied, "surprised", 2) in training and clip(copied, "neutral", 4) in test
+    monkeypatch.setattr(stage, "train", noted)
+    epochs = {"audio_epochs": 1, "video_epochs": 1, "fusion_epochs": 1, "refit_epochs": 1}
+    judged = train(copied, tmp_path, dataclasses.replace(SETTINGS, **epochs))
+    copies = duplicates.left_out(duplicates.across_actors(copied))
+    assert len(given) == 6 and not any((a | b) & copies for a, b in given.values())
+    training, validation = given["video"]
+    assert clip(copied, "surprised", 2) in training
+    assert {name[-2:] for name in training} == {"01", "02"}
+    assert {name[-2:] for name in validation} == {"03"}
+    assert given["refit-video"][0] == training | validation
+    # The test counts all clips of its actors.
+    assert judged["clips"] == 4
 
 
 def test_a_corpus_without_copies_loses_nothing(small_cache):

@@ -12,14 +12,16 @@ import pytest
 from conftest import TINY, tally, write_cache
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from train.protocol import Split
 
 from pipeline.cache import build, caches, facts, index, survey
 from pipeline.cache import format as shard_format
 from pipeline.corpora import audit, ravdess, scan, sources
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
-from train import artefact, reading, table
+from train import artefact
+from train.data import reader as train_reader
+from train.data import rows as train_rows
+from train.studies.protocol import Split
 
 EXAMPLES, MANY_EXAMPLES = 60, 5000
 
@@ -109,10 +111,12 @@ class IndexFile:
         self.path.write_text(signed(edit_json(json.loads(self.text), edits)))
         try:
             found = index.read_index(self.folder)
-            rows = table.select_rows(found, found.actors, variants=True) if found.actors else ()
+            rows = (
+                train_rows.select_rows(found, found.actors, variants=True) if found.actors else ()
+            )
             assert all(path.parent == self.folder for path in getattr(rows, "shards", ()))
             if len(rows):
-                reading.RowReader(rows).read(np.arange(len(rows)))
+                train_reader.RowReader(rows).read(np.arange(len(rows)))
         except InputError as error:
             assert "\n" not in str(error)
 

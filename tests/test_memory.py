@@ -79,7 +79,16 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path, capsys):
         write_corpus(raw, picture, actors, clips)
         features = ("pipeline", "features", "--raw", raw, "--cache", cache, "--jobs", 2)
         own, worker = peaks(*features, "--window-seconds", 1, "--variants", 1)
-        fit = ("train", "fit", "--cache", cache, "--model", tmp_path / "model", "--epochs", 1)
+        fit = (
+            "train",
+            "fit",
+            "--cache",
+            cache,
+            "--model",
+            tmp_path / "model",
+            "--epochs-scale",
+            0.01,
+        )
         training, _ = peaks(*fit)
         found[size] = {"features": own, "a worker": worker, "train": training}
         shutil.rmtree(cache)

@@ -15,7 +15,8 @@ from pipeline.cache import build, facts, index, verify
 from pipeline.corpora import scan
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS
-from train import reading, table
+from train.data import reader
+from train.data import rows as train_rows
 
 
 def check(folder):
@@ -30,13 +31,13 @@ def noise_cache(tmp_path):
 def what_training_reads(folder):
     """Every row that training would read, with its label, by clip and variant."""
     found = index.find_cache(folder)
-    rows = table.select_rows(found, found.actors, variants=True)
-    mfcc, frames, label = reading.RowReader(rows).read(np.arange(len(rows)))
+    rows = train_rows.select_rows(found, found.actors, variants=True)
+    batch = reader.RowReader(rows).read(np.arange(len(rows)))
     return {
         (rows.clip[n], rows.variant[n]): (
-            mfcc[n].tobytes(),
-            frames[n].tobytes(),
-            label[n],
+            batch["mfcc"][n].tobytes(),
+            batch["frames"][n].tobytes(),
+            rows.label[n],
             rows.actor[n],
         )
         for n in range(len(rows))
