@@ -108,6 +108,7 @@ def averages(rows: list[Features], spec: FeatureSpec) -> References:
     """Average rows over time and over each other, see :func:`train.data.speaker.averages`."""
     runtime.start_tensorflow()
     import keras
+
     from train.models import layers, video
 
     frames = keras.Input(spec.frames_shape, dtype="uint8", name="frames")
