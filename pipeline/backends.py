@@ -120,7 +120,14 @@ def carry_by_joblib(
         os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
         options = worker_options() if processes else {}
         with interrupts_elsewhere() if processes else contextlib.nullcontext():
-            joblib.Parallel(jobs, batch_size=1, **options)(joblib.delayed(work)(i) for i in items)
+            try:
+                run = joblib.Parallel(jobs, batch_size=1, **options)
+                run(joblib.delayed(work)(item) for item in items)
+            except UnboundLocalError as error:
+                # Of loky's own, where Ctrl-C meets it between two lines that start a worker.
+                if isinstance(error.__context__, KeyboardInterrupt):
+                    raise KeyboardInterrupt from error
+                raise
 
 
 @contextlib.contextmanager
