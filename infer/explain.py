@@ -76,7 +76,10 @@ def maps(network: keras.Model, tensors: Tensors, label: int) -> dict[str, NDArra
             # Branches see (time, coefficients).
             found[name] = enlarged(answer[0].T, shape[:2])
         else:
-            found[name] = np.stack([enlarged(frame, shape[1:3]) for frame in answer])
+            # Fewer instants than frames where the branch has pooled time.
+            flat = answer.reshape(len(answer), -1)
+            instants = enlarged(flat, (shape[0], flat.shape[1])).reshape(-1, *answer.shape[1:])
+            found[name] = np.stack([enlarged(frame, shape[1:3]) for frame in instants])
         strongest = found[name].max()
         found[name] = found[name] / strongest if strongest > 0 else found[name]
     return found
