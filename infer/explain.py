@@ -38,7 +38,8 @@ Tensors = Mapping[str, NDArray]
 SHOWN_FRAMES = 6
 """Of a window, in a figure."""
 
-BRANCH_LOGITS = "logits"
+LOGITS = "logits"
+"""What the names of outputs end in that are logits of emotions."""
 
 
 def maps(network: keras.Model, tensors: Tensors, label: int) -> dict[str, NDArray[np.float32]]:
@@ -75,7 +76,10 @@ def maps(network: keras.Model, tensors: Tensors, label: int) -> dict[str, NDArra
             # Branches see (time, coefficients).
             found[name] = enlarged(answer[0].T, shape[:2])
         else:
-            found[name] = np.stack([enlarged(frame, shape[1:3]) for frame in answer])
+            # Fewer instants than frames where the branch has pooled time.
+            flat = answer.reshape(len(answer), -1)
+            instants = enlarged(flat, (shape[0], flat.shape[1])).reshape(-1, *answer.shape[1:])
+            found[name] = np.stack([enlarged(frame, shape[1:3]) for frame in instants])
         strongest = found[name].max()
         found[name] = found[name] / strongest if strongest > 0 else found[name]
     return found
@@ -92,12 +96,12 @@ def gradcam(branch: keras.Model, tensors: Tensors, label: int) -> NDArray[np.flo
     import keras
     import tensorflow as tf
 
-    logits = branch.output[BRANCH_LOGITS] if isinstance(branch.output, dict) else branch.output
-    layer = last_convolution(branch)
-    part = keras.Model(branch.input, [layer.output, logits])
+    # The mean of several encoders' logits passes on no gradient; their own do.
+    logits = [value for name, value in branch.output.items() if name.endswith(LOGITS)]
+    part = keras.Model(branch.input, [last_convolution(branch).output, *logits])
     with tf.GradientTape() as tape:
-        features, answer = part(dict(tensors), training=False)
-        score = answer[0, label]
+        features, *answers = part(dict(tensors), training=False)
+        score = sum(answer[0, label] for answer in answers)
     gradient = tape.gradient(score, features)
     weights = tf.reduce_mean(gradient, axis=(0, 1, 2), keepdims=True)
     return tf.nn.relu(tf.reduce_sum(weights * features, axis=-1)).numpy()

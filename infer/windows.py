@@ -88,13 +88,17 @@ class FaceSearch:
     def watch(
         self, coming: Iterator[tuple[float, NDArray[np.uint8] | None]]
     ) -> Iterator[tuple[float, NDArray[np.uint8] | None]]:
-        """Pass on frames, each with its time, and search those that are due."""
+        """Pass on frames, each with its time, and search those that are due, and the last one."""
+        last: tuple[float, NDArray[np.uint8]] | None = None
         for time, frame in coming:
             if frame is not None:
                 self.width_px = frame.shape[1]
                 due = self.tracker.alive and time - self._latest >= SEARCH_SECONDS
                 if due or time in self._probes:
                     self.search(time, frame)
+                last = (time, frame)
+            elif last is not None:
+                self.search(*last)
             yield time, frame
 
     def search(self, time: float, frame: NDArray[np.uint8]) -> list[tuple[int | None, Face]]:
