@@ -26,7 +26,11 @@ def bar(*items: Any, **options: Any) -> tqdm.tqdm:
 
 
 class Parser(argparse.ArgumentParser):
-    """Answers a wrong option with one line."""
+    """Answers a wrong option with one line, and takes no beginning of an option for it."""
+
+    def __init__(self, **options: Any) -> None:
+        # '--epochs 1' is not '--epochs-scale 1'.
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and end with exit code 2."""
