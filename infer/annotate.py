@@ -6,12 +6,9 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -103,7 +100,8 @@ def annotate(
         analysis, drawn = drawing.analysis, drawing.frames()
     sound = None
     if recording.sound is not None:
-        sound = partial(ended_by, stop, partial(encode.sound_of_file, recording.sound))
+        whole = partial(encode.sound_of_file, recording.sound)
+        sound = partial(encode.ended, whole, lambda now: stop.asked and now > stop.seconds)
     frames = watched(drawn, stop, progress)
     encode.write_video(path, frames, sound, crf=CRF, preset=PRESET, threads=2)
     return analysis
@@ -119,16 +117,6 @@ def watched(
         yield seconds, frame
         if stop.asked:
             return
-
-
-@contextmanager
-def ended_by(
-    stop: Stop, sound: encode.Sound, container: av.container.OutputContainer
-) -> Iterator[Iterator[av.Packet]]:
-    """Let sound end where a stop ended the frames."""
-    inner: AbstractContextManager[Iterator[av.Packet]] = sound(container)
-    with inner as packets:
-        yield takewhile(lambda p: not stop.asked or p.dts * p.time_base <= stop.seconds, packets)
 
 
 class Drawing:

@@ -221,10 +221,10 @@ def explain_cache(model: Path, cache: Path) -> list[Path]:
         The figures; an emotion that no row is taken for has none.
     """
     network = load_network(model)
-    from infer import exports
     from train import artefact
+    from train.export import cached_rows
 
-    tensors, label = exports.cached_rows(cache, artefact.load(model).spec.digest)
+    tensors, label = cached_rows(cache, artefact.load(model).spec.digest)
     fused = np.asarray(network(tensors, training=False)["fused"])
     written = []
     for number, emotion in enumerate(EMOTIONS):

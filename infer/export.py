@@ -36,12 +36,13 @@ def export_command(arguments: argparse.Namespace) -> int:
     runtime.start_tensorflow()
     from infer import exports
     from train import artefact
+    from train.export import cached_rows
 
     trained = artefact.load(arguments.model)
     path = exports.export(trained.model, arguments.model, arguments.format, arguments.int8)
     print(f"{path}: {exports.size_of(path) / 1e6:.1f} MB")
     try:
-        tensors, label = exports.cached_rows(arguments.cache, trained.spec.digest)
+        tensors, label = cached_rows(arguments.cache, trained.spec.digest)
     except InputError as error:
         print(f"compared on made-up rows alone: {error}")
         return 0

@@ -7,16 +7,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import h5py
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline import atomic
-from pipeline.cache import index
 from pipeline.errors import InputError
-from pipeline.spec import CLEAN
 from train.export import (
     DESCRIBED,
     ONNX_NAME,
@@ -32,7 +29,6 @@ from train.export import (
 )
 
 EXPORT_FOLDER = "export"
-COMPARED_ROWS = 50
 
 
 def write_saved_model(network: keras.Model, folder: Path, batch: int | None = None) -> None:
@@ -155,35 +151,6 @@ def export(network: keras.Model, folder: Path, kind: str, int8: bool) -> Path:
     text = json.dumps(content | {"inputs": inputs, "outputs": sorted(network.output)}, indent=1)
     atomic.write_durably(beside, text.encode())
     return path
-
-
-def cached_rows(root: Path, digest: str) -> tuple[dict[str, NDArray], NDArray[np.int64]]:
-    """Read the first clean rows of a cache, some of each shard.
-
-    Returns
-    -------
-    tensors : dict of str to ndarray
-        ``mfcc`` and ``frames``.
-    label : ndarray of int64
-
-    Raises
-    ------
-    InputError
-        If there is no cache, or one of another spec.
-    """
-    cache = index.find_cache(root)
-    if cache.spec.digest != digest:
-        raise InputError(f"expected a cache of the model's spec at {root}, got another; name it")
-    each = -(-COMPARED_ROWS // len(cache.shards))
-    parts: dict[str, list] = {"mfcc": [], "frames": [], "label": []}
-    for facts in cache.shards:
-        with h5py.File(cache.folder / facts.file) as shard:
-            rows = np.flatnonzero(shard["variant"].asstr()[:] == CLEAN)[:each]
-            for name, held in parts.items():
-                held.append(shard[name][rows])
-    tensors = {name: np.concatenate(held)[:COMPARED_ROWS] for name, held in parts.items()}
-    label = tensors.pop("label")
-    return tensors, label
 
 
 def judged(network: keras.Model, answer: Runner, tensors: Tensors, label: NDArray) -> str:

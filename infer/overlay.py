@@ -5,18 +5,14 @@ Nothing is encoded: it takes as long as copying the file. Boxes and labels are d
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator
 from pathlib import Path
-
-import av
 
 from infer.draw import COLOURS, TRACK_COLOURS
 from infer.results import Result
 from infer.strips import Said, by_face
 from infer.tracks import LOST_SECONDS, Track
-from pipeline import atomic
-from pipeline.media.container import first_video, guarded, opened, origin_seconds
+from pipeline.media import subtitle
 
 FONT_PART = 1 / 22
 """Height of the labels as a part of the frame's."""
@@ -54,52 +50,7 @@ def write_overlay(result: Result, source: Path, path: Path) -> None:
     MediaError
         If the video cannot be read.
     """
-    # FFmpeg tells formats by their suffix.
-    subtitles = path.with_name(f".{path.name}.ass")
-    try:
-        subtitles.write_text(ass_text(result), encoding="utf-8")
-        with atomic.replacing(path) as partial, opened(source) as video:
-            copy_with(video, source, subtitles, partial)
-    finally:
-        subtitles.unlink(missing_ok=True)
-
-
-def copy_with(
-    video: av.container.InputContainer, source: Path, subtitles: Path, target: Path
-) -> None:
-    """Copy the packets of a video and of its sound, and those of a subtitle file."""
-    wanted = [stream for stream in (first_video(video), *video.streams.audio[:1]) if stream]
-    with (
-        av.open(str(subtitles)) as labels,
-        av.open(str(target), "w", format="matroska") as made,
-    ):
-        streams = {stream.index: made.add_stream_from_template(stream) for stream in wanted}
-        shown = made.add_stream_from_template(labels.streams.subtitles[0])
-        origin = origin_seconds(video)
-
-        def copied() -> Iterator[av.Packet]:
-            for packet in guarded(source, video.demux(wanted)):
-                if packet.dts is not None:
-                    passed = round(origin / packet.time_base)
-                    packet.dts -= passed
-                    packet.pts = None if packet.pts is None else packet.pts - passed
-                    packet.stream = streams[packet.stream.index]
-                    yield packet
-
-        def labelled() -> Iterator[av.Packet]:
-            for packet in labels.demux():
-                if packet.pts is not None:
-                    packet.stream = shown
-                    yield packet
-
-        for packet in heapq.merge(copied(), labelled(), key=seconds_of):
-            made.mux(packet)
-
-
-def seconds_of(packet: av.Packet) -> float:
-    """When a packet is decoded."""
-    ticks = packet.dts if packet.dts is not None else packet.pts
-    return float(ticks * packet.time_base)
+    subtitle.copy_with_subtitles(source, ass_text(result), path)
 
 
 def ass_text(result: Result) -> str:

@@ -22,22 +22,26 @@ class Showing:
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
         self._windows: dict[int | None, list[WindowPrediction]] = {}
+        self._numbers: set[int] = set()
 
     @property
     def several(self) -> bool:
         """Whether there were answers about several faces."""
-        return len(self._windows.keys() - {None}) > 1
+        return len(self._numbers) > 1
 
     def add(self, predictions: list[WindowPrediction]) -> None:
         """Take the predictions of the next window."""
         for made in predictions:
             self._windows.setdefault(made.track, []).append(made)
+            self._numbers |= {made.track} - {None}
 
     def forget(self, before_seconds: float) -> None:
         """Drop what no later moment needs."""
-        for track, windows in self._windows.items():
-            kept = [made for made in windows if made.end_seconds >= before_seconds]
-            self._windows[track] = kept or windows[-1:]
+        kept = {
+            track: [made for made in windows if made.end_seconds >= before_seconds]
+            for track, windows in self._windows.items()
+        }
+        self._windows = {track: windows for track, windows in kept.items() if windows}
 
     def at(self, seconds: float, ratio: float) -> list[Shown]:
         """Say what is shown at a moment.

@@ -8,6 +8,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import zoo
 from conftest import RATE, TINY, tone, write_model, write_video, write_wav
 
 from infer import annotate, canvas, draw, load, overlay, results
@@ -15,6 +16,7 @@ from infer.ahead import ahead
 from infer.annotate import annotate as render
 from infer.draw import Shown
 from infer.predict import Options
+from infer.predictor import Predictor
 from infer.recording import open_recording
 from infer.stop import Stop
 from pipeline.errors import InputError
@@ -265,3 +267,23 @@ def test_two_faces_have_tracks_and_answers_of_their_own(two_people, tmp_path_fac
     with av.open(str(target)) as copy:
         assert [bytes(p) for p in copy.demux(copy.streams.video[0]) if p.size] == own
     assert [path.suffix for path in two_people.parent.iterdir()].count(".ass") == 0
+
+
+@pytest.mark.slow
+def test_the_whole_zoo_is_annotated_or_refused_in_one_line(tmp_path, model):
+    read = 0
+    for case in zoo.CASES:
+        if any(name not in av.codecs_available for name in case.encoders):
+            continue
+        path = case.make(tmp_path / case.file, case.take)
+        try:
+            made(path, model, tmp_path / "out.mp4")
+            result = Predictor(model).predict(path)
+            if result.size_px[0]:
+                overlay.write_overlay(result, path, tmp_path / "out.mkv")
+                turned = container.probe(tmp_path / "out.mkv")
+                assert (turned.width_px, turned.height_px) == result.size_px, case.name
+            read += 1
+        except InputError as error:
+            assert "\n" not in str(error), case.name
+    assert read > len(zoo.CASES) / 3

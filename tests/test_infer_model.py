@@ -156,7 +156,7 @@ def test_every_format_answers_as_keras_does(saved, kind, int8, name):
     folder, network = saved
     path = exports.export(network, folder / "model", kind, int8)
     assert path == folder / "model" / name
-    tensors, label = exports.cached_rows(folder / "cache", FeatureSpec(variants=()).digest)
+    tensors, label = export.cached_rows(folder / "cache", FeatureSpec(variants=()).digest)
     assert len(label) == 16 and tensors["frames"].dtype == np.uint8
     answer = exports.RUNNERS[kind](path)
     expected = np.asarray(network(tensors, training=False)["fused"])
@@ -180,7 +180,7 @@ def test_what_cannot_be_exported_or_compared(saved):
     with pytest.raises(InputError, match="got saved_model"):
         exports.export(network, folder / "model", "saved_model", True)
     with pytest.raises(InputError, match="model's spec"):
-        exports.cached_rows(folder / "cache", TINY.digest)
+        export.cached_rows(folder / "cache", TINY.digest)
 
 
 def test_an_export_runs_without_tensorflow(saved, tmp_path):

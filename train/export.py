@@ -9,13 +9,16 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline import atomic
+from pipeline.cache import index
 from pipeline.errors import InputError
+from pipeline.spec import CLEAN
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,8 @@ DESCRIBED = ("spec", "spec_digest", "emotions", "learned", "settings")
 """Parts of ``model.json`` that an export carries inside or beside it."""
 
 SEED = 0
+
+COMPARED_ROWS = 50
 
 
 class ExportError(InputError):
@@ -204,6 +209,35 @@ def compare(
                 )
             worst[name] = max(worst.get(name, 0.0), difference)
     return worst
+
+
+def cached_rows(root: Path, digest: str) -> tuple[dict[str, NDArray], NDArray[np.int64]]:
+    """Read the first clean rows of a cache, some of each shard.
+
+    Returns
+    -------
+    tensors : dict of str to ndarray
+        ``mfcc`` and ``frames``.
+    label : ndarray of int64
+
+    Raises
+    ------
+    InputError
+        If there is no cache, or one of another spec.
+    """
+    cache = index.find_cache(root)
+    if cache.spec.digest != digest:
+        raise InputError(f"expected a cache of the model's spec at {root}, got another; name it")
+    each = -(-COMPARED_ROWS // len(cache.shards))
+    parts: dict[str, list] = {"mfcc": [], "frames": [], "label": []}
+    for facts in cache.shards:
+        with h5py.File(cache.folder / facts.file) as shard:
+            rows = np.flatnonzero(shard["variant"].asstr()[:] == CLEAN)[:each]
+            for name, held in parts.items():
+                held.append(shard[name][rows])
+    tensors = {name: np.concatenate(held)[:COMPARED_ROWS] for name, held in parts.items()}
+    label = tensors.pop("label")
+    return tensors, label
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fractions import Fraction
 from functools import partial
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 
 import av
@@ -167,6 +167,15 @@ def sound_of_file(
         first = next(blocks, np.zeros((1, 0), np.float32))
         channels, rate, playable = _playable(chain([first], blocks), len(first), rate)
         yield _audio_packets(container, playable, channels, rate)
+
+
+@contextmanager
+def ended(
+    sound: Sound, is_over: Callable[[float], bool], container: av.container.OutputContainer
+) -> Iterator[Iterator[av.Packet]]:
+    """Give a file sound that ends where something says of a time in seconds that it is over."""
+    with sound(container) as packets:
+        yield takewhile(lambda packet: not is_over(float(packet.dts * packet.time_base)), packets)
 
 
 def _copied_packets(
