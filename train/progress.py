@@ -23,6 +23,7 @@ class Progress(keras.callbacks.Callback):
     def __init__(self, name: str, epochs: int, steps: int, first_epoch: int) -> None:
         super().__init__()
         self.name, self.epochs, self.steps, self.first_epoch = name, epochs, steps, first_epoch
+        self.bar = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Show the bar."""
@@ -49,5 +50,6 @@ class Progress(keras.callbacks.Callback):
         self.bar.write(line)
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Close the bar."""
-        self.bar.close()
+        """Close the bar, if it was shown."""
+        if self.bar is not None:
+            self.bar.close()

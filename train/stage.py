@@ -126,16 +126,21 @@ def train(
         given = dataset.shuffled(rows, settings.batch_size, seed, inputs, first_epoch)
         watched = validation and dataset.in_order(validation, settings.batch_size, inputs)
         with dataset.input_errors(), runtime.storage_errors(folder):
-            model.fit(
-                given,
-                validation_data=watched,
-                epochs=epochs,
-                initial_epoch=first_epoch,
-                steps_per_epoch=steps,
-                callbacks=callbacks,
-                shuffle=False,
-                verbose=0,
-            )
+            try:
+                model.fit(
+                    given,
+                    validation_data=watched,
+                    epochs=epochs,
+                    initial_epoch=first_epoch,
+                    steps_per_epoch=steps,
+                    callbacks=callbacks,
+                    shuffle=False,
+                    verbose=0,
+                )
+            finally:
+                # Where a step fails Keras does not, and the bar would come after the error.
+                if training.progress:
+                    callbacks[-1].on_train_end()
         state = saved.state
     checkpoint.load(model, folder, state.best, state)
 
