@@ -20,7 +20,7 @@ from train.heads import HEADS, INPUTS
 log = logging.getLogger(__name__)
 
 DESCRIPTION_NAME, KERAS_NAME, ONNX_NAME = "model.json", "model.keras", "model.onnx"
-FORMAT_VERSIONS = (1, 2)
+FORMAT_VERSIONS = (2,)
 BACKENDS = ("auto", "onnx", "keras")
 TRAIN_AGAIN = "use the code that trained it, or train again"
 MOST_THREADS = 4

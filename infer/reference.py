@@ -1,7 +1,4 @@
-"""The speaker reference of a recording, for models that compare each window with one.
-
-Needs Keras: the edges of faces are averaged by layers of the network.
-"""
+"""The speaker reference of a recording, for models that compare each window with one."""
 
 from __future__ import annotations
 
@@ -18,11 +15,12 @@ from infer.results import VOICE, VOICE_AND_FACE
 from infer.windows import FaceSearch, decoded, read_windows
 from pipeline.errors import InputError
 from pipeline.features.extract import Features
-from pipeline.spec import FeatureSpec
-from train import runtime
 
 LEAST_VOICE = 0.5
 """Windows with less voice do not count, unless all have less."""
+
+CELL_PX, DIRECTIONS = 8, 4
+"""Pixels of a frame for a cell of :func:`train.models.video.edges`, and numbers of a cell."""
 
 References = Mapping[str, NDArray[np.float32]]
 
@@ -69,7 +67,7 @@ def reference_of(
             f"{kind}, got none; name one with --reference"
         )
     rows = rows_of(model, source, None if own else sound)
-    return averages(rows, model.spec)
+    return averages(model, rows)
 
 
 def rows_of(model: Model, path: Path, sound: Path | None) -> list[Features]:
@@ -104,20 +102,19 @@ def rows_of(model: Model, path: Path, sound: Path | None) -> list[Features]:
     return voiced or [row for _, row in found]
 
 
-def averages(rows: list[Features], spec: FeatureSpec) -> References:
-    """Average rows over time and over each other, see :func:`train.data.speaker.averages`."""
-    runtime.start_tensorflow()
-    import keras
-
-    from train.models import layers, video
-
-    frames = keras.Input(spec.frames_shape, dtype="uint8", name="frames")
-    mfcc = keras.Input(spec.mfcc_shape, name="mfcc")
-    outputs = {
-        "mfcc_reference": layers.ColumnMean()(mfcc),
-        "frames_reference": keras.ops.mean(video.edges(frames), axis=1),
+def averages(model: Model, rows: list[Features]) -> References:
+    """Average what the model itself puts out of rows, compared with nothing."""
+    spec = model.spec
+    cells = spec.frame_size_px // CELL_PX
+    nothing = {
+        "mfcc_reference": np.zeros((1, spec.mfcc_count), np.float32),
+        "frames_reference": np.zeros((1, cells, cells, DIRECTIONS), np.float32),
     }
-    network = keras.Model({"mfcc": mfcc, "frames": frames}, outputs)
-    stacked = dict(zip(("mfcc", "frames"), map(np.stack, zip(*rows, strict=True)), strict=True))
-    answer = network.predict(stacked, verbose=0)
-    return {name: values.mean(axis=0) for name, values in answer.items()}
+    answers = [
+        model.answer({"mfcc": row.mfcc[np.newaxis], "frames": row.frames[np.newaxis], **nothing})
+        for row in rows
+    ]
+    return {
+        name: np.mean([answer[name.replace("reference", "average")][0] for answer in answers], 0)
+        for name in nothing
+    }
