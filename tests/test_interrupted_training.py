@@ -98,6 +98,7 @@ from pathlib import Path
 sys.path.insert(0, "tests")
 from train import runtime
 runtime.start_tensorflow(3)
+import small_training
 from pipeline.cache import index
 small_training.train(index.find_cache(Path(sys.argv[1])), Path(sys.argv[2]), go_on=True)
 """
