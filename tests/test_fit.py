@@ -40,7 +40,7 @@ def held_by(folder, name):
 def test_a_training_leaves_a_complete_artefact(trained, small_cache):
     folder, judged = trained
     assert {path.name for path in folder.iterdir()} == {
-        *("model.keras", "model.json", "report", "training")
+        *("model.keras", "model.json", "model.onnx", "report", "training")
     }
     report = folder / "report"
     assert {path.name for path in report.iterdir()} == {

@@ -77,7 +77,8 @@ def test_a_table_of_a_large_corpus_is_quick(tmp_path, small_spec):
     seconds = []
     for actors in (250, 1000):
         shards = tuple(many_clips(one.shards[0], actor) for actor in range(1, actors + 1))
-        made = dataclasses.replace(one, shards=shards)
+        entries = tuple(clip for shard in shards for clip in shard.clips)
+        made = dataclasses.replace(one, shards=shards, entries=entries)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(rows, "refuse_other_size", lambda *_: None)
             started = time.process_time()

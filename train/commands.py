@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from pipeline.cache import index, verify
+from pipeline.cache import index
 from pipeline.corpora.actors import format_actors
 from pipeline.errors import InputError
 from train import runtime
@@ -39,6 +39,9 @@ def open_cache(arguments: argparse.Namespace) -> index.Index:
     cache = index.find_cache(arguments.cache)
     if not arguments.skip_bad:
         return cache
+    # It can repair, and so needs all that extracts.
+    from pipeline.cache import verify
+
     faults = verify.check_shards(cache.folder, cache.shards, cache.spec)
     for fault in faults:
         print(f"{'left out' if fault.clips else 'fault'}: {cache.folder / str(fault)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,7 +37,6 @@ def fit(
     go_on: bool = False,
     progress: bool = True,
     strategy: tf.distribute.Strategy | None = None,
-    builders: Mapping[str, Callable[..., keras.Model]] = fusion.BUILDERS,
 ) -> dict:
     """Train on a cache and leave a tested model in a folder.
 
@@ -64,8 +63,6 @@ def fit(
         Whether to show bars and a line an epoch.
     strategy
         How the work is distributed over devices; by default over all GPUs where there are several.
-    builders
-        Of each branch, see :func:`train.models.audio.build`.
 
     Returns
     -------
@@ -115,7 +112,7 @@ def fit(
     )
 
     def build() -> tuple[dict[str, keras.Model], keras.Model]:
-        branches = {name: builders[name](index.spec, known, settings) for name in INPUTS}
+        branches = {name: fusion.BUILDERS[name](index.spec, known, settings) for name in INPUTS}
         return branches, fusion.build(branches, trained, settings)
 
     strategy = strategy or runtime.strategy()
