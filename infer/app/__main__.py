@@ -10,8 +10,9 @@ from pathlib import Path
 
 # Before PyAV, see infer/__init__.py.
 import cv2  # noqa: F401
+import numpy as np
 
-from infer import load
+from infer import Predictor, load
 from infer.model import BACKENDS
 from pipeline.console import Parser, run
 from pipeline.errors import InputError
@@ -54,11 +55,19 @@ def serve(arguments: argparse.Namespace) -> int:
     limits = page.Limits(60 * arguments.max_minutes, arguments.max_mb)
     with page.serving(predictor, getattr(arguments, "port", None), limits) as address:
         print(f"serving {address} until Ctrl-C", flush=True)
+        threading.Thread(target=warm_up, args=(predictor,), daemon=True).start()
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
             print()
     return 0
+
+
+def warm_up(predictor: Predictor) -> None:
+    """Predict noise, so that what libraries load and compile on first use is ready."""
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (50, 120, 160, 3), np.uint8)
+    predictor.predict(frames=frames, audio=rng.normal(0, 0.1, 32_000), rate=16_000)
 
 
 def main() -> int:

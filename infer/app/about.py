@@ -51,4 +51,4 @@ def table(model: Model) -> list[list[str]]:
 
 def percent(part: float | None) -> str:
     """Write a part of one; a dash where there was nothing to measure."""
-    return "–" if part is None else f"{100 * part:.0f} %"
+    return "-" if part is None else f"{100 * part:.0f} %"

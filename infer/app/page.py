@@ -154,13 +154,15 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
         with gr.Accordion("Recall of each emotion", open=False):
             gr.Markdown(markdown_table(heads, about.table(predictor.model)))
 
-        shown = [message, player, answered, downloads, *files, render, video]
+        shown = [dropped, message, player, answered, downloads, *files, render, video]
 
         def ask(path: str | None, before: Answered | None) -> Iterator[dict]:
             if path is None:
                 return
             taken, folder = Path(path), Path(tempfile.mkdtemp(dir=work))
+            # An empty field takes the next file.
             yield {
+                dropped: None,
                 message: gr.Markdown(visible=False),
                 downloads: gr.Row(visible=False),
             }

@@ -222,7 +222,7 @@ function setSource() {
     + (view.part < 1 ? "after the predictions." : "now.");
   if (view.width_px) {
     part.stage.style.aspectRatio = view.width_px + " / " + view.height_px;
-    part.stage.style.width = "min(100%, " + (66 * view.width_px / view.height_px).toFixed(2) + "vh)";
+    part.stage.style.width = "min(100%, " + (54 * view.width_px / view.height_px).toFixed(2) + "vh)";
   }
 }
 
