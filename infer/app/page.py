@@ -116,9 +116,8 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("File"):
                 dropped = gr.File(
-                    label=f"a video or a sound file, at most {limits.seconds / 60:g} minutes and "
-                    f"{limits.megabytes} MB",
-                    height=140,
+                    label=f"at most {limits.seconds / 60:g} minutes, {limits.megabytes} MB",
+                    height=150,
                     elem_id="file",
                 )
             with gr.Tab("Record"):
@@ -154,7 +153,7 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
         with gr.Accordion("Recall of each emotion", open=False):
             gr.Markdown(markdown_table(heads, about.table(predictor.model)))
 
-        shown = [dropped, message, player, answered, downloads, *files, render, video]
+        shown = [dropped, recorded, message, player, answered, downloads, *files, render, video]
 
         def ask(path: str | None, before: Answered | None) -> Iterator[dict]:
             if path is None:
@@ -163,6 +162,7 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
             # An empty field takes the next file.
             yield {
                 dropped: None,
+                recorded: None,
                 message: gr.Markdown(visible=False),
                 downloads: gr.Row(visible=False),
             }
