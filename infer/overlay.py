@@ -12,11 +12,12 @@ from pathlib import Path
 import av
 
 from infer.draw import COLOURS, TRACK_COLOURS
+from infer.packets import rebased
 from infer.results import Result
 from infer.strips import Said, by_face
 from infer.tracks import LOST_SECONDS, Track
 from pipeline import atomic
-from pipeline.media.container import first_video, guarded, opened, origin_seconds
+from pipeline.media.container import first_video, opened
 
 FONT_PART = 1 / 22
 """Height of the labels as a part of the frame's."""
@@ -75,16 +76,11 @@ def copy_with(
     ):
         streams = {stream.index: made.add_stream_from_template(stream) for stream in wanted}
         shown = made.add_stream_from_template(labels.streams.subtitles[0])
-        origin = origin_seconds(video)
 
         def copied() -> Iterator[av.Packet]:
-            for packet in guarded(source, video.demux(wanted)):
-                if packet.dts is not None:
-                    passed = round(origin / packet.time_base)
-                    packet.dts -= passed
-                    packet.pts = None if packet.pts is None else packet.pts - passed
-                    packet.stream = streams[packet.stream.index]
-                    yield packet
+            for packet in rebased(source, video, wanted):
+                packet.stream = streams[packet.stream.index]
+                yield packet
 
         def labelled() -> Iterator[av.Packet]:
             for packet in labels.demux():

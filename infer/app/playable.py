@@ -10,14 +10,18 @@ from pathlib import Path
 import av
 import soundfile
 
+from infer.packets import rebased
 from infer.recording import Recording
 from pipeline.media import audio, encode, video
-from pipeline.media.container import first_video, guarded, opened, origin_seconds
+from pipeline.media.container import first_video, opened
 
 AS_IS, COPY, ENCODE = "as it is", "packets copied", "encoded anew"
 
 MP4_VIDEO, MP4_AUDIO = {"h264", "av1"}, {"aac", "mp3", None}
 WEBM_VIDEO, WEBM_AUDIO = {"vp8", "vp9", "av1"}, {"opus", "vorbis", None}
+COPIED_FORMATS = {"mp4", "matroska", "webm", "flv", "mpegts"}
+"""Containers whose packets have the times that a copy needs."""
+
 PIXEL_FORMATS = {"yuv420p", "yuvj420p"}
 """Others, such as those of ten bits, play in some browsers only."""
 
@@ -48,7 +52,7 @@ class Kind:
     container
         FFmpeg's names of its format, separated by commas.
     video, audio
-        FFmpeg's names of the codecs; None without such a stream.
+        FFmpeg's names of the codecs, whatever decodes them; None without such a stream.
     pixel_format
         Of the frames; None without any.
     length_known
@@ -73,15 +77,22 @@ def kind_of(path: Path) -> Kind:
     """
     with opened(path) as container:
         shown = first_video(container)
-        sounds = [stream.codec_context for stream in container.streams.audio[:1]]
         return Kind(
             path.suffix.lower(),
             container.format.name,
-            shown.codec_context.name if shown is not None else None,
-            sounds[0].name if sounds and sounds[0] is not None else None,
+            codec_of(shown),
+            codec_of(next(iter(container.streams.audio), None)),
             shown.codec_context.pix_fmt if shown is not None else None,
             bool(container.duration),
         )
+
+
+def codec_of(stream: av.stream.Stream | None) -> str | None:
+    """Name the codec of a stream; None without one."""
+    if stream is None:
+        return None
+    context = stream.codec_context
+    return "unknown" if context is None else context.codec.canonical_name
 
 
 def way(kind: Kind) -> tuple[str, str]:
@@ -96,26 +107,15 @@ def way(kind: Kind) -> tuple[str, str]:
         if kind.length_known and kind.audio in SOUND_FILES.get(kind.suffix, ()):
             return AS_IS, kind.suffix
         return ENCODE, ".wav"
-    known = decoder_names(kind)
-    if kind.pixel_format not in PIXEL_FORMATS:
-        return ENCODE, ".mp4"
-    if known[0] in MP4_VIDEO and known[1] in MP4_AUDIO:
-        if "mp4" in kind.container and kind.suffix in (".mp4", ".m4v") and kind.length_known:
-            return AS_IS, kind.suffix
-        return COPY, ".mp4"
-    if known[0] in WEBM_VIDEO and known[1] in WEBM_AUDIO:
-        if "webm" in kind.container and kind.suffix == ".webm" and kind.length_known:
-            return AS_IS, kind.suffix
-        return COPY, ".webm"
+    formats = kind.container.split(",")
+    if kind.pixel_format in PIXEL_FORMATS and not COPIED_FORMATS.isdisjoint(formats):
+        if kind.video in MP4_VIDEO and kind.audio in MP4_AUDIO:
+            as_it_is = kind.length_known and "mp4" in formats and kind.suffix in (".mp4", ".m4v")
+            return (AS_IS, kind.suffix) if as_it_is else (COPY, ".mp4")
+        if kind.video in WEBM_VIDEO and kind.audio in WEBM_AUDIO:
+            as_it_is = kind.length_known and "webm" in formats and kind.suffix == ".webm"
+            return (AS_IS, kind.suffix) if as_it_is else (COPY, ".webm")
     return ENCODE, ".mp4"
-
-
-def decoder_names(kind: Kind) -> tuple[str | None, str | None]:
-    """Return the codecs by the names of their formats instead of those of FFmpeg's decoders."""
-    names = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx-vp9": "vp9", "libvpx": "vp8"}
-    names |= {"libopus": "opus", "libvorbis": "vorbis", "mp3float": "mp3"}
-    found = [names.get(name, name) if name else None for name in (kind.video, kind.audio)]
-    return found[0], found[1]
 
 
 def playable(recording: Recording, folder: Path) -> Path:
@@ -167,12 +167,7 @@ def copy_packets(source: Path, target: Path) -> None:
     with opened(source) as read, av.open(str(target), "w") as written:
         wanted = [s for s in (first_video(read), *read.streams.audio[:1]) if s is not None]
         streams = {stream.index: written.add_stream_from_template(stream) for stream in wanted}
-        origin = origin_seconds(read)
-        for packet in guarded(source, read.demux(wanted)):
-            if packet.dts is None or packet.pts is None:
-                continue
-            passed = round(origin / packet.time_base)
-            packet.pts, packet.dts = packet.pts - passed, packet.dts - passed
+        for packet in rebased(source, read, wanted):
             if packet.pts >= 0:
                 packet.stream = streams[packet.stream.index]
                 written.mux(packet)
