@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--max-minutes", type=float, default=10.0, metavar="N", help="longest recording"
     )
-    top.add_argument("--max-mb", type=int, default=500, metavar="N", help="largest file")
+    top.add_argument("--max-mb", type=float, default=500, metavar="N", help="largest file")
     top.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the model")
     return top
 

@@ -31,8 +31,10 @@ LOCAL_NAMES = ("127.0.0.1", "localhost")
 MOST_WAITING = 16
 """Recordings that wait for their turn; one is read at a time."""
 
-KEPT_SECONDS = 3600
-"""How long uploads and results are kept at least; all go when the page ends."""
+KEPT_SECONDS = 6 * 3600
+"""How long uploads and results are kept; all go when the page ends."""
+
+GONE = "expected a recording, got one that was removed since; drop it again"
 
 EXAMPLE_ACTOR, EXAMPLE_SEED = 8, 0
 EXAMPLES = ("happy", "sad", "angry")
@@ -55,7 +57,12 @@ class Limits:
     """
 
     seconds: float = 600.0
-    megabytes: int = 500
+    megabytes: float = 500
+
+    @property
+    def bytes(self) -> int:
+        """Of the largest file."""
+        return round(self.megabytes * 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("File"):
                 dropped = gr.File(
-                    label=f"at most {limits.seconds / 60:g} minutes, {limits.megabytes} MB",
+                    label=f"at most {limits.seconds / 60:g} minutes, {limits.megabytes:g} MB",
                     height=150,
                     elem_id="file",
                 )
@@ -139,6 +146,7 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
             js_on_load=(HERE / "player.js").read_text(encoding="utf-8"),
             apply_default_css=False,
             elem_id="player",
+            most_bytes=limits.bytes,
         )
         with gr.Row(visible=False, elem_id="downloads") as downloads:
             files = [
@@ -192,7 +200,7 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
 
         def make_video(now: Answered | None, progress: Any = gr.Progress()) -> dict:  # noqa: B008
             if now is None:
-                return {message: gr.Markdown(visible=False)}
+                return {message: gr.Markdown(GONE, visible=True)}
             path = now.folder / f"{now.path.stem}-annotated.mp4"
             recording = open_recording(now.path, None, predictor.model.spec)
             length = max(recording.duration_seconds, 1e-9)
@@ -276,7 +284,7 @@ def serving(
                 ssr_mode=False,
                 footer_links=[],
                 allowed_paths=[str(work)],
-                max_file_size=limits.megabytes * 1_000_000,
+                max_file_size=limits.bytes,
                 theme=gr.themes.Base(
                     font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
                 ),

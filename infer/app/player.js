@@ -226,8 +226,24 @@ function setSource() {
   }
 }
 
+// The server refuses a file that is too large only after it was sent, and says "Error".
+function refuseLarge(event) {
+  if (!event.target.closest || !event.target.closest("#file")) return;
+  const file = ((event.dataTransfer || event.target).files || [])[0];
+  part.refused.hidden = !file || file.size <= props.most_bytes;
+  if (part.refused.hidden) return;
+  event.stopPropagation();
+  event.preventDefault();
+  if (event.type === "change") event.target.value = "";
+  else event.target.dispatchEvent(new DragEvent("dragleave", { bubbles: true }));
+  part.refused.textContent = "expected at most " + props.most_bytes / 1e6 + " MB, got "
+    + (file.size / 1e6).toFixed(1) + " in " + file.name
+    + "; cut it, or use 'make infer', which takes any size";
+}
+
 function show() {
   view = props.value;
+  part.refused.hidden = true;
   element.querySelector(".player").hidden = !view;
   if (!view) {
     part.video.pause();
@@ -274,5 +290,6 @@ part.fullscreen.addEventListener("click", () => {
   if (document.fullscreenElement) document.exitFullscreen(); else part.stage.requestFullscreen();
 });
 new ResizeObserver(draw).observe(part.stage);
+for (const name of ["change", "drop"]) document.addEventListener(name, refuseLarge, true);
 watch("value", show);
 show();
