@@ -37,7 +37,9 @@ Tensors = Mapping[str, NDArray]
 SHOWN_FRAMES = 6
 """Of a window, in a figure."""
 
-BRANCH_LOGITS = "logits"
+LOGITS_ENDING = "logits"
+"""Of the names of a branch's logits and of those of its encoders, whose mean they may be: no gradient
+passes through the mean."""
 
 
 def maps(network: keras.Model, tensors: Tensors, label: int) -> dict[str, NDArray[np.float32]]:
@@ -91,12 +93,13 @@ def gradcam(branch: keras.Model, tensors: Tensors, label: int) -> NDArray[np.flo
     import keras
     import tensorflow as tf
 
-    logits = branch.output[BRANCH_LOGITS] if isinstance(branch.output, dict) else branch.output
+    outputs = branch.output if isinstance(branch.output, dict) else {LOGITS_ENDING: branch.output}
+    logits = [values for name, values in outputs.items() if name.endswith(LOGITS_ENDING)]
     layer = last_convolution(branch)
     part = keras.Model(branch.input, [layer.output, logits])
     with tf.GradientTape() as tape:
-        features, answer = part(dict(tensors), training=False)
-        score = answer[0, label]
+        features, answers = part(dict(tensors), training=False)
+        score = tf.add_n([answer[0, label] for answer in answers])
     gradient = tape.gradient(score, features)
     weights = tf.reduce_mean(gradient, axis=(0, 1, 2), keepdims=True)
     return tf.nn.relu(tf.reduce_sum(weights * features, axis=-1)).numpy()

@@ -26,9 +26,11 @@ def branch(name):
     if name == "video":
         pooled = keras.ops.mean(keras.ops.reshape(pooled, (-1, FRAMES, 4)), axis=1)
     logits = keras.layers.Dense(len(EMOTIONS), name="dense")(pooled)
-    model = keras.Model(
-        {inputs.name: inputs}, {"embedding": pooled, "logits": logits}, name=f"{name}_branch"
-    )
+    outputs = {"embedding": pooled, "logits": logits}
+    if name == "audio":
+        # As an average of encoders each of which is trained by itself.
+        outputs |= {"logits": keras.ops.stop_gradient(logits), "encoder_logits": logits}
+    model = keras.Model({inputs.name: inputs}, outputs, name=f"{name}_branch")
     kernel = np.zeros((3, 3, 1, 4), np.float32)
     kernel[1, 1] = 1.0
     model.get_layer("space").set_weights([kernel])
