@@ -38,8 +38,8 @@ SHOWN_FRAMES = 6
 """Of a window, in a figure."""
 
 LOGITS_ENDING = "logits"
-"""Of the names of a branch's logits and of those of its encoders, whose mean they may be: no gradient
-passes through the mean."""
+"""Of the names of a branch's logits, and of those of its encoders, whose mean they may be. No
+gradient passes through such a mean."""
 
 
 def maps(network: keras.Model, tensors: Tensors, label: int) -> dict[str, NDArray[np.float32]]:
@@ -76,7 +76,9 @@ def maps(network: keras.Model, tensors: Tensors, label: int) -> dict[str, NDArra
             # Branches see (time, coefficients).
             found[name] = enlarged(answer[0].T, shape[:2])
         else:
-            found[name] = np.stack([enlarged(frame, shape[1:3]) for frame in answer])
+            # A branch may look at pairs of frames.
+            places = np.arange(shape[0]) * len(answer) // shape[0]
+            found[name] = np.stack([enlarged(answer[place], shape[1:3]) for place in places])
         strongest = found[name].max()
         found[name] = found[name] / strongest if strongest > 0 else found[name]
     return found

@@ -62,6 +62,7 @@ def clips(tmp_path_factory):
             frame.pts, frame.time_base = number, Fraction(1, corpus.FRAMES_PER_SECOND)
             written.mux(stream.encode(frame))
         written.mux(stream.encode())
+    (folder / "large.mp4").write_bytes(bytes(2_100_000))
     (folder / "letter.mp4").write_text("Dear reader, this is a letter.")
     return folder
 
@@ -73,7 +74,7 @@ def address(tmp_path_factory):
     tested = {"uar": 0.5, "recall": {"happy": 0.75}}
     metrics = {"fused": tested, "audio": tested, "video": tested, "clips": 9, "actors": [7, 8]}
     write_model(folder, TINY, corpus="voices of a test", metrics=metrics)
-    command = [sys.executable, "-m", "infer.app", "--model", str(folder), "--max-minutes", "0.5"]
+    command = [sys.executable, "-m", "infer.app", "--model", str(folder), "--max-mb", "2"]
     page = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         line = page.stdout.readline()
@@ -123,6 +124,14 @@ class Visitor:
             "const found = document.getElementById(arguments[0]);"
             "const shown = found?.offsetParent && !found.disabled;"
             "if (shown) found.click(); return shown",
+            name,
+        )
+
+    def tab(self, name):
+        self.until(
+            "const found = [...document.querySelectorAll('[role=tab]')]"
+            ".find(each => each.textContent.includes(arguments[0]));"
+            "found?.click(); return found",
             name,
         )
 
@@ -252,6 +261,22 @@ def test_a_file_that_is_no_recording_is_one_message(visitor, clips):
     assert not visitor.driver.execute_script("return document.querySelector('#message')")
 
 
+def test_a_file_that_is_too_large_is_not_sent(visitor, clips):
+    visitor.give(clips / "large.mp4")
+    text = visitor.until("return document.querySelector('.refused').textContent")
+    assert text.startswith("expected at most 2 MB, got 2.1 in large.mp4; cut it")
+    visitor.give(clips / "mute.mp4")
+    visitor.until_answered("mute.mp4")
+    assert visitor.driver.execute_script("return document.querySelector('.refused').hidden")
+
+
+def test_an_example(visitor):
+    visitor.tab("Example")
+    visitor.click("example-happy")
+    visitor.until_answered("happy, drawn.mp4")
+    visitor.until_playable()
+
+
 def test_downloads_and_a_video_on_demand(visitor, clips, tmp_path):
     visitor.give(clips / "mute.mp4")
     visitor.until_answered("mute.mp4")
@@ -267,10 +292,7 @@ def test_downloads_and_a_video_on_demand(visitor, clips, tmp_path):
 
 
 def test_a_recording_of_the_camera(visitor):
-    visitor.driver.execute_script(
-        "[...document.querySelectorAll('[role=tab]')].find(t => t.textContent.includes('Record'))"
-        ".click()"
-    )
+    visitor.tab("Record")
     visitor.until("const b = document.querySelector('#camera button'); b?.click(); return b")
     record = (
         "const b = [...document.querySelectorAll('#camera button')]"

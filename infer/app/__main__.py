@@ -45,7 +45,7 @@ def serve(arguments: argparse.Namespace) -> int:
     # Before the library is imported: it would send figures about its use.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
-        from infer.app import page
+        from infer.app import page, serving
     except ModuleNotFoundError as error:
         if error.name not in ("gradio", "starlette"):
             raise
@@ -53,7 +53,7 @@ def serve(arguments: argparse.Namespace) -> int:
             "expected Gradio for the page, got none; run 'make setup-app' first"
         ) from error
     limits = page.Limits(60 * arguments.max_minutes, arguments.max_mb)
-    with page.serving(predictor, getattr(arguments, "port", None), limits) as address:
+    with serving.serving(predictor, getattr(arguments, "port", None), limits) as address:
         print(f"serving {address} until Ctrl-C", flush=True)
         threading.Thread(target=warm_up, args=(predictor,), daemon=True).start()
         try:

@@ -1,9 +1,8 @@
-"""The page itself: what it is made of, what happens on it, and how it is served."""
+"""The page itself: what it is made of, and what happens on it."""
 
 from __future__ import annotations
 
-import contextlib
-import os
+import importlib.util
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,12 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from infer import annotate, formats
+from infer import annotate, batch, formats
 from infer.app import about, answer
-from infer.app.guard import SameOriginOnly
 from infer.predictor import Predictor
 from infer.recording import open_recording
 from infer.results import Result
@@ -25,11 +21,6 @@ from pipeline.errors import InputError
 from pipeline.media import encode
 from pipeline.sample import corpus, voice
 from pipeline.spec import EMOTIONS
-
-HOST = "127.0.0.1"
-LOCAL_NAMES = ("127.0.0.1", "localhost")
-MOST_WAITING = 16
-"""Recordings that wait for their turn; one is read at a time."""
 
 KEPT_SECONDS = 6 * 3600
 """How long uploads and results are kept; all go when the page ends."""
@@ -137,7 +128,11 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
                     elem_id="camera",
                 )
             with gr.Tab("Example"), gr.Row():
-                buttons = {name: gr.Button(f"{name} (drawn face)") for name in EXAMPLES}
+                buttons = {
+                    name: gr.Button(f"{name} (drawn face)", elem_id=f"example-{name}")
+                    for name in EXAMPLES
+                }
+        waiting = gr.HTML("", elem_id="waiting")
         message = gr.Markdown(elem_id="message", visible=False)
         player = gr.HTML(
             None,
@@ -157,11 +152,37 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
             video = gr.DownloadButton(
                 "Annotated mp4", size="sm", min_width=80, visible=False, elem_id="get-mp4"
             )
+            explain = gr.Button(
+                "Where the model looks",
+                size="sm",
+                min_width=80,
+                visible=importlib.util.find_spec("tensorflow") is not None,
+                elem_id="explain",
+            )
+        working = gr.HTML("", elem_id="working")
+        explained = gr.Image(
+            visible=False,
+            show_label=False,
+            container=False,
+            buttons=["download"],
+            elem_id="explained",
+        )
         gr.Markdown(about.summary(predictor.model), elem_id="about")
         with gr.Accordion("Recall of each emotion", open=False):
             gr.Markdown(markdown_table(heads, about.table(predictor.model)))
 
-        shown = [dropped, recorded, message, player, answered, downloads, *files, render, video]
+        shown = [
+            dropped,
+            recorded,
+            message,
+            player,
+            answered,
+            downloads,
+            *files,
+            render,
+            video,
+            explained,
+        ]
 
         def ask(path: str | None, before: Answered | None) -> Iterator[dict]:
             if path is None:
@@ -173,6 +194,7 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
                 recorded: None,
                 message: gr.Markdown(visible=False),
                 downloads: gr.Row(visible=False),
+                explained: gr.Image(value=None, visible=False),
             }
             try:
                 for step in answer.steps(predictor, taken, folder, limits.seconds):
@@ -214,6 +236,16 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
                 video: gr.DownloadButton(value=str(path), visible=True),
             }
 
+        def look(now: Answered | None) -> dict:
+            if now is None:
+                return {message: gr.Markdown(GONE, visible=True)}
+            job = batch.Job(now.path, None, now.folder / now.path.stem)
+            try:
+                path = batch.explained(predictor.model, job, now.result)
+            except InputError as error:
+                return {message: gr.Markdown(answer.plain(error, now.path), visible=True)}
+            return {explained: gr.Image(str(path), visible=True)}
+
         def example(name: str) -> Callable[[Answered | None], Iterator[dict]]:
             def ask_about_example(before: Answered | None) -> Iterator[dict]:
                 yield from ask(str(draw_example(name, examples)), before)
@@ -225,13 +257,15 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
             "concurrency_limit": 1,
             "concurrency_id": "model",
             "api_visibility": "private",
-            "show_progress": "minimal",
         }
-        dropped.upload(ask, [dropped, answered], **one)
-        recorded.stop_recording(ask, [recorded, answered], **one)
+        # Elsewhere it would cover the player.
+        asking, making = one | {"show_progress_on": waiting}, one | {"show_progress_on": working}
+        dropped.upload(ask, [dropped, answered], **asking)
+        recorded.stop_recording(ask, [recorded, answered], **asking)
         for name, button in buttons.items():
-            button.click(example(name), [answered], **one)
-        render.click(make_video, [answered], **one)
+            button.click(example(name), [answered], **asking)
+        render.click(make_video, [answered], **making)
+        explain.click(look, [answered], **making)
     return page
 
 
@@ -239,68 +273,3 @@ def markdown_table(heads: list[str], rows: list[list[str]]) -> str:
     """Write a table as Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-@contextlib.contextmanager
-def serving(
-    predictor: Predictor, port: int | None = None, limits: Limits | None = None
-) -> Iterator[str]:
-    """Serve the page on this machine alone within the block.
-
-    Parameters
-    ----------
-    predictor
-        Answers.
-    port
-        Of the loopback address; None takes a free one.
-    limits
-        What is taken.
-
-    Yields
-    ------
-    str
-        Address of the page.
-
-    Raises
-    ------
-    InputError
-        If the port is taken.
-    """
-    limits = limits or Limits()
-    with tempfile.TemporaryDirectory(prefix="emotions-") as folder:
-        work = Path(folder)
-        # Uploads go there, and with it when the page ends.
-        os.environ["GRADIO_TEMP_DIR"] = str(work / "uploads")
-        page = build(predictor, work, limits)
-        page.queue(max_size=MOST_WAITING)
-        try:
-            _, address, _ = page.launch(
-                server_name=HOST,
-                server_port=port,
-                prevent_thread_lock=True,
-                quiet=True,
-                share=False,
-                inbrowser=False,
-                ssr_mode=False,
-                footer_links=[],
-                allowed_paths=[str(work)],
-                max_file_size=limits.bytes,
-                theme=gr.themes.Base(
-                    font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-                ),
-                css=(HERE / "page.css").read_text(encoding="utf-8"),
-                app_kwargs={
-                    "middleware": [
-                        Middleware(TrustedHostMiddleware, allowed_hosts=list(LOCAL_NAMES)),
-                        Middleware(SameOriginOnly),
-                    ]
-                },
-            )
-        except OSError as error:
-            raise InputError(
-                f"expected a free port, got {port}: {error}; name another with --port"
-            ) from error
-        try:
-            yield address
-        finally:
-            page.close(verbose=False)

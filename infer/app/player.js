@@ -113,13 +113,13 @@ function drawBoxes(shown) {
 function drawBars(shown) {
   const largest = shown.slice().sort((a, b) => (b.box ? b.box[3] : 0) - (a.box ? a.box[3] : 0))[0];
   const window = largest && largest.window;
-  const name = largest && largest.track && tracks.length > 1 ? " of face " + largest.track : "";
+  const name = largest && largest.track && tracks.length > 1 ? ": face " + largest.track : "";
   const heads = { fused: window, voice: window && window.voice, face: window && window.face };
   for (const group of part.bars.children) {
     const head = heads[group.dataset.head], fused = group.dataset.head === "fused";
     group.classList.toggle("absent", !head);
     group.querySelector("h4").textContent = fused
-      ? "Now" + (window ? ", from " + window.basis + name : "")
+      ? "Now" + name + (window ? ", from " + window.basis : "")
       : group.dataset.title + (window && !head ? ": not there" : "");
     group.querySelectorAll(".row").forEach((row, place) => {
       const value = head ? head.probabilities[view.emotions[place]] : 0;
