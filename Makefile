@@ -11,6 +11,7 @@ JOBS ?= -1
 PROTOCOL ?= contiguous:3
 RUN := .venv/bin/python -m
 STAMP := .venv/.ready
+APP_STAMP := .venv/.ready-app
 DEV_STAMP := .venv/.ready-dev
 
 # Options that are passed on only when they are set.
@@ -48,7 +49,7 @@ ablation_features = $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(SKIP_BAD),--ski
 .DEFAULT_GOAL := help
 # 'make -j features train' must not train on a cache that is still being made.
 .NOTPARALLEL:
-.PHONY: help setup setup-cluster demo test test-slow torture data features face-model index verify prune list plan audit train evaluate crossval leak ablation choices infer live explain export bench clean
+.PHONY: help setup setup-cluster setup-app demo test test-slow torture data features face-model index verify prune list plan audit train evaluate crossval leak ablation choices infer live app explain export bench clean
 
 help: ## Print every target with one line
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +60,8 @@ setup: $(STAMP) ## Set up .venv (every target does it by itself)
 
 setup-cluster: $(STAMP) ## Set up dask and ray, for BACKEND=dask and BACKEND=ray
 	@grep -v '^-r' requirements-cluster.txt | .venv/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+
+setup-app: $(APP_STAMP) ## Set up Gradio, for 'make app' (which does it by itself)
 
 demo: $(STAMP) ## Sample corpus, features, training and an annotated video, from nothing
 	@$(RUN) pipeline sample --out $(DEMO)/raw --jobs $(JOBS)
@@ -147,6 +150,10 @@ live: $(STAMP) ## Predict a camera, stream or file live [CAMERA=0|rtsp://...|fil
 	@$(RUN) infer.live "$(or $(CAMERA),0)" --model "$(MODEL)" $(if $(SERVE),--serve $(SERVE)) \
 		$(if $(MIN_CONFIDENCE),--min-confidence $(MIN_CONFIDENCE)) $(if $(SMOOTH),--smooth $(SMOOTH))
 
+app: $(APP_STAMP) ## A page on this machine: drop or record a video [MODEL= PORT= MAX_MINUTES= MAX_MB=]
+	@$(RUN) infer.app --model "$(MODEL)" $(if $(PORT),--port $(PORT)) \
+		$(if $(MAX_MINUTES),--max-minutes $(MAX_MINUTES)) $(if $(MAX_MB),--max-mb $(MAX_MB))
+
 explain: $(STAMP) ## Where the model looks, a figure an emotion [MODEL= CACHE=]
 	@$(RUN) infer.explain --model "$(MODEL)" --cache "$(CACHE)"
 
@@ -174,7 +181,12 @@ $(STAMP): requirements.txt
 		.venv/bin/python -m pip install --quiet --disable-pip-version-check 'opencv-python-headless>=4.10,<5'; }
 	@touch $@
 
-$(DEV_STAMP): requirements-dev.txt requirements-cluster.txt $(STAMP)
+$(APP_STAMP): requirements-app.txt $(STAMP)
+	@echo "installing requirements-app.txt into .venv"
+	@grep -v '^-r' requirements-app.txt | .venv/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.txt requirements-cluster.txt requirements-app.txt $(STAMP)
 	@echo "installing requirements-dev.txt into .venv"
-	@grep -hv '^-r' requirements-cluster.txt requirements-dev.txt | .venv/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+	@grep -hv '^-r' requirements-cluster.txt requirements-app.txt requirements-dev.txt | .venv/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
 	@touch $@

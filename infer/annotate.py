@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infer.ahead import ahead
-from infer.draw import draw
+from infer.draw import Shown, draw
 from infer.model import Model
 from infer.predict import Analysis, Options
 from infer.recording import Recording, Sound
 from infer.reference import References
-from infer.results import WindowPrediction
+from infer.results import Result, WindowPrediction
 from infer.shown import Showing
 from infer.stop import Stop
 from infer.windows import FRAMES_AHEAD
@@ -50,6 +50,9 @@ FORGOTTEN_SECONDS = 10.0
 
 Progress = Callable[[float], None]
 """Is told how many seconds of the recording are done."""
+
+ShownAt = Callable[[float], list[Shown]]
+"""Says what is shown at a moment, in seconds."""
 
 
 def annotate(
@@ -94,7 +97,7 @@ def annotate(
     stop = stop or Stop()
     if recording.video is None:
         analysis = Analysis(model, recording, options, references)
-        drawn = waveform_frames(analysis, recording.sound or recording.path)
+        drawn = waveform_frames(recording, model.spec, shown_while_predicted(analysis))
     else:
         drawing = Drawing(model, recording, recording.video, options, references)
         analysis, drawn = drawing.analysis, drawing.frames()
@@ -146,7 +149,7 @@ class Drawing:
         frames = video.timed_frames(path, 0.0, options.threads, untimed_seconds=untimed)
         self._decoded = self._kept(ahead(frames, FRAMES_AHEAD))
         self.analysis = Analysis(model, recording, options, references, self._decoded)
-        self._showing = Showing(self.analysis.search.tracker)
+        self._showing = Showing(self.analysis.search.tracker.get)
 
     def frames(self) -> Iterator[tuple[float, Frame]]:
         """Yield each frame with its time, drawn on."""
@@ -181,28 +184,87 @@ class Drawing:
             yield timed
 
 
-def waveform_frames(analysis: Analysis, path: Path) -> Iterator[tuple[float, Frame]]:
+def shown_while_predicted(analysis: Analysis) -> ShownAt:
+    """Return what says what is shown at later and later moments, predicting as far as needed."""
+    showing, coming, until = Showing(analysis.search.tracker.get), iter(analysis), -math.inf
+
+    def shown(seconds: float) -> list[Shown]:
+        nonlocal until
+        while until < seconds and (made := next(coming, None)):
+            showing.add(made)
+            showing.forget(seconds - FORGOTTEN_SECONDS)
+            until = made[-1].time_seconds
+        return showing.at(seconds, 1.0)
+
+    return shown
+
+
+def redraw(
+    result: Result,
+    recording: Recording,
+    path: Path,
+    spec: FeatureSpec,
+    progress: Progress = lambda seconds: None,
+) -> None:
+    """Write the annotated video of a recording that was predicted before; nothing is predicted.
+
+    Parameters
+    ----------
+    result
+        What was said of it.
+    recording
+        What it was said of.
+    path
+        The mp4 to write.
+    spec
+        Of the model that said it.
+    progress
+        Called now and then.
+
+    Raises
+    ------
+    MediaError
+        If the recording cannot be read; nothing is written then.
+    """
+    tracks = {track.number: track for track in result.tracks}
+    showing = Showing(tracks.__getitem__)
+    showing.add(list(result.windows))
+    if recording.video is None:
+        drawn = waveform_frames(recording, spec, lambda seconds: showing.at(seconds, 1.0))
+    else:
+        drawn = redrawn_frames(recording.video, recording.width_px, showing)
+    sound = None if recording.sound is None else partial(encode.sound_of_file, recording.sound)
+    frames = watched(drawn, Stop(), progress)
+    encode.write_video(path, frames, sound, crf=CRF, preset=PRESET, threads=2)
+
+
+def redrawn_frames(path: Path, width_px: int, showing: Showing) -> Iterator[tuple[float, Frame]]:
+    """Yield each frame of a video with its time, drawn on."""
+    frames = video.every_yuv_frame(path, SMALLEST_HEIGHT_PX, LARGEST_SIDE_PX)
+    for seconds, frame in ahead(frames, FRAMES_AHEAD):
+        draw(frame, showing.at(seconds, frame.width / width_px), showing.several)
+        yield seconds, frame
+
+
+def waveform_frames(
+    recording: Recording, spec: FeatureSpec, shown: ShownAt
+) -> Iterator[tuple[float, Frame]]:
     """Yield frames of a recording without video: its waveform, and a line that moves along."""
-    seconds = analysis.recording.duration_seconds
-    showing, coming, until = Showing(analysis.search.tracker), iter(analysis), -math.inf
+    seconds = recording.duration_seconds
     height, width = BLANK_SIZE_PX
     page_seconds = min(seconds, PAGE_SECONDS)
-    pages = waveform_pages(path, page_seconds, analysis.model.spec)
+    pages = waveform_pages(recording.sound or recording.path, page_seconds, spec)
     page = np.zeros((height, width, 3), np.uint8)
     shown_page = -1
     for number in range(max(1, round(seconds * BLANK_FRAME_RATE))):
         time = number / BLANK_FRAME_RATE
-        while until < time and (made := next(coming, None)):
-            showing.add(made)
-            showing.forget(time - FORGOTTEN_SECONDS)
-            until = made[-1].time_seconds
         if time // page_seconds > shown_page:
             shown_page, page = shown_page + 1, next(pages)
         picture = page.copy()
         column = min(width - 1, round((time / page_seconds - shown_page) * width))
         picture[height // 8 : height * 13 // 24, column] = 255
         frame = encode.yuv_frame(picture)
-        draw(frame, showing.at(time, 1.0))
+        draw(frame, shown(time))
         yield time, frame
 
 

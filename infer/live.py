@@ -166,7 +166,7 @@ class Live:
         elif rate is None:
             self.notes.append("no sound: the answer comes from the face alone")
         self._stream = Stream(model, rate, options, references)
-        self._showing = Showing(self._stream.search.tracker)
+        self._showing = Showing(self._stream.search.tracker.get)
         self._lock = threading.Lock()
         self._latest = Slot()
         self._asked = threading.Event()

@@ -294,10 +294,16 @@ class Analysis:
         """Return the faces that any prediction is of, in pixels of the recording."""
         used = sorted({made.track for made in self.predictions if made.track is not None})
         ratio = self.width_ratio
-        return tuple(
-            replace(track, boxes=[Box(*(ratio * side for side in box)) for box in track.boxes])
-            for track in map(self.search.tracker.get, used)
-        )
+        return tuple(scaled(track, ratio) for track in map(self.search.tracker.get, used))
+
+
+def scaled(track: Track, ratio: float) -> Track:
+    """Return a copy of a track with boxes in other pixels; another thread may be adding to it."""
+    count = len(track.times)
+    boxes = [Box(*(ratio * side for side in box)) for box in track.boxes[:count]]
+    return replace(
+        track, times=track.times[:count], boxes=boxes, confidences=track.confidences[:count]
+    )
 
 
 def refuse_unlearned(model: Model, recording: Recording) -> None:

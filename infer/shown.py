@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 
 from infer.draw import Shown
 from infer.results import WindowPrediction
-from infer.tracks import Tracker
+from infer.tracks import Track
 from pipeline.features.detectors import Box
 
 
@@ -15,12 +16,12 @@ class Showing:
 
     Parameters
     ----------
-    tracker
-        Knows where faces are, in pixels of the searched frames.
+    track_of
+        Returns a track by its number, which knows where the face is.
     """
 
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
+    def __init__(self, track_of: Callable[[int], Track]) -> None:
+        self._track_of = track_of
         self._windows: dict[int | None, list[WindowPrediction]] = {}
         self._numbers: set[int] = set()
 
@@ -51,7 +52,7 @@ class Showing:
         seconds
             The moment.
         ratio
-            Pixels of the drawn frame for a pixel of a searched one.
+            Pixels of the drawn frame for a pixel of the tracks' boxes.
 
         Returns
         -------
@@ -64,7 +65,7 @@ class Showing:
             if track is None:
                 continue
             window = nearest(windows, seconds)
-            seen = self._tracker.get(track).at(seconds)
+            seen = self._track_of(track).at(seconds)
             if window and seen:
                 box = Box(*(ratio * side for side in seen[0]))
                 found.append(Shown(track, box, seen[1], window.label, window.smoothed))

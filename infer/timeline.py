@@ -13,9 +13,15 @@ from infer.strips import strips
 
 STRIP_PX, GAP_PX, LEFT_PX, WIDTH_PX = 28, 10, 110, 1000
 TICK_SECONDS = (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600)
-MOST_TICKS = 12
-LEAST_TEXT_PART = 0.025
-"""Of the whole length: shorter stretches have no room for a number."""
+TICK_PX = 74
+"""Least distance of two marks of the time."""
+
+TICK_TEXT_PX = 30
+MOST_TICKS = (WIDTH_PX - LEFT_PX) // TICK_PX
+LEAST_TEXT_PX = 25
+"""Shorter stretches have no room for a number."""
+
+LEAST_TEXT_PART = LEAST_TEXT_PX / WIDTH_PX
 
 
 def png_bytes(result: Result) -> bytes:
@@ -70,15 +76,22 @@ def opacity(probability: float) -> float:
     return 0.25 + 0.75 * probability
 
 
-def svg_text(result: Result) -> str:
-    """Draw the timeline as SVG; each stretch says what it is when pointed at."""
+def svg_text(result: Result, width_px: int = WIDTH_PX) -> str:
+    """Draw the timeline as SVG; each stretch says what it is when pointed at.
+
+    Parameters
+    ----------
+    result
+        What was said.
+    width_px
+        Of the drawing: one of the width at which it is shown has letters of their own size.
+    """
     rows = strips(result)
     seconds = max(result.duration_seconds, 0.1)
-    least_px = LEAST_TEXT_PART * WIDTH_PX
-    scale = (WIDTH_PX - LEFT_PX) / seconds
+    scale = (width_px - LEFT_PX) / seconds
     height = len(rows) * (STRIP_PX + GAP_PX) + 24
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH_PX} {height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width_px} {height}" '
         f'class="timeline" data-left="{LEFT_PX}" data-scale="{scale:.6f}" role="img">'
     ]
     for row, (name, spans) in enumerate(rows.items()):
@@ -95,17 +108,17 @@ def svg_text(result: Result) -> str:
                 f"{said.start_seconds:.1f} to {said.end_seconds:.1f} s: {said.text}"
                 "</title></rect>"
             )
-            if width >= least_px:
+            if width >= LEAST_TEXT_PX:
                 parts.append(
                     f'<text x="{left + width / 2:.1f}" y="{top + STRIP_PX / 2 + 5}" '
                     f'class="said">{100 * said.probability:.0f}</text>'
                 )
-    step = next(
-        s for s in (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600) if seconds / s <= 12 or s > 900
-    )
+    fitting = (step for step in TICK_SECONDS if step * scale >= TICK_PX)
+    step = next(fitting, TICK_SECONDS[-1])
     for number in range(int(seconds / step) + 1):
-        x = LEFT_PX + number * step * scale
-        parts.append(f'<text x="{x:.1f}" y="{height - 4}" class="tick">{number * step:g} s</text>')
+        x, shown = LEFT_PX + number * step * scale, f"{number * step:g} s"
+        if x + TICK_TEXT_PX <= width_px:
+            parts.append(f'<text x="{x:.1f}" y="{height - 4}" class="tick">{shown}</text>')
     return "".join(parts) + "</svg>"
 
 

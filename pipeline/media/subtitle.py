@@ -9,7 +9,8 @@ from pathlib import Path
 import av
 
 from pipeline import atomic
-from pipeline.media.container import first_video, guarded, opened, origin_seconds
+from pipeline.media.container import first_video, opened
+from pipeline.media.packets import rebased
 
 
 def copy_with_subtitles(source: Path, text: str, path: Path) -> None:
@@ -50,16 +51,11 @@ def copy_with(
     ):
         streams = {stream.index: made.add_stream_from_template(stream) for stream in wanted}
         shown = made.add_stream_from_template(labels.streams.subtitles[0])
-        origin = origin_seconds(video)
 
         def copied() -> Iterator[av.Packet]:
-            for packet in guarded(source, video.demux(wanted)):
-                if packet.dts is not None:
-                    passed = round(origin / packet.time_base)
-                    packet.dts -= passed
-                    packet.pts = None if packet.pts is None else packet.pts - passed
-                    packet.stream = streams[packet.stream.index]
-                    yield packet
+            for packet in rebased(source, video, wanted):
+                packet.stream = streams[packet.stream.index]
+                yield packet
 
         def labelled() -> Iterator[av.Packet]:
             for packet in labels.demux():
