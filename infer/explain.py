@@ -38,9 +38,8 @@ Tensors = Mapping[str, NDArray]
 SHOWN_FRAMES = 6
 """Of a window, in a figure."""
 
-LOGITS_ENDING = "logits"
-"""Of the names of a branch's logits, and of those of its encoders, whose mean they may be. No
-gradient passes through such a mean."""
+LOGITS = "logits"
+"""What the names of outputs end in that are logits of emotions."""
 
 
 def maps(network: keras.Model, tensors: Tensors, label: int) -> dict[str, NDArray[np.float32]]:
@@ -77,9 +76,10 @@ def maps(network: keras.Model, tensors: Tensors, label: int) -> dict[str, NDArra
             # Branches see (time, coefficients).
             found[name] = enlarged(answer[0].T, shape[:2])
         else:
-            # A branch may look at pairs of frames.
-            places = np.arange(shape[0]) * len(answer) // shape[0]
-            found[name] = np.stack([enlarged(answer[place], shape[1:3]) for place in places])
+            # Fewer instants than frames where the branch has pooled time.
+            flat = answer.reshape(len(answer), -1)
+            instants = enlarged(flat, (shape[0], flat.shape[1])).reshape(-1, *answer.shape[1:])
+            found[name] = np.stack([enlarged(frame, shape[1:3]) for frame in instants])
         strongest = found[name].max()
         found[name] = found[name] / strongest if strongest > 0 else found[name]
     return found
@@ -96,13 +96,12 @@ def gradcam(branch: keras.Model, tensors: Tensors, label: int) -> NDArray[np.flo
     import keras
     import tensorflow as tf
 
-    outputs = branch.output if isinstance(branch.output, dict) else {LOGITS_ENDING: branch.output}
-    logits = [values for name, values in outputs.items() if name.endswith(LOGITS_ENDING)]
-    layer = last_convolution(branch)
-    part = keras.Model(branch.input, [layer.output, logits])
+    # The mean of several encoders' logits passes on no gradient; their own do.
+    logits = [value for name, value in branch.output.items() if name.endswith(LOGITS)]
+    part = keras.Model(branch.input, [last_convolution(branch).output, *logits])
     with tf.GradientTape() as tape:
-        features, answers = part(dict(tensors), training=False)
-        score = tf.add_n([answer[0, label] for answer in answers])
+        features, *answers = part(dict(tensors), training=False)
+        score = sum(answer[0, label] for answer in answers)
     gradient = tape.gradient(score, features)
     weights = tf.reduce_mean(gradient, axis=(0, 1, 2), keepdims=True)
     return tf.nn.relu(tf.reduce_sum(weights * features, axis=-1)).numpy()

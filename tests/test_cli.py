@@ -305,7 +305,7 @@ def test_only_one_place_opens_media():
         for path in (ROOT / room).rglob("*.py")
         if "av" in set(imports_of(path))
     }
-    rooms = ("audio", "capture", "container", "encode", "packets", "playable", "subtitle", "video")
+    rooms = ("audio", "capture", "container", "encode", "packets", "subtitle", "video")
     assert openers == {f"pipeline/media/{room}.py" for room in rooms}
 
 

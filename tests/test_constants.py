@@ -39,15 +39,6 @@ ALLOWED = {
         "NETWORK_SCHEMES": "live sources; nothing of them is on the way to a cache",
         "NETWORK_TIMEOUT_SECONDS": "refuses live sources",
     },
-    # What a browser plays: nothing of it is on the way to a cache.
-    "media/playable.py": dict.fromkeys(
-        (
-            *("AS_IS", "COPY", "ENCODE", "MP4_VIDEO", "MP4_AUDIO", "WEBM_VIDEO", "WEBM_AUDIO"),
-            *("COPIED_FORMATS", "PIXEL_FORMATS", "SOUND_FILES", "LARGEST_SIDE_PX"),
-            *("SMALLEST_HEIGHT_PX", "PRESET", "CRF"),
-        ),
-        "for the page",
-    ),
     # The only writer of video: nothing of it is on the way to a cache.
     "media/encode.py": dict.fromkeys(
         (

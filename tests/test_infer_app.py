@@ -10,12 +10,13 @@ import pytest
 from conftest import RATE, TINY, tone, write_model, write_video, write_wav
 
 from infer import annotate, load
-from infer.app import about, answer
+from infer.app import about, answer, playable
+from infer.app.playable import AS_IS, COPY, ENCODE
 from infer.predict import Options
 from infer.recording import open_recording
 from pipeline.errors import InputError
-from pipeline.media import container, encode, playable, video
-from pipeline.media.playable import AS_IS, COPY, ENCODE, Kind
+from pipeline.media import container, encode, packets, video
+from pipeline.media.packets import Kind
 from pipeline.sample import corpus, voice
 
 
@@ -32,11 +33,6 @@ def face(tmp_path_factory):
     waveform, _, frames = corpus.record(corpus.Take(5, 2, 1, 1, 8), 0)
     encode.write_mp4(path, frames, waveform, voice.SAMPLE_RATE_HZ)
     return path
-
-
-def played(path, loaded, folder):
-    recording = taken(path, loaded)
-    return playable.playable(recording.path, recording.sound, folder)
 
 
 def taken(path, loaded):
@@ -76,21 +72,21 @@ def test_what_a_browser_gets_to_play(kind, expected):
 
 def test_a_playable_recording_stays_as_it_is(loaded, tmp_path):
     path = write_video(tmp_path / "x.mp4", 1.0, sound=tone(1.0))
-    assert played(path, loaded, tmp_path) == path
+    assert playable.playable(taken(path, loaded), tmp_path) == path
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_packets_are_copied_into_a_file_that_knows_its_length(loaded, tmp_path):
     source = write_video(tmp_path / "x.mp4", 1.0, sound=tone(1.0))
     path = tmp_path / "x.mkv"
-    playable.copy_packets(source, path)
-    made = played(path, loaded, tmp_path)
-    assert made.suffix == ".mp4" and playable.way(playable.kind_of(made))[0] == AS_IS
+    packets.copy_packets(source, path)
+    made = playable.playable(taken(path, loaded), tmp_path)
+    assert made.suffix == ".mp4" and playable.way(packets.kind_of(made))[0] == AS_IS
     with av.open(str(source)) as one, av.open(str(made)) as other:
-        packets = [
+        copied = [
             [bytes(p) for p in each.demux(video=0) if p.dts is not None] for each in (one, other)
         ]
-    assert packets[0] == packets[1] and len(packets[0]) == 10
+    assert copied[0] == copied[1] and len(copied[0]) == 10
     assert video.presentation_times(made) == pytest.approx(np.arange(10) / 10, abs=2e-3)
 
 
@@ -104,8 +100,8 @@ def test_what_no_browser_plays_is_encoded(loaded, tmp_path):
             frame.pts, frame.time_base = number, Fraction(1, 10)
             written.mux(stream.encode(frame))
         written.mux(stream.encode())
-    made = played(path, loaded, tmp_path)
-    kind = playable.kind_of(made)
+    made = playable.playable(taken(path, loaded), tmp_path)
+    kind = packets.kind_of(made)
     assert playable.way(kind) == (AS_IS, ".mp4") and kind.video == "h264"
     assert len(video.presentation_times(made)) == 10
     media = container.probe(made)
@@ -115,8 +111,8 @@ def test_what_no_browser_plays_is_encoded(loaded, tmp_path):
 def test_sound_of_any_kind_becomes_a_wav(loaded, tmp_path):
     path = tmp_path / "x.au"
     write_wav(path, tone(1.5))
-    made = played(path, loaded, tmp_path)
-    assert playable.way(playable.kind_of(made)) == (AS_IS, ".wav")
+    made = playable.playable(taken(path, loaded), tmp_path)
+    assert playable.way(packets.kind_of(made)) == (AS_IS, ".wav")
     assert container.probe(made).duration_seconds == pytest.approx(1.5, abs=0.01)
 
 

@@ -17,22 +17,18 @@ def branch(name):
     if name == "video":
         inputs = keras.Input((FRAMES, SIDE, SIDE, 3), dtype="uint8", name="frames")
         x = keras.ops.cast(inputs, "float32") / 255.0
-        # As a branch that looks at pairs of frames.
-        x = keras.ops.reshape(keras.ops.mean(x, axis=-1), (-1, 2, SIDE, SIDE))
-        x = keras.ops.max(x, axis=1)[..., None]
+        x = keras.ops.reshape(keras.ops.mean(x, axis=-1), (-1, SIDE, SIDE, 1))
     else:
         inputs = keras.Input((COUNT, COLUMNS, 1), name="mfcc")
         x = keras.ops.transpose(inputs, (0, 2, 1, 3))
     x = keras.layers.Conv2D(4, 3, padding="same", use_bias=False, name="space")(x)
     pooled = keras.ops.mean(x, axis=(1, 2))
     if name == "video":
-        pooled = keras.ops.mean(keras.ops.reshape(pooled, (-1, FRAMES // 2, 4)), axis=1)
+        pooled = keras.ops.mean(keras.ops.reshape(pooled, (-1, FRAMES, 4)), axis=1)
     logits = keras.layers.Dense(len(EMOTIONS), name="dense")(pooled)
-    outputs = {"embedding": pooled, "logits": logits}
-    if name == "audio":
-        # As an average of encoders each of which is trained by itself.
-        outputs |= {"logits": keras.ops.stop_gradient(logits), "encoder_logits": logits}
-    model = keras.Model({inputs.name: inputs}, outputs, name=f"{name}_branch")
+    model = keras.Model(
+        {inputs.name: inputs}, {"embedding": pooled, "logits": logits}, name=f"{name}_branch"
+    )
     kernel = np.zeros((3, 3, 1, 4), np.float32)
     kernel[1, 1] = 1.0
     model.get_layer("space").set_weights([kernel])
@@ -67,8 +63,7 @@ def test_the_map_lies_where_the_label_lies(network, down, right):
         assert values.max() == pytest.approx(1.0)
         inside = values[rows, columns].sum()
         assert inside == pytest.approx(values.sum(), rel=1e-4)
-    assert found["video"][[0, 1]].max() == 0.0
-    assert (found["video"][3] == found["video"][2]).all()
+    assert found["video"][[0, 1, 3]].max() == 0.0
     figure = explain.png_bytes({"mfcc": mfcc, "frames": frames}, found, "sad")
     assert cv2.imdecode(np.frombuffer(figure, np.uint8), cv2.IMREAD_COLOR).shape[1] > 1000
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from infer import timeline
+from infer.app import playable
 from infer.draw import COLOURS, TRACK_COLOURS
 from infer.predict import Options
 from infer.predictor import Predictor
@@ -17,7 +18,7 @@ from infer.recording import Recording, open_recording
 from infer.results import Result
 from infer.tracks import LOST_SECONDS
 from pipeline.errors import InputError
-from pipeline.media import playable
+from pipeline.media import packets
 from pipeline.spec import EMOTIONS
 
 STEP_SECONDS = 1.0
@@ -43,7 +44,13 @@ class Step:
     result: Result | None = None
 
 
-def steps(predictor: Predictor, path: Path, folder: Path, most_seconds: float) -> Iterator[Step]:
+def steps(
+    predictor: Predictor,
+    path: Path,
+    folder: Path,
+    most_seconds: float,
+    reference: Path | None = None,
+) -> Iterator[Step]:
     """Predict a recording and show it as soon as possible.
 
     What a browser plays is shown at once, and predictions as they are made. What it does not play
@@ -59,6 +66,8 @@ def steps(predictor: Predictor, path: Path, folder: Path, most_seconds: float) -
         Where a converted copy is written.
     most_seconds
         Longest recording that is taken.
+    reference
+        A recording of the same person, for a model with a speaker reference.
 
     Yields
     ------
@@ -73,10 +82,10 @@ def steps(predictor: Predictor, path: Path, folder: Path, most_seconds: float) -
     recording = open_recording(path, None, predictor.model.spec)
     refuse_long(recording, most_seconds)
     shown = None
-    if playable.way(playable.kind_of(path))[0] != playable.ENCODE:
-        shown = playable.playable(recording.path, recording.sound, folder)
+    if playable.way(packets.kind_of(path))[0] != playable.ENCODE:
+        shown = playable.playable(recording, folder)
     yield Step(view(recording, shown, None, 0.0))
-    analysis = predictor.analyse(path, None, Options())
+    analysis = predictor.analyse(path, None, Options(), reference)
     last = time.monotonic()
     for made in analysis:
         if time.monotonic() - last >= STEP_SECONDS:
@@ -86,7 +95,7 @@ def steps(predictor: Predictor, path: Path, folder: Path, most_seconds: float) -
     result = analysis.result()
     if shown is None:
         yield Step(view(recording, None, result, 1.0), result)
-        shown = playable.playable(recording.path, recording.sound, folder)
+        shown = playable.playable(recording, folder)
     yield Step(view(recording, shown, result, 1.0), result)
 
 
@@ -149,6 +158,9 @@ def css(colour: tuple[int, int, int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
-def plain(error: InputError, path: Path) -> str:
-    """Say what is wrong with a file, by its name instead of where it lies."""
-    return str(error).replace(str(path), path.name)
+def plain(error: InputError, *paths: Path | None) -> str:
+    """Say what is wrong with files, by their names instead of where they lie."""
+    text = str(error)
+    for path in filter(None, paths):
+        text = text.replace(str(path), path.name)
+    return text.replace("name one with --reference", "drop one into the second field first")

@@ -16,6 +16,7 @@ from infer import annotate, batch, formats
 from infer.app import about, answer
 from infer.predictor import Predictor
 from infer.recording import open_recording
+from infer.reference import reference_of
 from infer.results import Result
 from pipeline.errors import InputError
 from pipeline.media import encode
@@ -66,12 +67,15 @@ class Answered:
         Of the files that were made for it; removed with it.
     path
         The recording.
+    reference
+        A neutral recording of the same person, for models that compare with one.
     result
         What was said of it.
     """
 
     folder: Path
     path: Path
+    reference: Path | None
     result: Result
 
 
@@ -132,6 +136,12 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
                     name: gr.Button(f"{name} (drawn face)", elem_id=f"example-{name}")
                     for name in EXAMPLES
                 }
+        reference = gr.File(
+            label="a neutral recording of the same person, which the model compares with",
+            height=120,
+            visible=predictor.model.speaker_reference == "neutral",
+            elem_id="reference",
+        )
         waiting = gr.HTML("", elem_id="waiting")
         message = gr.Markdown(elem_id="message", visible=False)
         player = gr.HTML(
@@ -184,10 +194,11 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
             explained,
         ]
 
-        def ask(path: str | None, before: Answered | None) -> Iterator[dict]:
+        def ask(path: str | None, neutral: str | None) -> Iterator[dict]:
             if path is None:
                 return
             taken, folder = Path(path), Path(tempfile.mkdtemp(dir=work))
+            own = None if neutral is None else Path(neutral)
             # An empty field takes the next file.
             yield {
                 dropped: None,
@@ -197,16 +208,16 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
                 explained: gr.Image(value=None, visible=False),
             }
             try:
-                for step in answer.steps(predictor, taken, folder, limits.seconds):
+                for step in answer.steps(predictor, taken, folder, limits.seconds, own):
                     made: dict[Any, Any] = {player: step.view}
                     if step.result is not None:
-                        made |= finished(Answered(folder, taken, step.result))
+                        made |= finished(Answered(folder, taken, own, step.result))
                     yield made
             except InputError as error:
                 shutil.rmtree(folder, ignore_errors=True)
                 yield {
                     player: None,
-                    message: gr.Markdown(answer.plain(error, taken), visible=True),
+                    message: gr.Markdown(answer.plain(error, taken, own), visible=True),
                 }
 
         def finished(now: Answered) -> dict:
@@ -239,16 +250,20 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
         def look(now: Answered | None) -> dict:
             if now is None:
                 return {message: gr.Markdown(GONE, visible=True)}
-            job = batch.Job(now.path, None, now.folder / now.path.stem)
+            model, stem = predictor.model, now.folder / now.path.stem
+            job = batch.Job(now.path, None, stem, now.reference)
             try:
-                path = batch.explained(predictor.model, job, now.result)
+                known = reference_of(model, job.path, None, job.reference)
+                path = batch.explained(model, job, now.result, known)
             except InputError as error:
-                return {message: gr.Markdown(answer.plain(error, now.path), visible=True)}
+                return {
+                    message: gr.Markdown(answer.plain(error, now.path, now.reference), visible=True)
+                }
             return {explained: gr.Image(str(path), visible=True)}
 
-        def example(name: str) -> Callable[[Answered | None], Iterator[dict]]:
-            def ask_about_example(before: Answered | None) -> Iterator[dict]:
-                yield from ask(str(draw_example(name, examples)), before)
+        def example(name: str) -> Callable[[str | None], Iterator[dict]]:
+            def ask_about_example(neutral: str | None) -> Iterator[dict]:
+                yield from ask(str(draw_example(name, examples)), neutral)
 
             return ask_about_example
 
@@ -260,10 +275,10 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
         }
         # Elsewhere it would cover the player.
         asking, making = one | {"show_progress_on": waiting}, one | {"show_progress_on": working}
-        dropped.upload(ask, [dropped, answered], **asking)
-        recorded.stop_recording(ask, [recorded, answered], **asking)
+        dropped.upload(ask, [dropped, reference], **asking)
+        recorded.stop_recording(ask, [recorded, reference], **asking)
         for name, button in buttons.items():
-            button.click(example(name), [answered], **asking)
+            button.click(example(name), [reference], **asking)
         render.click(make_video, [answered], **making)
         explain.click(look, [answered], **making)
     return page

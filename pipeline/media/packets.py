@@ -1,13 +1,83 @@
-"""Packets of a recording on a clock that begins with its first frame, to be copied."""
+"""Packets of a recording without decoding them: what they are, and copies of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 
-from pipeline.media.container import guarded, origin_seconds
+from pipeline.media.container import first_video, guarded, opened, origin_seconds
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What decides whether a browser plays a file.
+
+    Parameters
+    ----------
+    suffix
+        Of its name, in lower case: servers tell the type by it.
+    container
+        FFmpeg's names of its format, separated by commas.
+    video, audio
+        FFmpeg's names of the codecs, whatever decodes them; None without such a stream.
+    pixel_format
+        Of the frames; None without any.
+    length_known
+        Whether the header says how long it is: without, players cannot seek.
+    """
+
+    suffix: str
+    container: str
+    video: str | None
+    audio: str | None
+    pixel_format: str | None
+    length_known: bool
+
+
+def kind_of(path: Path) -> Kind:
+    """Read from its header what a file is.
+
+    Raises
+    ------
+    MediaError
+        If it cannot be opened.
+    """
+    with opened(path) as container:
+        shown = first_video(container)
+        return Kind(
+            path.suffix.lower(),
+            container.format.name,
+            codec_of(shown),
+            codec_of(next(iter(container.streams.audio), None)),
+            shown.codec_context.pix_fmt if shown is not None else None,
+            bool(container.duration),
+        )
+
+
+def codec_of(stream: av.stream.Stream | None) -> str | None:
+    """Name the codec of a stream; None without one."""
+    if stream is None:
+        return None
+    context = stream.codec_context
+    return "unknown" if context is None else context.codec.canonical_name
+
+
+def copy_packets(source: Path, target: Path) -> None:
+    """Copy the packets of a video and its sound into a file that says how long it is.
+
+    The clock begins with the first frame. A recording of a browser states no length: players
+    cannot seek in it, which they can in the copy.
+    """
+    with opened(source) as read, av.open(str(target), "w") as written:
+        wanted = [s for s in (first_video(read), *read.streams.audio[:1]) if s is not None]
+        streams = {stream.index: written.add_stream_from_template(stream) for stream in wanted}
+        for packet in rebased(source, read, wanted):
+            if packet.pts >= 0:
+                packet.stream = streams[packet.stream.index]
+                written.mux(packet)
 
 
 def rebased(
@@ -27,7 +97,7 @@ def rebased(
     Yields
     ------
     av.Packet
-        With both times; the order is that of the file, but for the first ones of a video.
+        With the time at which it is decoded; in the order of the file, but for the first ones.
 
     Raises
     ------
@@ -37,7 +107,8 @@ def rebased(
     origin = origin_seconds(source)
     for packet in decodable(guarded(path, source.demux(streams))):
         passed = round(origin / packet.time_base)
-        packet.pts, packet.dts = packet.pts - passed, packet.dts - passed
+        packet.dts -= passed
+        packet.pts = None if packet.pts is None else packet.pts - passed
         yield packet
 
 
@@ -49,10 +120,9 @@ def decodable(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
     """
     waiting: list[av.Packet] = []
     for packet in packets:
-        if packet.pts is None:
-            continue
         if packet.dts is None:
-            waiting.append(packet)
+            # The end of a stream has no time at all.
+            waiting += [packet] if packet.pts is not None else []
             continue
         if waiting and packet.stream is waiting[0].stream:
             yield from timed_before(packet.dts, waiting)

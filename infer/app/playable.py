@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
-import av
 import soundfile
 
+from infer.recording import Recording
 from pipeline.media import audio, encode, video
-from pipeline.media.container import first_video, opened
-from pipeline.media.packets import rebased
+from pipeline.media.packets import Kind, copy_packets, kind_of
 
 AS_IS, COPY, ENCODE = "as it is", "packets copied", "encoded anew"
 
@@ -40,60 +38,6 @@ SMALLEST_HEIGHT_PX = 2
 PRESET, CRF = "ultrafast", 23
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What decides whether a browser plays a file.
-
-    Parameters
-    ----------
-    suffix
-        Of its name, in lower case: servers tell the type by it.
-    container
-        FFmpeg's names of its format, separated by commas.
-    video, audio
-        FFmpeg's names of the codecs, whatever decodes them; None without such a stream.
-    pixel_format
-        Of the frames; None without any.
-    length_known
-        Whether the header says how long it is: without, players cannot seek.
-    """
-
-    suffix: str
-    container: str
-    video: str | None
-    audio: str | None
-    pixel_format: str | None
-    length_known: bool
-
-
-def kind_of(path: Path) -> Kind:
-    """Read from its header what a file is.
-
-    Raises
-    ------
-    MediaError
-        If it cannot be opened.
-    """
-    with opened(path) as container:
-        shown = first_video(container)
-        return Kind(
-            path.suffix.lower(),
-            container.format.name,
-            codec_of(shown),
-            codec_of(next(iter(container.streams.audio), None)),
-            shown.codec_context.pix_fmt if shown is not None else None,
-            bool(container.duration),
-        )
-
-
-def codec_of(stream: av.stream.Stream | None) -> str | None:
-    """Name the codec of a stream; None without one."""
-    if stream is None:
-        return None
-    context = stream.codec_context
-    return "unknown" if context is None else context.codec.canonical_name
-
-
 def way(kind: Kind) -> tuple[str, str]:
     """Say how a browser gets to play a file.
 
@@ -117,15 +61,13 @@ def way(kind: Kind) -> tuple[str, str]:
     return ENCODE, ".mp4"
 
 
-def playable(source: Path, sound: Path | None, folder: Path) -> Path:
+def playable(recording: Recording, folder: Path) -> Path:
     """Return a file that a browser plays, the recording itself where it can.
 
     Parameters
     ----------
-    source
+    recording
         What is to be played.
-    sound
-        File with its sound, where it has any.
     folder
         Where a file is written if one is needed.
 
@@ -134,6 +76,7 @@ def playable(source: Path, sound: Path | None, folder: Path) -> Path:
     MediaError
         If the recording cannot be read.
     """
+    source = recording.path
     how, suffix = way(kind_of(source))
     if how == AS_IS:
         return source
@@ -144,8 +87,8 @@ def playable(source: Path, sound: Path | None, folder: Path) -> Path:
         copy_packets(source, target)
     else:
         frames = video.every_yuv_frame(source, SMALLEST_HEIGHT_PX, LARGEST_SIDE_PX)
-        waveform = None if sound is None else partial(encode.sound_of_file, sound)
-        encode.write_video(target, frames, waveform, crf=CRF, preset=PRESET, threads=2)
+        sound = None if recording.sound is None else partial(encode.sound_of_file, recording.sound)
+        encode.write_video(target, frames, sound, crf=CRF, preset=PRESET, threads=2)
     return target
 
 
@@ -156,18 +99,3 @@ def write_wav(source: Path, target: Path) -> None:
         with soundfile.SoundFile(target, "w", rate, len(first), "PCM_16") as written:
             for block in chain([first], blocks):
                 written.write(block.T)
-
-
-def copy_packets(source: Path, target: Path) -> None:
-    """Copy the packets of a video and its sound into a file that says how long it is.
-
-    The clock begins with the first frame. A recording of a browser states no length: players
-    cannot seek in it, which they can in the copy.
-    """
-    with opened(source) as read, av.open(str(target), "w") as written:
-        wanted = [s for s in (first_video(read), *read.streams.audio[:1]) if s is not None]
-        streams = {stream.index: written.add_stream_from_template(stream) for stream in wanted}
-        for packet in rebased(source, read, wanted):
-            if packet.pts >= 0:
-                packet.stream = streams[packet.stream.index]
-                written.mux(packet)
