@@ -194,7 +194,7 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
             explained,
         ]
 
-        def ask(path: str | None, neutral: str | None) -> Iterator[dict]:
+        def ask(path: str | None, neutral: str | None, before: Answered | None) -> Iterator[dict]:
             if path is None:
                 return
             taken, folder = Path(path), Path(tempfile.mkdtemp(dir=work))
@@ -213,6 +213,7 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
                     if step.result is not None:
                         made |= finished(Answered(folder, taken, own, step.result))
                     yield made
+                forget(before)
             except InputError as error:
                 shutil.rmtree(folder, ignore_errors=True)
                 yield {
@@ -261,9 +262,9 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
                 }
             return {explained: gr.Image(str(path), visible=True)}
 
-        def example(name: str) -> Callable[[str | None], Iterator[dict]]:
-            def ask_about_example(neutral: str | None) -> Iterator[dict]:
-                yield from ask(str(draw_example(name, examples)), neutral)
+        def example(name: str) -> Callable[[str | None, Answered | None], Iterator[dict]]:
+            def ask_about_example(neutral: str | None, before: Answered | None) -> Iterator[dict]:
+                yield from ask(str(draw_example(name, examples)), neutral, before)
 
             return ask_about_example
 
@@ -275,10 +276,10 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
         }
         # Elsewhere it would cover the player.
         asking, making = one | {"show_progress_on": waiting}, one | {"show_progress_on": working}
-        dropped.upload(ask, [dropped, reference], **asking)
-        recorded.stop_recording(ask, [recorded, reference], **asking)
+        dropped.upload(ask, [dropped, reference, answered], **asking)
+        recorded.stop_recording(ask, [recorded, reference, answered], **asking)
         for name, button in buttons.items():
-            button.click(example(name), [reference], **asking)
+            button.click(example(name), [reference, answered], **asking)
         render.click(make_video, [answered], **making)
         explain.click(look, [answered], **making)
     return page
