@@ -96,7 +96,7 @@ def plan(
     for shard in by_age(known.shards):
         name, generation = split_name(shard.file)
         generations[name] = max(generation, generations.get(name, -1))
-        others = {entry.clip for entry in shard.clips} - by_id.keys()
+        others = {entry.clip for entry in shard.clips if entry.clip not in by_id}
         absent |= others
         for entry in shard.clips if not (others and only_wanted) else ():
             if entry.clip in by_id:
