@@ -106,8 +106,10 @@ reader.RowReader.read = slow_read
 cache = index.find_cache(Path(sys.argv[1]))
 table, second = rows.select_rows(cache, (1, 2), variants=True), threading.Event()
 # Training: two batches are read at the same time.
-next(iter(dataset.shuffled(table, 4, 0)))
-together.abort()
+training = iter(dataset.shuffled(table, 4, 0))
+next(training)
+together.abort()  # before the iterator goes, which waits for its readers
+del training
 # Validation: the next batch is read while the network has the first.
 together, second = None, threading.Event()
 calls.clear()
