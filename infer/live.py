@@ -1,7 +1,7 @@
 """Live: a camera, a network stream or a file in real time, in a window or in a browser.
 
 A thread captures and keeps the newest frame only; the next one finds faces and draws; a third
-answers twice a second. Frames that nobody had time for are dropped, never queued.
+answers twice a second. Frames that come too fast are dropped, never queued.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ OnFrame = Callable[[float, Frame], Any]
 
 
 class Slot:
-    """Holds one thing: the newest. Whoever waits gets what is newer than before."""
+    """Holds the newest item only; a reader waits for one newer than its last."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -63,7 +63,7 @@ class Slot:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Let nobody wait any longer."""
+        """End the wait of all readers."""
         with self._changed:
             self.closed = True
             self._changed.notify_all()

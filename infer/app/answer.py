@@ -1,4 +1,4 @@
-"""From a file that somebody dropped to what the page shows, in steps; knows nothing of the page."""
+"""From an uploaded file to what the page shows, in steps that know nothing of the page."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def references(index: Index, speaker_reference: str) -> References | None:
     if speaker_reference == "neutral":
         serving = clean.label == EMOTIONS.index("neutral")
     having = {"mfcc_reference": clean.has_audio, "frames_reference": clean.has_video}
-    found = np.zeros(len(clean), bool)
+    found = clean.has_audio | clean.has_video
     means = {name: np.zeros_like(values) for name, values in tensors.items()}
     for actor in index.actors:
         own = clean.actor == actor
@@ -108,7 +108,8 @@ def references(index: Index, speaker_reference: str) -> References | None:
                 others = int(used.sum()) - int(used[number])
                 left = total - values[number] if used[number] else total
                 means[name][number] = left / max(1, others)
-                found[number] |= others > 0
+                # Zeros would be taken for a speaker's average.
+                found[number] &= others > 0 or not having[name][number]
     place = {clip: number for number, clip in enumerate(clean.clip) if found[number]}
     return References(means, place)
 
