@@ -13,10 +13,11 @@ import av
 
 from bench import media
 from bench.timing import medians
-from infer import annotate, batch, overlay
-from infer.model import Model, open_model
-from infer.predict import Analysis, Options
-from infer.recording import open_recording
+from infer import batch
+from infer.output import annotate, overlay
+from infer.prediction.model import Model, open_model
+from infer.prediction.predict import Analysis, Options
+from infer.reading.recording import open_recording
 from infer.stop import Stop
 from pipeline.corpora import scan
 from train.artefact import MODEL_NAME

@@ -11,9 +11,9 @@
 # both bring X libraries of their own (PyAV issue 1050).
 import cv2  # noqa: F401
 
+from infer.prediction.results import Result, WindowPrediction
+from infer.prediction.stream import Stream
 from infer.predictor import Predictor, load
-from infer.results import Result, WindowPrediction
-from infer.stream import Stream
-from infer.tracks import Track
+from infer.reading.tracks import Track
 
 __all__ = ["Predictor", "Result", "Stream", "Track", "WindowPrediction", "load"]

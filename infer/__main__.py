@@ -11,12 +11,14 @@ from pathlib import Path
 # Before PyAV, see infer/__init__.py.
 import cv2
 
-from infer import batch, formats, smooth
+from infer import batch
 from infer.batch import Done
-from infer.model import BACKENDS, open_model
-from infer.predict import Options
-from infer.results import Result
-from infer.smooth import UNSURE, named
+from infer.output import formats
+from infer.prediction import smooth
+from infer.prediction.model import BACKENDS, open_model
+from infer.prediction.predict import Options
+from infer.prediction.results import Result
+from infer.prediction.smooth import UNSURE, named
 from infer.stop import Stop
 from pipeline.console import Parser, add_verbose, run, show_log
 from pipeline.errors import InputError

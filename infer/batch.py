@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infer import annotate, explain, formats, overlay
-from infer.model import Model
-from infer.predict import Analysis, Options
-from infer.recording import open_recording
-from infer.reference import References, reference_of
-from infer.results import Result
-from infer.smooth import named
+from infer import explain
+from infer.output import annotate, formats, overlay
+from infer.prediction.model import Model
+from infer.prediction.predict import Analysis, Options
+from infer.prediction.reference import References, reference_of
+from infer.prediction.results import Result
+from infer.prediction.smooth import named
+from infer.reading.recording import open_recording
 from infer.stop import Stop
 from pipeline import atomic
 from pipeline.console import bar

@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from infer.model import Model, read_description
-from infer.predict import Analysis, Options
-from infer.recording import Recording
-from infer.reference import References
-from infer.results import WindowPrediction
+from infer.prediction.model import Model, read_description
+from infer.prediction.predict import Analysis, Options
+from infer.prediction.reference import References
+from infer.prediction.results import WindowPrediction
+from infer.reading.recording import Recording
 from pipeline import atomic
 from pipeline.console import Parser, run
 from pipeline.errors import InputError

@@ -11,15 +11,15 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from infer import recording
-from infer.live import Live
-from infer.model import Model, open_model
-from infer.predict import Analysis, Options
-from infer.recording import Recording
-from infer.reference import reference_of
-from infer.results import Result, WindowPrediction
-from infer.smooth import SECONDS
-from infer.stream import Stream
+from infer.live.session import Live
+from infer.prediction.model import Model, open_model
+from infer.prediction.predict import Analysis, Options
+from infer.prediction.reference import reference_of
+from infer.prediction.results import Result, WindowPrediction
+from infer.prediction.smooth import SECONDS
+from infer.prediction.stream import Stream
+from infer.reading import recording
+from infer.reading.recording import Recording
 from pipeline.errors import InputError
 from pipeline.media import audio
 from pipeline.media.video import Frame, Timed
@@ -54,7 +54,7 @@ class Predictor:
     Parameters
     ----------
     model
-        See :func:`infer.model.open_model`.
+        See :func:`infer.prediction.model.open_model`.
     """
 
     def __init__(self, model: Model) -> None:

@@ -108,7 +108,7 @@ def damage(data, random):
 
 def read_everything(path):
     """Read a file in every way the project does; errors other than the documented ones escape."""
-    from infer import recording
+    from infer.reading import recording
     from pipeline.corpora.clip import Clip
     from pipeline.errors import InputError
     from pipeline.features import extract

@@ -7,7 +7,7 @@ import pytest
 import zoo
 from conftest import RATE, tone, write_video, write_wav
 
-from infer import recording
+from infer.reading import recording
 from pipeline.corpora.clip import Clip
 from pipeline.errors import MediaError
 from pipeline.features import augment, extract, mfcc

@@ -11,13 +11,15 @@ import pytest
 import zoo
 from conftest import RATE, TINY, tone, write_model, write_video, write_wav
 
-from infer import annotate, canvas, draw, load, overlay, results
-from infer.ahead import ahead
-from infer.annotate import annotate as render
-from infer.draw import Shown
-from infer.predict import Options
+from infer import load
+from infer.output import annotate, canvas, draw, overlay
+from infer.output.annotate import annotate as render
+from infer.output.draw import Shown
+from infer.prediction import results
+from infer.prediction.predict import Options
 from infer.predictor import Predictor
-from infer.recording import open_recording
+from infer.reading.ahead import ahead
+from infer.reading.recording import open_recording
 from infer.stop import Stop
 from pipeline.errors import InputError
 from pipeline.features.detectors import Box

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from conftest import RATE, TINY, tone, write_model, write_video, write_wav
 
-from infer import annotate, load
+from infer import load
 from infer.app import about, answer, playable
 from infer.app.playable import AS_IS, COPY, ENCODE
-from infer.predict import Options
-from infer.recording import open_recording
+from infer.output import annotate
+from infer.prediction.predict import Options
+from infer.reading.recording import open_recording
 from pipeline.errors import InputError
 from pipeline.media import container, encode, packets, video
 from pipeline.media.packets import Kind

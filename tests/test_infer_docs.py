@@ -23,8 +23,9 @@ def test_the_snippets_of_the_library_run(tmp_path, monkeypatch, capsys):
     assert names["result"].file == "x.mp4" and capsys.readouterr().out
 
 
-def test_every_module_is_named():
+def test_every_module_and_room_is_named():
     text = (DOCS / "inference.md").read_text()
-    modules = {path.name for path in (DOCS.parent / "infer").glob("*.py")}
-    missing = {name for name in modules if f"`{name}`" not in text}
-    assert missing == {"__init__.py", "__main__.py", "ahead.py", "predictor.py", "shown.py"}
+    infer = DOCS.parent / "infer"
+    names = {path.name for path in infer.glob("*.py") if path.name != "__init__.py"}
+    names |= {f"{path.parent.name}/" for path in infer.glob("*/__init__.py")}
+    assert {name for name in names if f"`{name}`" not in text} == set()

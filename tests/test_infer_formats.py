@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from infer import formats, timeline
-from infer.results import FACE, VOICE, VOICE_AND_FACE, Result, WindowPrediction
-from infer.strips import by_face, joined, strips
-from infer.tracks import Track
+from infer.output import formats, timeline
+from infer.output.strips import by_face, joined, strips
+from infer.prediction.results import FACE, VOICE, VOICE_AND_FACE, Result, WindowPrediction
+from infer.reading.tracks import Track
 from pipeline.errors import InputError
 from pipeline.features.detectors import Box
 from pipeline.spec import EMOTIONS

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from conftest import RATE, TINY, tone, write_model, write_video, write_wav
 
-from infer import load, recording, results
-from infer.model import Model
-from infer.predict import Analysis, Options
+from infer import load
+from infer.prediction import results
+from infer.prediction.model import Model
+from infer.prediction.predict import Analysis, Options
 from infer.predictor import Predictor
+from infer.reading import recording
 from pipeline.corpora.clip import Clip
 from pipeline.errors import InputError
 from pipeline.features import extract

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from conftest import RATE, TINY, tone, write_model, write_video, write_wav
 
-from infer import live, load, results, serve
-from infer.live import Live, Slot
+from infer import load
+from infer.live import __main__ as command
+from infer.live import serve
+from infer.live.session import Live, Slot
+from infer.prediction import results
 from pipeline.errors import InputError
 from pipeline.features import extract
 from pipeline.media import capture, video
@@ -201,4 +204,4 @@ def test_without_a_display_a_window_is_refused(loaded, tmp_path, monkeypatch):
     path = write_video(tmp_path / "a.mp4", 0.5)
     words = [str(path), "--model", str(tmp_path)]
     with pytest.raises(InputError, match="display"):
-        live.live(live.parser().parse_args(words))
+        command.live(command.parser().parse_args(words))

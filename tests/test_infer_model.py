@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from conftest import TINY, tone, write_model, write_rows, write_video
 
-from infer import exports, model
+from infer.export import convert
+from infer.prediction import model
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
 from train import export
@@ -154,20 +155,20 @@ def saved(tmp_path_factory):
 )
 def test_every_format_answers_as_keras_does(saved, kind, int8, name):
     folder, network = saved
-    path = exports.export(network, folder / "model", kind, int8)
+    path = convert.export(network, folder / "model", kind, int8)
     assert path == folder / "model" / name
     tensors, label = export.cached_rows(folder / "cache", FeatureSpec(variants=()).digest)
     assert len(label) == 16 and tensors["frames"].dtype == np.uint8
-    answer = exports.RUNNERS[kind](path)
+    answer = convert.RUNNERS[kind](path)
     expected = np.asarray(network(tensors, training=False)["fused"])
     found = answer(tensors)["fused"]
     if int8:
         assert np.abs(found - expected).max() < 0.05
     else:
         np.testing.assert_allclose(found, expected, atol=1e-4)
-    said = exports.judged(network, answer, tensors, label)
+    said = convert.judged(network, answer, tensors, label)
     assert "16 cached rows" in said and "the same emotion in" in said
-    if path.parent.name == exports.EXPORT_FOLDER:
+    if path.parent.name == convert.EXPORT_FOLDER:
         beside = json.loads(path.with_name(f"{path.name}.json").read_text())
         assert beside["emotions"] == list(EMOTIONS)
         assert beside["inputs"]["frames"] == ["uint8", 20, 112, 112, 3]
@@ -178,14 +179,14 @@ def test_every_format_answers_as_keras_does(saved, kind, int8, name):
 def test_what_cannot_be_exported_or_compared(saved):
     folder, network = saved
     with pytest.raises(InputError, match="got saved_model"):
-        exports.export(network, folder / "model", "saved_model", True)
+        convert.export(network, folder / "model", "saved_model", True)
     with pytest.raises(InputError, match="model's spec"):
         export.cached_rows(folder / "cache", TINY.digest)
 
 
 def test_an_export_runs_without_tensorflow(saved, tmp_path):
     folder, network = saved
-    path = exports.export(network, folder / "model", "onnx", False)
+    path = convert.export(network, folder / "model", "onnx", False)
     video = write_video(tmp_path / "a.mp4", sound=tone(1.6))
     blocked = "import sys; sys.modules.update(tensorflow=None, keras=None); import runpy; "
     script = f"{blocked}sys.argv[1:] = [{str(path)!r}, {str(video)!r}]; "

@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from infer import smooth, tracks
-from infer.smooth import Smoother
-from infer.tracks import Tracker
+from infer.prediction import smooth
+from infer.prediction.smooth import Smoother
+from infer.reading import tracks
+from infer.reading.tracks import Tracker
 from pipeline.features.detectors import Box, Face
 from pipeline.spec import EMOTIONS
 

@@ -9,7 +9,7 @@ import pytest
 import zoo
 from conftest import RATE, tally
 
-from infer import recording
+from infer.reading import recording
 from pipeline.corpora import scan
 from pipeline.corpora.clip import Clip
 from pipeline.errors import InputError, MediaError

@@ -13,7 +13,7 @@ import cv2  # noqa: F401
 import numpy as np
 
 from infer import Predictor, load
-from infer.model import BACKENDS
+from infer.prediction.model import BACKENDS
 from pipeline.console import Parser, run
 from pipeline.errors import InputError
 

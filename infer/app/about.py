@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from infer.model import Model
+from infer.prediction.model import Model
 from pipeline.spec import EMOTIONS
 
 HEAD_NAMES = {"fused": "voice and face", "audio": "voice alone", "video": "face alone"}

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infer import timeline
 from infer.app import playable
-from infer.draw import COLOURS, TRACK_COLOURS
-from infer.predict import Options
+from infer.output import timeline
+from infer.output.draw import COLOURS, TRACK_COLOURS
+from infer.prediction.predict import Options
+from infer.prediction.results import Result
 from infer.predictor import Predictor
-from infer.recording import Recording, open_recording
-from infer.results import Result
-from infer.tracks import LOST_SECONDS
+from infer.reading.recording import Recording, open_recording
+from infer.reading.tracks import LOST_SECONDS
 from pipeline.errors import InputError
 from pipeline.media import packets
 from pipeline.spec import EMOTIONS

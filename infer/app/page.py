@@ -12,12 +12,13 @@ from typing import Any
 
 import gradio as gr
 
-from infer import annotate, batch, formats
+from infer import batch
 from infer.app import about, answer
+from infer.output import annotate, formats
+from infer.prediction.reference import reference_of
+from infer.prediction.results import Result
 from infer.predictor import Predictor
-from infer.recording import open_recording
-from infer.reference import reference_of
-from infer.results import Result
+from infer.reading.recording import open_recording
 from pipeline.errors import InputError
 from pipeline.media import encode
 from pipeline.sample import corpus, voice

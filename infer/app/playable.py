@@ -8,7 +8,7 @@ from pathlib import Path
 
 import soundfile
 
-from infer.recording import Recording
+from infer.reading.recording import Recording
 from pipeline.media import audio, encode, video
 from pipeline.media.packets import Kind, copy_packets, kind_of
 

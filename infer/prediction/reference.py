@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from infer.model import Model
-from infer.predict import Answering, Options, basis_of
-from infer.recording import open_recording, plan_windows
-from infer.results import VOICE, VOICE_AND_FACE
-from infer.windows import FaceSearch, decoded, read_windows
+from infer.prediction.model import Model
+from infer.prediction.predict import Answering, Options, basis_of
+from infer.prediction.results import VOICE, VOICE_AND_FACE
+from infer.reading.recording import open_recording, plan_windows
+from infer.reading.windows import FaceSearch, decoded, read_windows
 from pipeline.errors import InputError
 from pipeline.features.extract import Features
 

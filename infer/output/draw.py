@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from infer.canvas import Canvas, Colour, Patch, patch_of
-from infer.results import Probabilities
-from infer.smooth import UNSURE
+from infer.output.canvas import Canvas, Colour, Patch, patch_of
+from infer.prediction.results import Probabilities
+from infer.prediction.smooth import UNSURE
 from pipeline.features.detectors import Box
 from pipeline.media.video import Frame
 from pipeline.spec import EMOTIONS

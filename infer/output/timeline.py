@@ -6,10 +6,10 @@ import html
 import io
 import urllib.parse
 
-from infer.canvas import Colour
-from infer.draw import COLOURS
-from infer.results import Result
-from infer.strips import strips
+from infer.output.canvas import Colour
+from infer.output.draw import COLOURS
+from infer.output.strips import strips
+from infer.prediction.results import Result
 
 STRIP_PX, GAP_PX, LEFT_PX, WIDTH_PX = 28, 10, 110, 1000
 TICK_SECONDS = (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infer.smooth import named
-from infer.tracks import Track
+from infer.prediction.smooth import named
+from infer.reading.tracks import Track
 from pipeline.errors import InputError
 from pipeline.features.detectors import Box
 from pipeline.spec import EMOTIONS
@@ -49,7 +49,7 @@ class WindowPrediction:
     weight
         Part of the window that is voice, in [0, 1]: how much it counts in the whole answer.
     smoothed, label
-        The answer after :class:`infer.smooth.Smoother`, and what is shown for it.
+        The answer after :class:`infer.prediction.smooth.Smoother`, and what is shown for it.
     unlike_training
         Which of ``"voice"`` and ``"face"`` are unlike anything the model was trained on.
     """

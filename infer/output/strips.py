@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from infer.results import Result, WindowPrediction
-from infer.smooth import UNSURE, named
+from infer.prediction.results import Result, WindowPrediction
+from infer.prediction.smooth import UNSURE, named
 from pipeline.spec import EMOTIONS
 
 NO_FACE = "no face"

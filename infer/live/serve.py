@@ -10,10 +10,14 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+# Before PyAV, see infer/__init__.py.
+import cv2
+
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
-    from infer.live import Slot
+    from infer.live.session import Slot
+    from pipeline.media.video import Frame
 
 HOST = "127.0.0.1"
 BOUNDARY = "frame"
@@ -61,7 +65,6 @@ def serving(port: int, frames: Slot, answers: Slot, notes: list[str]) -> Iterato
     InputError
         If the port is taken.
     """
-    from infer.live import jpeg
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -118,3 +121,9 @@ def serving(port: int, frames: Slot, answers: Slot, notes: list[str]) -> Iterato
 
 
 LOCAL_NAMES = ("127.0.0.1", "localhost")
+
+
+def jpeg(frame: Frame) -> bytes:
+    """Encode a frame for a browser."""
+    picture = frame.to_ndarray(format="bgr24")
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()

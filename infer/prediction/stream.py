@@ -11,10 +11,10 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from infer.model import Model
-from infer.predict import Answering, Options
-from infer.results import WindowPrediction
-from infer.windows import FaceSearch, SeenWindow
+from infer.prediction.model import Model
+from infer.prediction.predict import Answering, Options
+from infer.prediction.results import WindowPrediction
+from infer.reading.windows import FaceSearch, SeenWindow
 from pipeline.errors import InputError
 from pipeline.features import extract
 from pipeline.features.extract import DecodedFrames, Span, Window
@@ -45,7 +45,7 @@ class Stream:
     options
         How; answers are smoothed over time.
     references
-        See :class:`infer.predict.Answering`.
+        See :class:`infer.prediction.predict.Answering`.
     """
 
     def __init__(

@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from infer.ahead import ahead
-from infer.draw import Shown, draw
-from infer.model import Model
-from infer.predict import Analysis, Options
-from infer.recording import Recording, Sound
-from infer.reference import References
-from infer.results import Result, WindowPrediction
-from infer.shown import Showing
+from infer.output.draw import Shown, draw
+from infer.output.shown import Showing
+from infer.prediction.model import Model
+from infer.prediction.predict import Analysis, Options
+from infer.prediction.reference import References
+from infer.prediction.results import Result, WindowPrediction
+from infer.reading.ahead import ahead
+from infer.reading.recording import Recording, Sound
+from infer.reading.windows import FRAMES_AHEAD
 from infer.stop import Stop
-from infer.windows import FRAMES_AHEAD
 from pipeline.features.extract import Span
 from pipeline.media import audio, encode, video
 from pipeline.media.video import Frame, Timed
@@ -81,7 +81,7 @@ def annotate(
     progress
         Called now and then.
     references
-        See :class:`infer.predict.Answering`.
+        See :class:`infer.prediction.predict.Answering`.
 
     Returns
     -------

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from infer.ahead import ahead
-from infer.recording import Recording
-from infer.tracks import Tracker, add_missing
+from infer.reading.ahead import ahead
+from infer.reading.recording import Recording
+from infer.reading.tracks import Tracker, add_missing
 from pipeline.features import detectors, extract, faces
 from pipeline.features.detectors import Box, Face
 from pipeline.features.extract import DecodedFrames, Span, Window

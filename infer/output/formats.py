@@ -12,9 +12,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from infer import timeline
-from infer.results import Result
-from infer.strips import Said, by_face, joined, strips
+from infer.output import timeline
+from infer.output.strips import Said, by_face, joined, strips
+from infer.prediction.results import Result
 from pipeline import atomic
 from pipeline.errors import InputError
 

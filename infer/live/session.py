@@ -1,4 +1,4 @@
-"""Live: a camera, a network stream or a file in real time, in a window or in a browser.
+"""A live session: a camera, a network stream or a file in real time.
 
 A thread captures and keeps the newest frame only; the next one finds faces and draws; a third
 answers twice a second. Frames that come too fast are dropped, never queued.
@@ -6,31 +6,24 @@ answers twice a second. Frames that come too fast are dropped, never queued.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-# Before PyAV, see infer/__init__.py.
-import cv2
 import numpy as np
 
-from infer import smooth
-from infer.draw import draw
-from infer.model import BACKENDS, Model, open_model
-from infer.predict import Options, model_notes
-from infer.reference import References, reference_of
-from infer.results import WindowPrediction
-from infer.shown import Showing
-from infer.stream import Stream
-from pipeline.console import Parser, run
+from infer.output.draw import draw
+from infer.output.shown import Showing
+from infer.prediction.model import Model
+from infer.prediction.predict import Options, model_notes
+from infer.prediction.reference import References
+from infer.prediction.results import WindowPrediction
+from infer.prediction.stream import Stream
 from pipeline.errors import InputError
 from pipeline.media import capture, video
 from pipeline.media.video import Frame
@@ -132,7 +125,7 @@ class Live:
     microphone
         Whether a camera is joined by the microphone, where there is one.
     references
-        See :class:`infer.predict.Answering`.
+        See :class:`infer.prediction.predict.Answering`.
 
     Raises
     ------
@@ -251,107 +244,3 @@ class Live:
                 self.figures.age_seconds.append(self._stream.seconds - newest)
             newest = now
             self._on_answer(made)
-
-
-def jpeg(frame: Frame) -> bytes:
-    """Encode a frame for a browser."""
-    picture = frame.to_ndarray(format="bgr24")
-    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
-
-
-def parser() -> argparse.ArgumentParser:
-    """Describe every option."""
-    top = Parser(
-        prog="python -m infer.live",
-        description="Predict the emotions of whoever is in front of a camera.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    top.add_argument(
-        "source",
-        nargs="?",
-        default="0",
-        metavar="SOURCE",
-        help="number of a camera, address of a stream (rtsp://...), or a file, in real time",
-    )
-    top.add_argument("--model", type=Path, default=Path("data/model"), metavar="DIR", help="folder")
-    top.add_argument(
-        "--serve",
-        type=int,
-        metavar="PORT",
-        default=argparse.SUPPRESS,
-        help="serve a page on this port of this machine (default: draw in a window)",
-    )
-    top.add_argument(
-        "--reference",
-        type=Path,
-        metavar="FILE",
-        default=argparse.SUPPRESS,
-        help="a recording of the same person, for a model with a speaker reference (default: none)",
-    )
-    top.add_argument("--no-sound", action="store_true", help="leave the microphone alone")
-    top.add_argument("--min-confidence", type=float, default=0.0, metavar="P", help="else unsure")
-    top.add_argument(
-        "--smooth", type=float, default=smooth.SECONDS, metavar="SECONDS", help="time constant"
-    )
-    top.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the model")
-    return top
-
-
-def live(arguments: argparse.Namespace) -> int:
-    """Run until the source ends, the window is closed, or Ctrl-C."""
-    from infer import serve
-    from infer.__main__ import refuse_without_display
-
-    port = getattr(arguments, "serve", None)
-    options = Options(arguments.min_confidence, arguments.smooth)
-    if port is None:
-        refuse_without_display()
-    model = open_model(arguments.model, arguments.backend)
-    frames, answers = Slot(), Slot()
-    running = Live(
-        model,
-        arguments.source,
-        options,
-        on_answer=answers.put,
-        on_frame=lambda seconds, frame: frames.put(frame),
-        on_end=lambda: (frames.close(), answers.close()),
-        microphone=not arguments.no_sound,
-        references=reference_of(model, None, None, getattr(arguments, "reference", None)),
-    )
-    for note in running.notes:
-        print(note)
-    try:
-        if port is None:
-            running.start()
-            show(running, frames)
-            running.stop()
-            running.wait()
-        else:
-            with serve.serving(port, frames, answers, running.notes) as address:
-                print(f"serving {address}", flush=True)
-                running.start()
-                running.wait()
-    finally:
-        running.stop()
-        print(running.figures.text())
-    return 0
-
-
-def show(running: Live, frames: Slot) -> None:
-    """Show frames in a window until a key is pressed or it is closed."""
-    title = "emotions: any key ends"
-    for _, frame in frames.newer():
-        cv2.imshow(title, frame.to_ndarray(format="bgr24"))
-        closed = cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1
-        if cv2.waitKey(1) >= 0 or closed:
-            break
-    cv2.destroyAllWindows()
-
-
-def main() -> int:
-    """Parse the command line and run it."""
-    return run(lambda: live(parser().parse_args()), "the same command begins anew")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from infer.draw import COLOURS, TRACK_COLOURS
-from infer.results import Result
-from infer.strips import Said, by_face
-from infer.tracks import LOST_SECONDS, Track
+from infer.output.draw import COLOURS, TRACK_COLOURS
+from infer.output.strips import Said, by_face
+from infer.prediction.results import Result
+from infer.reading.tracks import LOST_SECONDS, Track
 from pipeline.media import subtitle
 
 FONT_PART = 1 / 22

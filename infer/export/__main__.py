@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from infer.model import read_description
+from infer.prediction.model import read_description
 from pipeline.console import Parser, run
 from pipeline.errors import InputError
 from train import runtime
@@ -34,13 +34,13 @@ def export_command(arguments: argparse.Namespace) -> int:
     """Export, compare, print."""
     read_description(arguments.model)
     runtime.start_tensorflow()
-    from infer import exports
+    from infer.export import convert
     from train import artefact
     from train.export import cached_rows
 
     trained = artefact.load(arguments.model)
-    path = exports.export(trained.model, arguments.model, arguments.format, arguments.int8)
-    print(f"{path}: {exports.size_of(path) / 1e6:.1f} MB")
+    path = convert.export(trained.model, arguments.model, arguments.format, arguments.int8)
+    print(f"{path}: {convert.size_of(path) / 1e6:.1f} MB")
     try:
         tensors, label = cached_rows(arguments.cache, trained.spec.digest)
     except InputError as error:
@@ -49,7 +49,7 @@ def export_command(arguments: argparse.Namespace) -> int:
     if set(trained.model.input) != set(tensors):
         print("compared on made-up rows alone: cached ones lack the speaker reference")
         return 0
-    print(exports.judged(trained.model, exports.RUNNERS[arguments.format](path), tensors, label))
+    print(convert.judged(trained.model, convert.RUNNERS[arguments.format](path), tensors, label))
     return 0
 
 

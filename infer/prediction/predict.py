@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from infer import results
-from infer.ahead import ahead
-from infer.model import Model
-from infer.recording import Recording, plan_windows
-from infer.results import FACE, PICTURE, VOICE, VOICE_AND_FACE, Result, WindowPrediction
-from infer.smooth import SECONDS, Smoother
-from infer.tracks import Track
-from infer.windows import FaceSearch, SeenFace, SeenWindow, decoded, read_windows
+from infer.prediction import results
+from infer.prediction.model import Model
+from infer.prediction.results import FACE, PICTURE, VOICE, VOICE_AND_FACE, Result, WindowPrediction
+from infer.prediction.smooth import SECONDS, Smoother
+from infer.reading.ahead import ahead
+from infer.reading.recording import Recording, plan_windows
+from infer.reading.tracks import Track
+from infer.reading.windows import FaceSearch, SeenFace, SeenWindow, decoded, read_windows
 from pipeline.errors import InputError
 from pipeline.features import extract, frames, mfcc
 from pipeline.features.detectors import Box
@@ -40,7 +40,7 @@ class Options:
     min_confidence
         In [0, 1]: answers that are less probable are ``"unsure"``.
     smooth_seconds
-        Time constant of :class:`infer.smooth.Smoother`; 0 leaves answers as they are.
+        Time constant of :class:`infer.prediction.smooth.Smoother`; 0 leaves answers as they are.
     threads
         Decoding threads; 0 lets FFmpeg choose.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 
-from infer.draw import Shown
-from infer.results import WindowPrediction
-from infer.tracks import Track
+from infer.output.draw import Shown
+from infer.prediction.results import WindowPrediction
+from infer.reading.tracks import Track
 from pipeline.features.detectors import Box
 
 

@@ -1,0 +1,1 @@
+"""Prediction of a camera, a stream, or a file in real time."""

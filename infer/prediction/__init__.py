@@ -1,0 +1,1 @@
+"""Windows to predictions, and what is said of a recording."""

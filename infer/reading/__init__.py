@@ -1,0 +1,1 @@
+"""Recordings: what a file holds, its windows, and the faces in them."""
