@@ -14,6 +14,11 @@ STAMP := .venv/.ready
 APP_STAMP := .venv/.ready-app
 DEV_STAMP := .venv/.ready-dev
 
+DEMO_ACTORS := 6
+DEMO_CLIP := Actor_06/01-01-05-02-01-01-06
+DEMO_VIDEO := $(DEMO)/out/$(notdir $(DEMO_CLIP)).mp4
+SOURCES := $(shell find pipeline train infer -name '*.py')
+
 # Options that are passed on only when they are set.
 raw_options = --raw "$(RAW)" $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(LABELS),--labels "$(LABELS)") \
 	$(if $(CORPUS),--corpus "$(CORPUS)") $(if $(SPEAKER),--speaker '$(SPEAKER)')
@@ -63,12 +68,23 @@ setup-cluster: $(STAMP) ## Set up dask and ray, for BACKEND=dask and BACKEND=ray
 
 setup-app: $(APP_STAMP) ## Set up Gradio, for 'make app' (which does it by itself)
 
-demo: $(STAMP) ## Sample corpus, features, training and an annotated video, from nothing
-	@$(RUN) pipeline sample --out $(DEMO)/raw --jobs $(JOBS)
-	@$(RUN) pipeline features --raw $(DEMO)/raw --cache $(DEMO)/cache --jobs $(JOBS)
+demo: $(DEMO)/.made ## Sample corpus, features, training and an annotated video, from nothing
+	@echo "look at:  $(DEMO_VIDEO) (annotated video)"
+	@echo "          $(DEMO)/out (timeline, JSON, CSV, subtitles)   $(DEMO)/model/report (figures)"
+	@echo "try:      make app MODEL=$(DEMO)/model     a page in the browser"
+	@echo "          make infer VIDEO=my.mp4 MODEL=$(DEMO)/model     a video of yours (this model knows drawn faces alone)"
+
+# Made again only when the code has changed; every step goes on where it was interrupted.
+$(DEMO)/.made: $(STAMP) $(SOURCES)
+	@echo "1/4  a corpus of drawn faces and made-up voices"
+	@$(RUN) pipeline sample --out $(DEMO)/raw --actors $(DEMO_ACTORS) --jobs $(JOBS)
+	@echo "2/4  features"
+	@$(RUN) pipeline features --raw $(DEMO)/raw --cache $(DEMO)/cache --variants 1 --jobs $(JOBS)
+	@echo "3/4  training: audio, video, both"
 	@$(RUN) train fit --cache $(DEMO)/cache --model $(DEMO)/model --epochs-scale $(or $(EPOCHS_SCALE),0.5)
-	@$(RUN) infer $(DEMO)/raw/videos/Actor_08/01-01-05-02-01-01-08.mp4 --model $(DEMO)/model --out $(DEMO)/out
-	@echo "made: $(DEMO)/raw (corpus)  $(DEMO)/cache (features)  $(DEMO)/model/report (figures)  $(DEMO)/out (video)"
+	@echo "4/4  a recording of an actor the model has not seen"
+	@$(RUN) infer $(DEMO)/raw/videos/$(DEMO_CLIP).mp4 --model $(DEMO)/model --out $(DEMO)/out
+	@touch $@
 
 test: $(DEV_STAMP) ## ruff and the test suite
 	@.venv/bin/ruff format --check .

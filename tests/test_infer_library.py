@@ -34,7 +34,9 @@ def loaded(tmp_path_factory):
 def take(tmp_path_factory):
     """A drawn face that speaks."""
     folder = tmp_path_factory.mktemp("take")
-    return corpus.write_take(folder, corpus.takes(1, 1)[4], 0)[0]
+    spoken = corpus.takes(1, 1)[4]
+    corpus.write_take(folder, spoken, 0)
+    return corpus.take_paths(folder, spoken)[0]
 
 
 def recording_model(spec, rows, learned=("fused", "audio", "video")):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from pipeline.errors import InputError
 from pipeline.sample import acting, corpus, expression, face, head, phones, voice
 from pipeline.spec import EMOTIONS
 
@@ -158,6 +159,30 @@ def test_files_are_the_same_for_any_number_of_jobs(tmp_path, monkeypatch):
         heard = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(sound)])
     samples, _ = soundfile.read(wav)
     assert np.corrcoef(heard[: len(samples)], samples)[0, 1] > 0.98
+
+
+def test_what_is_there_is_kept_and_other_recordings_are_refused(tmp_path, monkeypatch):
+    few = corpus.takes(1, 1)[:2]
+    monkeypatch.setattr(corpus, "takes", lambda actors, repetitions: few)
+
+    def write(seed):
+        paths = corpus.write_corpus(tmp_path, actors=1, jobs=1, seed=seed, progress=False)
+        return {path: (path.stat().st_ino, path.read_bytes()) for path in paths}
+
+    first = write(seed=0)
+    lost = corpus.take_paths(tmp_path, few[0])[0]
+    lost.unlink()
+    again = write(seed=0)
+    assert again[lost][1] == first[lost][1]
+    for path in corpus.take_paths(tmp_path, few[1]):
+        assert again[path] == first[path]
+    other = write(seed=1)
+    assert all(other[path][1] != held for path, (_, held) in first.items())
+
+    (tmp_path / "corpus.txt").write_text("recordings of my own\n")
+    with pytest.raises(InputError, match="other recordings"):
+        write(seed=1)
+    assert all(path.read_bytes() == held for path, (_, held) in other.items())
 
 
 @pytest.mark.parametrize("wrong", [{"actors": 0}, {"actors": 100}, {"repetitions": 0}])

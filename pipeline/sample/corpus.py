@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ import soundfile
 from pipeline import atomic, backends
 from pipeline.console import bar as progress_bar
 from pipeline.corpora.corpus import TITLE_NAME
+from pipeline.errors import InputError
 from pipeline.media import encode
 from pipeline.sample import acting, expression, face, head, phones, voice
 from pipeline.spec import EMOTIONS
@@ -122,19 +125,23 @@ def record(
     return said.waveform, units, frames()
 
 
-def write_take(out: Path, take: Take, seed: int) -> list[Path]:
-    """Record a take into its two files, each complete or absent; return their paths."""
-    # One thread a process: the processes already fill the machine.
-    cv2.setNumThreads(1)
+def take_paths(out: Path, take: Take) -> tuple[Path, Path]:
+    """Return where the video and the audio of a take go."""
     folder = f"Actor_{take.actor:02d}"
     video = out / "videos" / folder / f"{take.name(1)}.mp4"
-    audio = out / "audios" / folder / f"{take.name(3)}.wav"
+    return video, out / "audios" / folder / f"{take.name(3)}.wav"
+
+
+def write_take(out: Path, take: Take, seed: int) -> None:
+    """Record a take into its two files, each complete or absent."""
+    # One thread a process: the processes already fill the machine.
+    cv2.setNumThreads(1)
+    video, audio = take_paths(out, take)
     for path in (video, audio):
         path.parent.mkdir(parents=True, exist_ok=True)
     waveform, _, frames = record(take, seed)
     encode.write_mp4(video, frames, waveform, voice.SAMPLE_RATE_HZ, preset="superfast")
     _write_wav(audio, waveform)
-    return [video, audio]
 
 
 def _write_wav(path: Path, waveform: np.ndarray) -> None:
@@ -162,11 +169,13 @@ def write_corpus(
 ) -> list[Path]:
     """Write the whole corpus; any number of jobs writes the same bytes.
 
+    Takes that are there are kept where ``corpus.txt`` names the same seed and the same code.
+
     Parameters
     ----------
     out
         Receives `videos/Actor_XX/*.mp4`, `audios/Actor_XX/*.wav` and `corpus.txt`; files of the
-        same names are replaced.
+        same names made otherwise are replaced.
     actors
         How many actors, 1 ... 99; odd ones are male.
     repetitions
@@ -181,29 +190,56 @@ def write_corpus(
     Returns
     -------
     list[Path]
-        All media files written, sorted.
+        All media files of the corpus, sorted.
 
     Raises
     ------
     ValueError
         When a count is not in 1 ... 99.
+    InputError
+        When other recordings have the names of its files.
     """
     for name, count in (("actors", actors), ("repetitions", repetitions)):
         if not 1 <= count <= 99:
             raise ValueError(f"{name} must be 1 ... 99 to fit the file names, got {count}")
     out = Path(out)
-    wanted = takes(actors, repetitions)
+    media = {take: take_paths(out, take) for take in takes(actors, repetitions)}
+    content = f"{TITLE}\nseed {seed}, made by code {_code_digest()}\n".encode()
+    named = out / TITLE_NAME
+    found = named.read_bytes() if named.is_file() else b""
+    there = [path for paths in media.values() for path in paths if path.exists()]
+    if there and not found.startswith(f"{TITLE}\n".encode()):
+        raise InputError(
+            f"expected no other recordings where the sample corpus goes, got {there[0]}; "
+            "name another folder"
+        )
+    if found == content:
+        missing = [take for take, paths in media.items() if not all(map(Path.is_file, paths))]
+    else:
+        missing = list(media)
+        # Before the file that claims them: an interruption leaves none that passes for a new one.
+        for path in there:
+            path.unlink()
+        out.mkdir(parents=True, exist_ok=True)
+        atomic.write_durably(named, content)
     processes = joblib.Parallel(
         n_jobs=jobs,
         backend="loky",
         return_as="generator_unordered",
         **backends.worker_options(),
     )
-    written: list[Path] = []
-    results = processes(joblib.delayed(write_take)(out, take, seed) for take in wanted)
-    for paths in progress_bar(
-        results, total=len(wanted), desc="sample", unit="clip", disable=not progress
-    ):
-        written += paths
-    atomic.write_durably(out / TITLE_NAME, f"{TITLE}\n".encode())
-    return sorted(written)
+    if missing:
+        results = processes(joblib.delayed(write_take)(out, take, seed) for take in missing)
+        bar = progress_bar(
+            results, total=len(missing), desc="sample", unit="clip", disable=not progress
+        )
+        for _ in bar:
+            pass
+    return sorted(itertools.chain.from_iterable(media.values()))
+
+
+@functools.cache
+def _code_digest() -> str:
+    """Say which code draws and speaks: SHA-256 of its sources, shortened."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
