@@ -135,10 +135,8 @@ class Mouths:
         made = {}
         for number, changes in found.items():
             begins, ends, cells = (np.array(part) for part in zip(*changes, strict=True))
-            before, after = (
-                loudness_at(waveform, times - start_seconds, sample_rate_hz)
-                for times in (begins, ends)
-            )
+            times = np.concatenate([begins, ends]) - start_seconds
+            before, after = np.split(loudness_at(waveform, times, sample_rate_hz), 2)
             made[number] = agreement(cells.reshape(len(cells), -1), after - before)
         return made
 

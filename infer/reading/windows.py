@@ -262,7 +262,9 @@ def read_windows(
         shown = extract.read_consecutive(recording.video, spans, spec, threads=1)
     elif recording.video is not None:
         wanted = extract.wanted_times(spans, spec)
-        frames = video.frames_among(moving.watch(coming), wanted, recording.video, spec)
+        if recording.waveform is not None:
+            coming = moving.watch(coming)
+        frames = video.frames_among(coming, wanted, recording.video, spec)
         shown = extract.grouped(search.watch(zip(wanted, frames, strict=True)), spans, spec)
     for span, found in zip(spans, shown, strict=True):
         waveform, weight = None, 1.0
