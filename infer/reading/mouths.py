@@ -29,7 +29,7 @@ CELLS = (6, 8)
 LOUDNESS_SECONDS = 1 / 15
 """Stretch around a frame whose loudness is that of the frame."""
 
-FLOOR, MARGIN = 3.5, 1.5
+FLOOR, MARGIN = 2.5, 1.25
 """The voice is a face's whose agreement is at least the floor, and at least the margin times that
 of every other face. Chosen on actors 1-9, judged on others: ``bench/voice.py``."""
 
