@@ -52,8 +52,8 @@ def strips(result: Result) -> dict[str, list[Said]]:
         seen = result.of(int(name.split()[1])) if name != NO_FACE else []
         if any(window.face is not None for window in seen):
             found[f"{name} alone"] = alone(seen, "face", least)
-    if heard := [window for window in result.main if window.voice is not None]:
-        found["voice alone"] = alone(heard, "voice", least)
+    if result.heard:
+        found["voice alone"] = alone(result.heard, "voice", least)
     return found
 
 

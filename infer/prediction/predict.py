@@ -113,7 +113,13 @@ class Answering:
         window = self.learned_part(seen.window)
         shown: Sequence[SeenFace | None] = seen.faces if window.frames is not None else ()
         shown = shown or (None,)
+        voice_of = seen.voice_of if window.waveform is not None and shown[0] else None
         bases = [basis_of(window, face, spec) for face in shown]
+        if voice_of is not None:
+            bases = [
+                basis if face and face.track == voice_of else FACE
+                for face, basis in zip(shown, bases, strict=True)
+            ]
         outputs = self.model.answer(self.tensors(window, shown))
         start = max(0, seen.span.start) / spec.sample_rate_hz
         end = (seen.span.start + seen.span.samples) / spec.sample_rate_hz
@@ -139,6 +145,7 @@ class Answering:
                     smoothed,
                     label,
                     unlike_training(outputs, number, heard, basis in (VOICE_AND_FACE, FACE)),
+                    voice_of,
                 )
             )
         return made

@@ -52,6 +52,9 @@ class WindowPrediction:
         The answer after :class:`infer.prediction.smooth.Smoother`, and what is shown for it.
     unlike_training
         Which of ``"voice"`` and ``"face"`` are unlike anything the model was trained on.
+    voice_of
+        Number of the face that the voice belongs to, where several are there and that is decidable;
+        the answers of the others come from the face alone. None otherwise: all share the voice.
     """
 
     start_seconds: float
@@ -67,6 +70,7 @@ class WindowPrediction:
     smoothed: Probabilities
     label: str
     unlike_training: tuple[str, ...] = ()
+    voice_of: int | None = None
 
     @property
     def time_seconds(self) -> float:
@@ -104,9 +108,9 @@ class WindowPrediction:
         row["face_confidence"] = None if confidence is None else round(confidence, 3)
         row["weight"] = round(self.weight, 3)
         row["unlike_training"] = " ".join(self.unlike_training)
-        return row | dict(
-            zip(EMOTIONS, (round(float(value), 4) for value in self.probabilities), strict=True)
-        )
+        probabilities = (round(float(value), 4) for value in self.probabilities)
+        row |= dict(zip(EMOTIONS, probabilities, strict=True))
+        return row | {"voice_of": self.voice_of}
 
 
 @dataclass(frozen=True)
@@ -145,15 +149,32 @@ class Result:
 
     @cached_property
     def main(self) -> list[WindowPrediction]:
-        """One prediction of each window: of the face that most windows show, else any."""
-        counts: dict[int | None, int] = {}
+        """One prediction of each window: of the face that most windows show, else any.
+
+        Of faces that are shown equally often, the one that the voice belongs to more often.
+        """
+        counts: dict[int | None, tuple[int, int]] = {}
         for window in self.windows:
-            counts[window.track] = counts.get(window.track, 0) + (window.track is not None)
+            shown, speaking = counts.get(window.track, (0, 0))
+            there = window.track is not None
+            counts[window.track] = (
+                shown + there,
+                speaking + (there and window.voice_of == window.track),
+            )
         chosen: dict[float, WindowPrediction] = {}
         for window in self.windows:
             known = chosen.get(window.start_seconds)
             if known is None or counts[window.track] > counts[known.track]:
                 chosen[window.start_seconds] = window
+        return list(chosen.values())
+
+    @cached_property
+    def heard(self) -> list[WindowPrediction]:
+        """One prediction of each window in which a voice is heard, whoever it belongs to."""
+        chosen: dict[float, WindowPrediction] = {}
+        for window in self.windows:
+            if window.voice is not None:
+                chosen.setdefault(window.start_seconds, window)
         return list(chosen.values())
 
     @property
@@ -174,7 +195,7 @@ class Result:
     @property
     def voice(self) -> Probabilities | None:
         """What the voice alone says, float32 (8,); None without one."""
-        return weighted_mean(self.main, "voice")
+        return weighted_mean(self.heard, "voice")
 
     @property
     def face(self) -> Probabilities | None:
@@ -291,6 +312,7 @@ def described(window: WindowPrediction, min_confidence: float) -> dict[str, Any]
         "face_confidence": None if confidence is None else round(confidence, 3),
         "weight": round(window.weight, 3),
         "unlike_training": list(window.unlike_training),
+        "voice_of": window.voice_of,
     }
 
 
@@ -317,12 +339,7 @@ def notes(
             )
     several = {window.track for window in windows if window.track is not None}
     if len(several) > 1:
-        yield (
-            f"{len(several)} faces; whose voice is heard is not known: each face's answer is made "
-            "with the same voice"
-            if has_sound
-            else f"{len(several)} faces"
-        )
+        yield f"{len(several)} faces{whose_voice(windows) if has_sound else ''}"
     unsure = sum(window.probability < min_confidence for window in windows)
     if unsure:
         yield f"less probable than {min_confidence:g} in {unsure} of {len(windows)} answers: unsure"
@@ -333,3 +350,20 @@ def notes(
                 f"the {part} is unlike anything the model was trained on in {unlike} of "
                 f"{len(windows)} answers"
             )
+
+
+def whose_voice(windows: Sequence[WindowPrediction]) -> str:
+    """Say in how many windows with several faces it is known whose voice is heard."""
+    together: dict[float, list[WindowPrediction]] = {}
+    for window in windows:
+        if window.track is not None:
+            together.setdefault(window.start_seconds, []).append(window)
+    shared = [each[0].voice_of is None for each in together.values() if len(each) > 1]
+    known = shared.count(False)
+    if not known:
+        return "; whose voice is heard is not known: each face's answer is made with the same voice"
+    return (
+        f"; in {known} of {len(shared)} windows with several the voice belongs to the face that "
+        "moves its mouth with it, and the answers of others come from the face alone"
+        + ("; in the rest each face's answer is made with the same voice" if any(shared) else "")
+    )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infer.reading import mouths
 from infer.reading.ahead import ahead
+from infer.reading.mouths import Mouths
 from infer.reading.recording import Recording
-from infer.reading.tracks import Tracker, add_missing
+from infer.reading.tracks import LOST_SECONDS, Tracker, add_missing
 from pipeline.features import detectors, extract, faces
 from pipeline.features.detectors import Box, Face
 from pipeline.features.extract import DecodedFrames, Span, Window
@@ -58,12 +60,21 @@ class SeenFace:
 
 @dataclass(frozen=True)
 class SeenWindow:
-    """A window, what is heard and seen in it, and the part of it that is voice."""
+    """A window, what is heard and seen in it, and the part of it that is voice.
+
+    ``agreements`` says of each of several faces, by track, how much its mouth moves with the voice.
+    """
 
     span: Span
     window: Window
     faces: tuple[SeenFace, ...]
     weight: float
+    agreements: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def voice_of(self) -> int | None:
+        """Track of the face that the voice belongs to; None where that is not decidable."""
+        return mouths.speaker(self.agreements)
 
 
 class FaceSearch:
@@ -175,6 +186,17 @@ class FaceSearch:
         self._found = {time: found for time, found in self._found.items() if time >= times[0]}
         return tuple(sorted((face for _, face in largest), key=lambda face: face.track))
 
+    def squares_at(self, time: float) -> dict[int, Box]:
+        """Say where each of several faces is expected: squares in parts of the frame's width."""
+        alive = [track for track in self.tracker.alive if time - track.times[-1] <= LOST_SECONDS]
+        if len(alive) < 2 or not self.width_px:
+            return {}
+        squares = (faces.square_of(track.expected(time), self.spec) for track in alive)
+        return {
+            track.number: Box(*(side / self.width_px for side in square))
+            for track, square in zip(alive, squares, strict=True)
+        }
+
     @property
     def same_face(self) -> float:
         """Overlap from which boxes of two frames show one face."""
@@ -234,11 +256,14 @@ def read_windows(
     MediaError
         If sound or video cannot be read.
     """
+    moving = Mouths(search.squares_at)
     shown: Iterator[DecodedFrames | None] = itertools.repeat(None, len(spans))
     if recording.video is not None and spec.frame_sampling == "consecutive":
         shown = extract.read_consecutive(recording.video, spans, spec, threads=1)
     elif recording.video is not None:
         wanted = extract.wanted_times(spans, spec)
+        if recording.waveform is not None:
+            coming = moving.watch(coming)
         frames = video.frames_among(coming, wanted, recording.video, spec)
         shown = extract.grouped(search.watch(zip(wanted, frames, strict=True)), spans, spec)
     for span, found in zip(spans, shown, strict=True):
@@ -250,4 +275,13 @@ def read_windows(
             yield SeenWindow(span, Window(waveform, None), (), weight)
             continue
         seen = search.window_faces(extract.frame_times(span, spec), found)
-        yield SeenWindow(span, Window(waveform, extract.fill_ends(found)), seen, weight)
+        agreements = {}
+        if waveform is not None:
+            agreements = moving.agreements(
+                [face.track for face in seen],
+                waveform,
+                max(0, span.start) / spec.sample_rate_hz,
+                spec.sample_rate_hz,
+            )
+        window = Window(waveform, extract.fill_ends(found))
+        yield SeenWindow(span, window, seen, weight, agreements)
