@@ -52,6 +52,9 @@ NOTES = {"audio track unexpected", "no audio", "no video"}
 COUNTED = {"missing", "no audio", "no video"}
 """Kinds with one finding for many clips."""
 
+SELF_EXPLAINING = COUNTED | {"copied", "copied across actors"}
+"""Kinds whose details name the clips."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -60,6 +63,13 @@ class Finding:
     kind: str
     names: tuple[str, ...]
     detail: str
+
+    @property
+    def line(self) -> str:
+        """What was found, and where."""
+        if self.kind in SELF_EXPLAINING:
+            return self.detail
+        return f"{self.names[0]}: {self.detail}"
 
 
 def judge(catalogue: Catalogue, facts: Sequence[Facts]) -> list[Finding]:
@@ -234,20 +244,22 @@ def files_of(kind: str, root: Path, files: Iterable[tuple[Path, str]]) -> list[F
     return found
 
 
+def grouped(findings: Sequence[Finding]) -> list[tuple[str, list[Finding], int]]:
+    """Group findings by kind, the gravest first, with how often each occurs."""
+    groups = []
+    for kind in KINDS:
+        if own := [finding for finding in findings if finding.kind == kind]:
+            counted = sum(len(finding.names) for finding in own) if kind in COUNTED else len(own)
+            groups.append((kind, own, counted))
+    return groups
+
+
 def table(findings: Sequence[Finding], shown: int = 3) -> str:
     """Lines for a person: every kind that occurs, how often, and the first few of it."""
     lines = []
-    for kind, meaning in KINDS.items():
-        own = [finding for finding in findings if finding.kind == kind]
-        if not own:
-            continue
-        count = sum(len(finding.names) for finding in own) if kind in COUNTED else len(own)
-        lines.append(f"{count:>6}  {kind}: {meaning}")
-        for finding in own[:shown]:
-            named = kind in COUNTED | {"copied", "copied across actors"}
-            lines.append(
-                f"{'':8}{finding.detail if named else f'{finding.names[0]}: {finding.detail}'}"
-            )
+    for kind, own, count in grouped(findings):
+        lines.append(f"{count:>6}  {kind}: {KINDS[kind]}")
+        lines += [f"{'':8}{finding.line}" for finding in own[:shown]]
         if len(own) > shown:
             lines.append(f"{'':8}… and {len(own) - shown} more")
     return "\n".join(lines)
