@@ -82,6 +82,7 @@ def counts(material: Material) -> Markup:
             figure(
                 Markup(figures.svg_text(drawn, alt)),
                 "Clips of each actor by emotion; the darker, the more.",
+                class_="wide",
             ),
             details(
                 f"The same as a table ({shown})",

@@ -6,8 +6,6 @@ import base64
 import html
 from collections.abc import Iterable, Sequence
 
-from pipeline.corpora.sources import printable
-
 VOID = {"img", "meta", "br"}
 """Elements without content."""
 
@@ -18,7 +16,7 @@ class Markup(str):
 
 def escape(value: object) -> Markup:
     """Return markup as it is, anything else as text that shows what it says."""
-    return value if isinstance(value, Markup) else Markup(html.escape(printable(str(value))))
+    return value if isinstance(value, Markup) else Markup(html.escape(str(value)))
 
 
 def join(parts: Iterable[object], between: str = "") -> Markup:
@@ -83,4 +81,4 @@ def data_uri(content: bytes, kind: str) -> str:
 
 def percent(part: float | None, digits: int = 0) -> str:
     """Write a part of one; a dash where there was nothing to measure."""
-    return "-" if part is None else f"{100 * part:.{digits}f} %"
+    return "-" if part is None else f"{100 * part:.{digits}f}\N{NO-BREAK SPACE}%"

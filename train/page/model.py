@@ -39,10 +39,12 @@ def headline(trained: Trained) -> Markup:
         f"Unweighted average recall (UAR) of the fused answer on {clips:,} clips of "
         f"{len(actors)} actors ({format_actors(actors)}). Chance is {percent(chance(judged), 1)}. "
         f"Single actors: {percent(min(uar))} to {percent(max(uar))}.",
-        f"One training, seed {trained.description.get('settings', {}).get('seed', 'unknown')}; "
-        f"trained on actors {format_actors(sides.get('train', []))}, stages and temperatures "
-        f"chosen by actors {format_actors(sides.get('validation', []))}, tested on others.",
+        f"One training, seed {trained.description.get('settings', {}).get('seed', 'unknown')}, "
+        f"on actors {format_actors(sides.get('train', []))}; actors "
+        f"{format_actors(sides.get('validation', []))} decided when to stop.",
     ]
+    if trained.description.get("clip_seed") is None:
+        said.append("No clip of a test actor was trained on, or chosen by.")
     if corpus := trained.description.get("corpus"):
         said.append(f"Corpus: {corpus}.")
     warnings = [*judged.get("left_out", []), *filter(None, [judged.get("stamp")])]

@@ -39,9 +39,11 @@ table.total tbody tr:last-child > * { border-top: 2px solid var(--line); font-we
 figure { margin: .75rem 0; min-width: 0; }
 figure svg { display: block; width: 100%; height: auto; }
 svg text { fill: currentColor; font-family: system-ui, sans-serif !important; }
+.wide { overflow-x: auto; }
+.wide svg { min-width: 38rem; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr));
   gap: 1rem 1.5rem; align-items: start; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(5.4rem, 1fr)); gap: .5rem;
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(5.9rem, 1fr)); gap: .5rem;
   margin: .5rem 0; }
 .tiles figure { margin: 0; }
 .tiles img, .strip img { display: block; width: 100%; height: auto; background: var(--panel);

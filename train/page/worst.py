@@ -117,17 +117,12 @@ def strip_of(row: CachedRow | str, scaled: rows.Scale, entry: ClipEntry) -> Mark
 
 def answers(line: Line) -> Markup:
     """Table of what each head said."""
-    lines = [
-        (
-            HEAD_NAMES[head],
-            line[head],
-            percent(float(line[f"p_{head}_{line[head]}"])),
-            percent(acted_probability(line, head)),
-        )
-        for head in HEADS
-        if line.get(head)
-    ]
-    return table(["", "answer", "its probability", f"that of {line['emotion']}"], lines)
+    lines = []
+    for head in (head for head in HEADS if line.get(head)):
+        said = percent(float(line[f"p_{head}_{line[head]}"]))
+        acted = percent(acted_probability(line, head), 1)
+        lines.append((HEAD_NAMES[head], f"{line[head]}, {said}", acted))
+    return table(["", "answer", line["emotion"]], lines)
 
 
 def players(
