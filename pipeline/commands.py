@@ -329,11 +329,13 @@ def summary(found: Catalogue) -> str:
 def run_audit(arguments: argparse.Namespace) -> int:
     """Measure every clip, print what is odd, and write it all down."""
     from pipeline.corpora import audit, facts
+    from pipeline.corpora.measured import SUFFIX, Store
 
     workers = workers_of(arguments)
     audit.prepare_folder(arguments.out)
     found = scan_raw(arguments)
-    measured = facts.measure_all(found, FeatureSpec(), workers, arguments.out.parent)
+    store = Store(arguments.out.with_name(f"{arguments.out.name}{SUFFIX}"))
+    measured = facts.measure_all(found, FeatureSpec(), workers, arguments.out.parent, store)
     findings = audit.judge(found, measured)
     if findings:
         print(audit.table(findings))

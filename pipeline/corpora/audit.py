@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import atomic
-from pipeline.corpora import ravdess, sources
+from pipeline.corpora import fingerprint, near_copies, ravdess, sources
 from pipeline.corpora.clip import Catalogue
 from pipeline.corpora.facts import Facts, facts_to_json
 from pipeline.errors import InputError, MediaError
@@ -32,6 +32,9 @@ KINDS = {
     "misfiled": "files whose name and folder disagree about the actor",
     "copied across actors": "one recording under two actors; left out of training",
     "copied": "one recording under two names of an actor",
+    "nearly copied across actors": "one recording, encoded anew, shifted or re-levelled, under two "
+    "actors",
+    "nearly copied": "one recording, encoded anew, shifted or re-levelled, under two names",
     "audio track missing": "videos whose name promises audio and that have no audio track",
     "apart": f"audio and video differ by more than {APART_SECONDS} s in length",
     "silent": "audio that never rises above -80 dB",
@@ -52,7 +55,9 @@ NOTES = {"audio track unexpected", "no audio", "no video"}
 COUNTED = {"missing", "no audio", "no video"}
 """Kinds with one finding for many clips."""
 
-SELF_EXPLAINING = COUNTED | {"copied", "copied across actors"}
+COPIES = {"copied", "copied across actors", "nearly copied", "nearly copied across actors"}
+
+SELF_EXPLAINING = COUNTED | COPIES
 """Kinds whose details name the clips."""
 
 
@@ -96,6 +101,7 @@ def judge(catalogue: Catalogue, facts: Sequence[Facts]) -> list[Finding]:
         ),
         *files_of("misfiled", catalogue.root, catalogue.misplaced),
         *copies(facts),
+        *copies_encoded_anew(facts),
         *odd_audio_tracks(catalogue, facts),
         *odd_audio(facts),
         *(
@@ -193,6 +199,26 @@ def copies(facts: Iterable[Facts]) -> list[Finding]:
         )
         for clips, (actors, ways) in sorted(alike.items())
     ]
+
+
+def copies_encoded_anew(facts: Sequence[Facts]) -> list[Finding]:
+    """Find pairs of recordings that are alike but not the same, by their fingerprints."""
+    prints = [fingerprint.from_text(fact.fingerprint) for fact in facts]
+    found = []
+    for pair in near_copies.near_copies(prints):
+        one, other = facts[pair.first], facts[pair.second]
+        if one.audio_digest == other.audio_digest:
+            continue
+        shift = (
+            f"{abs(pair.offset_seconds):.2f} s {'later' if pair.offset_seconds > 0 else 'earlier'}"
+        )
+        detail = (
+            f"{one.clip} = {other.clip}: {pair.error_rate:.1%} of the bits of their fingerprints "
+            f"differ, {'not shifted' if not pair.offset_seconds else f'{shift} in the first'}"
+        )
+        across = " across actors" if one.actor != other.actor else ""
+        found.append(Finding(f"nearly copied{across}", (one.clip, other.clip), detail))
+    return found
 
 
 def odd_audio(facts: Iterable[Facts]) -> list[Finding]:
@@ -307,9 +333,16 @@ def report_json(catalogue: Catalogue, facts: Sequence[Facts], findings: Sequence
         "actor_names": catalogue.actor_names,
         "kinds": KINDS,
         "findings": [dataclasses.asdict(finding) for finding in findings],
-        "facts": [facts_to_json(fact) for fact in facts],
+        "facts": [without_fingerprint(fact) for fact in facts],
     }
     return json.dumps(content, indent=1, allow_nan=False).encode()
+
+
+def without_fingerprint(fact: Facts) -> dict[str, object]:
+    """Return facts for a report: a fingerprint says nothing to a reader, and is long."""
+    values = facts_to_json(fact)
+    del values["fingerprint"]
+    return values
 
 
 def write_report(
