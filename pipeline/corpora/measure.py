@@ -81,7 +81,7 @@ def audio_facts(path: Path) -> dict[str, object]:
     with audio.opened_audio(path) as (rate, blocks):
         level = Level(rate)
         heard, wanted = bytearray(), round(fingerprint.MOST_SECONDS * fingerprint.RATE_HZ) * 4
-        mono = map(level.take, blocks)
+        mono = (np.clip(level.take(block), -1, 1) for block in blocks)
         for block in audio.resampled(mono, rate, fingerprint.RATE_HZ, "soxr_hq"):
             if len(heard) < wanted:
                 heard += block.astype(np.float32).data

@@ -25,6 +25,9 @@ TAPS = np.array([-24, -18, -12, -6, 6, 12, 18, 24])
 MOST_TAP_ERRORS = 0.3
 
 BLOCK = 1 << 20
+"""Pairs of frames that are compared at once."""
+
+BITS_OF_BYTE = np.array([number.bit_count() for number in range(256)], np.int64)
 
 
 class NearCopy(NamedTuple):
@@ -156,8 +159,5 @@ def error_rate(first: NDArray[np.uint32], second: NDArray[np.uint32], offset: in
 
 def bits_set(words: NDArray[np.uint32]) -> NDArray[np.int64]:
     """Count the bits of words that are set."""
-    # NumPy counts them itself from version 2 on.
+    # NumPy has a function for this from version 2 on; the oldest that is supported is 1.26.
     return BITS_OF_BYTE[np.ascontiguousarray(words).view(np.uint8)].reshape(-1, 4).sum(axis=1)
-
-
-BITS_OF_BYTE = np.array([number.bit_count() for number in range(256)], np.int64)
