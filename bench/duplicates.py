@@ -96,16 +96,36 @@ def false_positives(clips: Sequence[Clip], prints: list[Words], digests: list) -
         names = " = ".join(clips[place].id for place in (pair.first, pair.second))
         kind = "the same samples" if pair in same else "FALSE"
         yield f"  {names}: {pair.error_rate:.1%} of the bits differ, {kind}"
-    chosen = np.random.default_rng(0).integers(0, len(clips), (SAMPLED_PAIRS, 2))
-    rates = [
-        least_error(prints[one], prints[other])
-        for one, other in chosen
-        if digests[one] != digests[other]
+    rng = np.random.default_rng(0)
+    firsts = rng.integers(0, len(clips), SAMPLED_PAIRS).tolist()
+    anyone = list(range(len(clips)))
+    alike = {place: like(clips, place) for place in set(firsts)}
+    for what, others in (
+        ("at random", dict.fromkeys(firsts, anyone)),
+        ("of the same speaker and emotion", alike),
+    ):
+        rates = [
+            least_error(prints[one], prints[other])
+            for one in firsts
+            if others[one]
+            for other in [rng.choice(others[one])]
+            if digests[one] != digests[other]
+        ]
+        if rates:
+            yield (
+                f"bits that differ at the best of all offsets, {len(rates)} pairs {what}: least "
+                f"{min(rates):.1%}, median {np.median(rates):.1%}"
+            )
+
+
+def like(clips: Sequence[Clip], place: int) -> list[int]:
+    """List the other clips of the speaker and the emotion of one."""
+    own = clips[place]
+    return [
+        other
+        for other, clip in enumerate(clips)
+        if other != place and (clip.actor, clip.emotion) == (own.actor, own.emotion)
     ]
-    yield (
-        f"bits that differ at the best of all offsets, {len(rates)} pairs at random: least "
-        f"{min(rates):.1%}, median {np.median(rates):.1%}"
-    )
 
 
 def recall(clips: Sequence[Clip], prints: list[Words], folder: Path) -> Iterator[str]:

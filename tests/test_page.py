@@ -102,9 +102,7 @@ def test_names_are_text_wherever_they_are_shown(page, places):
 
 def test_faults_are_named_with_their_reasons(page):
     said = page.words()
-    assert (
-        "1 clips could not be read" in said and f"lost 4 sad expected frames, got {NASTY}" in said
-    )
+    assert "1 clip could not be read" in said and f"lost 4 sad expected frames, got {NASTY}" in said
     assert "silent: audio that never rises" in said and f"{NASTY}: peak 0.000001" in said
 
 

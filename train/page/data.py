@@ -12,6 +12,7 @@ from train.evaluation import figures
 from train.page import rows
 from train.page.markup import (
     Markup,
+    counted,
     details,
     element,
     figure,
@@ -168,7 +169,7 @@ def left_out(material: Material) -> Markup:
     more = f" The first {SHOWN} of them:" if len(unreadable) > SHOWN else ""
     return join(
         [
-            paragraph(f"{len(unreadable)} clips could not be read and have no rows.{more}"),
+            paragraph(f"{counted(len(unreadable), 'clip')} could not be read: no rows.{more}"),
             table(["clip", "actor", "emotion", "reason"], lines, class_="text"),
         ]
     )
@@ -177,7 +178,7 @@ def left_out(material: Material) -> Markup:
 def odd(material: Material) -> Markup:
     """Count the clips that lack a face or a modality, and those filed under two actors."""
     clips = material.index.clips
-    counted = {
+    kinds = {
         "without a face in the window: the centred square is cached": [
             clip for clip in clips if clip.has_video and not clip.face_found
         ],
@@ -186,11 +187,11 @@ def odd(material: Material) -> Markup:
     }
     groups = duplicates.across_actors(material.index)
     copied = duplicates.left_out(groups)
-    counted["whose recording is filed under two actors: left out of training"] = [
+    kinds["whose recording is filed under two actors: left out of training"] = [
         clip for clip in clips if clip.clip in copied
     ]
     lines = []
-    for what, found in counted.items():
+    for what, found in kinds.items():
         named = ", ".join(clip.clip for clip in found[:SHOWN])
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         shown = details("which", f"{named}{more}") if 0 < len(found) < len(clips) else ""

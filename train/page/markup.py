@@ -79,6 +79,11 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Write a number with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def percent(part: float | None, digits: int = 0) -> str:
     """Write a part of one; a dash where there was nothing to measure."""
     return "-" if part is None else f"{100 * part:.{digits}f}\N{NO-BREAK SPACE}%"

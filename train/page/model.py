@@ -11,7 +11,17 @@ import numpy as np
 from pipeline.corpora.actors import format_actors
 from pipeline.spec import EMOTIONS
 from train.evaluation import figures
-from train.page.markup import Markup, details, element, figure, join, paragraph, percent, table
+from train.page.markup import (
+    Markup,
+    counted,
+    details,
+    element,
+    figure,
+    join,
+    paragraph,
+    percent,
+    table,
+)
 from train.page.material import Material, Trained
 
 if TYPE_CHECKING:
@@ -35,16 +45,17 @@ def headline(trained: Trained) -> Markup:
         return paragraph("The model was not tested.")
     uar = [actor["uar"] for actor in judged["fused"]["actors"].values()]
     clips, actors = judged["clips"], judged["actors"]
+    tested = f"{counted(len(actors), 'actor')} ({format_actors(actors)})"
     said = [
-        f"Unweighted average recall (UAR) of the fused answer on {clips:,} clips of "
-        f"{len(actors)} actors ({format_actors(actors)}). Chance is {percent(chance(judged), 1)}. "
+        f"Unweighted average recall (UAR) of the fused answer on {counted(clips, 'clip')} of "
+        f"{tested}. Chance is {percent(chance(judged), 1)}. "
         f"Single actors: {percent(min(uar))} to {percent(max(uar))}.",
         f"One training, seed {trained.description.get('settings', {}).get('seed', 'unknown')}, "
         f"on actors {format_actors(sides.get('train', []))}; actors "
         f"{format_actors(sides.get('validation', []))} decided when to stop.",
     ]
     if trained.description.get("clip_seed") is None:
-        said.append("No clip of a test actor was trained on, or chosen by.")
+        said.append("No clip of a test actor was used in training or in any choice.")
     if corpus := trained.description.get("corpus"):
         said.append(f"Corpus: {corpus}.")
     warnings = [*judged.get("left_out", []), *filter(None, [judged.get("stamp")])]
