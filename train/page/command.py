@@ -9,7 +9,7 @@ from pipeline import atomic
 from pipeline.cache import index
 from pipeline.corpora.sources import printable
 from pipeline.errors import InputError
-from train.page import data, model, worst
+from train.page import data, model, origin, worst
 from train.page.markup import Markup, element, join, paragraph
 from train.page.material import Material, read_audit, read_trained
 from train.page.style import STYLE
@@ -141,8 +141,8 @@ def sections(material: Material) -> dict[str, Markup]:
     if has_cache:
         found["Contact sheet"] = data.contact_sheet(material)
     if trained is not None:
-        found["What the model has learned from"] = model.learned_from(trained)
-    found["Spec and versions"] = model.versions(material)
+        found["What the model has learned from"] = origin.learned_from(trained)
+    found["Spec and versions"] = origin.versions(material)
     return found
 
 
