@@ -38,6 +38,8 @@ reference = $(if $(SPEAKER_REFERENCE),--speaker-reference $(SPEAKER_REFERENCE))
 fit_options = $(skip_bad) $(scale) $(reference) $(if $(SEED),--seed $(SEED)) \
 	$(if $(TEST_ACTORS),--test-actors "$(TEST_ACTORS)") $(if $(MODALITIES),--modalities $(MODALITIES)) \
 	$(if $(PRECISION),--precision $(PRECISION)) $(if $(RESUME),--resume)
+# An option that is passed on only when somebody set it: what is at its default place may be absent.
+given = $(if $(filter undefined file,$(origin $(1))),,$(2) "$($(1))")
 study = train study $(1) --model "$(MODEL)" $(trainings) $(scale) $(if $(SEEDS),--seeds $(SEEDS))
 
 # One name with spaces in it is one recording; otherwise spaces divide several.
@@ -54,7 +56,7 @@ ablation_features = $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(SKIP_BAD),--ski
 .DEFAULT_GOAL := help
 # 'make -j features train' must not train on a cache that is still being made.
 .NOTPARALLEL:
-.PHONY: help setup setup-cluster setup-app demo test test-slow torture data features face-model index verify prune list plan audit train evaluate crossval leak ablation choices infer live app explain export bench clean
+.PHONY: help setup setup-cluster setup-app demo test test-slow torture data features face-model index verify prune list plan audit train evaluate crossval leak ablation choices report infer live app explain export bench clean
 
 help: ## Print every target with one line
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -140,6 +142,10 @@ evaluate: $(STAMP) ## A trained model on other actors    [CACHE= MODEL= ACTORS= 
 crossval: $(STAMP) ## Every fold of a protocol           [PROTOCOL=contiguous:3 CACHE= MODEL= EPOCHS_SCALE= SEED= JOBS= SPEAKER_REFERENCE= PRESENT_ONLY=1]
 	@$(RUN) train crossval --cache "$(CACHE)" --model "$(MODEL)" --protocol $(PROTOCOL) $(skip_bad) $(trainings) \
 		$(scale) $(reference) $(if $(SEED),--seed $(SEED)) $(if $(PRESENT_ONLY),--present-only)
+
+report: $(STAMP) ## A page of a cache and a model         [CACHE= MODEL= RAW= REPORT=audit.json OUT=report.html]
+	@$(RUN) train report $(call given,CACHE,--cache) $(call given,MODEL,--model) $(call given,RAW,--raw) \
+		$(call given,REPORT,--audit) $(call given,OUT,--out)
 
 leak: $(STAMP) ## What a split by clip would add        [CACHE= MODEL= EPOCHS_SCALE= SEEDS= JOBS= FOLDS=3]
 	@$(RUN) $(call study,leak) --cache "$(CACHE)" $(if $(FOLDS),--folds $(FOLDS))

@@ -328,16 +328,18 @@ def summary(found: Catalogue) -> str:
 
 def run_audit(arguments: argparse.Namespace) -> int:
     """Measure every clip, print what is odd, and write it all down."""
-    from pipeline.corpora import audit, facts
+    from pipeline.corpora import audit, audit_report, facts
+    from pipeline.corpora.measured import SUFFIX, Store
 
     workers = workers_of(arguments)
-    audit.prepare_folder(arguments.out)
+    audit_report.prepare_folder(arguments.out)
     found = scan_raw(arguments)
-    measured = facts.measure_all(found, FeatureSpec(), workers, arguments.out.parent)
+    store = Store(arguments.out.with_name(f"{arguments.out.name}{SUFFIX}"))
+    measured = facts.measure_all(found, FeatureSpec(), workers, arguments.out.parent, store)
     findings = audit.judge(found, measured)
     if findings:
-        print(audit.table(findings))
-    audit.write_report(arguments.out, found, measured, findings)
+        print(audit_report.table(findings))
+    audit_report.write_report(arguments.out, found, measured, findings)
     notes = sum(finding.kind in audit.NOTES for finding in findings)
     faults = len(findings) - notes
     print(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.cache import build, caches, facts, index, survey
 from pipeline.cache import format as shard_format
-from pipeline.corpora import audit, ravdess, scan, sources
+from pipeline.corpora import audit, audit_report, ravdess, scan, sources
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
 from train import artefact
@@ -307,7 +307,7 @@ class Names:
         assert all(clip.emotion in EMOTIONS and 1 <= clip.actor <= 24 for clip in found.clips)
         for path, reason in found.unreadable + found.duplicates:
             assert sources.printable(path).isprintable() and reason.isprintable()
-        report = audit.report_json(found, [], audit.judge(found, []))
+        report = audit_report.report_json(found, [], audit.judge(found, []))
         assert json.loads(report)["clips"] == 0
 
 

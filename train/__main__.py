@@ -1,4 +1,4 @@
-"""Command line of the trainer: ``python -m train fit|crossval|study|evaluate``."""
+"""Command line of the trainer: ``python -m train fit|crossval|study|evaluate|report``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pipeline.console import Parser, run
 from pipeline.corpora.actors import parse_actors
 from train import commands
 from train.heads import INPUTS
+from train.page import command as page
 from train.settings import PRECISIONS, SPEAKER_REFERENCES, WITHOUT, Settings
 from train.studies import commands as studies
 
@@ -119,6 +120,8 @@ def parser() -> argparse.ArgumentParser:
         help="such as 1-4,9 (default: all that the model has not seen)",
     )
     test.set_defaults(run=commands.run_evaluate)
+
+    page.add_command(names)
     return top
 
 

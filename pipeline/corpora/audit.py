@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import atomic
-from pipeline.corpora import ravdess, sources
+from pipeline.corpora import fingerprint, near_copies, ravdess, sources
 from pipeline.corpora.clip import Catalogue
-from pipeline.corpora.facts import Facts, facts_to_json
-from pipeline.errors import InputError, MediaError
+from pipeline.corpora.facts import Facts
+from pipeline.errors import MediaError
 from pipeline.media import container
 
 APART_SECONDS = 0.2
@@ -32,6 +28,9 @@ KINDS = {
     "misfiled": "files whose name and folder disagree about the actor",
     "copied across actors": "one recording under two actors; left out of training",
     "copied": "one recording under two names of an actor",
+    "nearly copied across actors": "one recording, encoded anew, shifted or re-levelled, under two "
+    "actors",
+    "nearly copied": "one recording, encoded anew, shifted or re-levelled, under two names",
     "audio track missing": "videos whose name promises audio and that have no audio track",
     "apart": f"audio and video differ by more than {APART_SECONDS} s in length",
     "silent": "audio that never rises above -80 dB",
@@ -52,6 +51,11 @@ NOTES = {"audio track unexpected", "no audio", "no video"}
 COUNTED = {"missing", "no audio", "no video"}
 """Kinds with one finding for many clips."""
 
+COPIES = {"copied", "copied across actors", "nearly copied", "nearly copied across actors"}
+
+SELF_EXPLAINING = COUNTED | COPIES
+"""Kinds whose details name the clips."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -60,6 +64,13 @@ class Finding:
     kind: str
     names: tuple[str, ...]
     detail: str
+
+    @property
+    def line(self) -> str:
+        """What was found, and where."""
+        if self.kind in SELF_EXPLAINING:
+            return self.detail
+        return f"{self.names[0]}: {self.detail}"
 
 
 def judge(catalogue: Catalogue, facts: Sequence[Facts]) -> list[Finding]:
@@ -86,6 +97,7 @@ def judge(catalogue: Catalogue, facts: Sequence[Facts]) -> list[Finding]:
         ),
         *files_of("misfiled", catalogue.root, catalogue.misplaced),
         *copies(facts),
+        *copies_encoded_anew(facts),
         *odd_audio_tracks(catalogue, facts),
         *odd_audio(facts),
         *(
@@ -185,6 +197,26 @@ def copies(facts: Iterable[Facts]) -> list[Finding]:
     ]
 
 
+def copies_encoded_anew(facts: Sequence[Facts]) -> list[Finding]:
+    """Find pairs of recordings that are alike but not the same, by their fingerprints."""
+    prints = [fingerprint.from_text(fact.fingerprint) for fact in facts]
+    found = []
+    for pair in near_copies.near_copies(prints):
+        one, other = facts[pair.first], facts[pair.second]
+        if one.audio_digest == other.audio_digest:
+            continue
+        shift = (
+            f"{abs(pair.offset_seconds):.2f} s {'later' if pair.offset_seconds > 0 else 'earlier'}"
+        )
+        detail = (
+            f"{one.clip} = {other.clip}: {pair.error_rate:.1%} of the bits of their fingerprints "
+            f"differ, {'not shifted' if not pair.offset_seconds else f'{shift} in the first'}"
+        )
+        across = " across actors" if one.actor != other.actor else ""
+        found.append(Finding(f"nearly copied{across}", (one.clip, other.clip), detail))
+    return found
+
+
 def odd_audio(facts: Iterable[Facts]) -> list[Finding]:
     """Find silent and clipped audio, and audio of another length than its video."""
     found = []
@@ -234,84 +266,11 @@ def files_of(kind: str, root: Path, files: Iterable[tuple[Path, str]]) -> list[F
     return found
 
 
-def table(findings: Sequence[Finding], shown: int = 3) -> str:
-    """Lines for a person: every kind that occurs, how often, and the first few of it."""
-    lines = []
-    for kind, meaning in KINDS.items():
-        own = [finding for finding in findings if finding.kind == kind]
-        if not own:
-            continue
-        count = sum(len(finding.names) for finding in own) if kind in COUNTED else len(own)
-        lines.append(f"{count:>6}  {kind}: {meaning}")
-        for finding in own[:shown]:
-            named = kind in COUNTED | {"copied", "copied across actors"}
-            lines.append(
-                f"{'':8}{finding.detail if named else f'{finding.names[0]}: {finding.detail}'}"
-            )
-        if len(own) > shown:
-            lines.append(f"{'':8}… and {len(own) - shown} more")
-    return "\n".join(lines)
-
-
-def prepare_folder(path: Path) -> None:
-    """Make the folder of a report, so that a wrong place is refused before hours of measuring.
-
-    Raises
-    ------
-    InputError
-        If there can be no file at that path.
-    """
-    for folder in path.parents:
-        if os.path.lexists(folder) and not os.path.isdir(folder):
-            raise InputError(
-                f"expected a folder at {sources.printable(folder)} for the report, got something "
-                "else; name another place"
-            )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        is_folder = path.is_dir()
-    except OSError as error:
-        raise unwritable(path, error) from error
-    if is_folder:
-        raise InputError(
-            f"expected a file for the report, got the folder {sources.printable(path)}; name a file"
-        )
-
-
-def unwritable(path: Path, error: OSError) -> InputError:
-    """Say why a report cannot be written."""
-    return InputError(
-        f"expected a place where the report {sources.printable(path)} can be written, got: "
-        f"{error.strerror}; name another"
-    )
-
-
-def report_json(catalogue: Catalogue, facts: Sequence[Facts], findings: Sequence[Finding]) -> bytes:
-    """Write every finding and every measured fact as strict JSON, in UTF-8."""
-    content = {
-        "raw": sources.printable(catalogue.root),
-        "clips": len(facts),
-        "files": catalogue.file_counts(),
-        "actor_names": catalogue.actor_names,
-        "kinds": KINDS,
-        "findings": [dataclasses.asdict(finding) for finding in findings],
-        "facts": [facts_to_json(fact) for fact in facts],
-    }
-    return json.dumps(content, indent=1, allow_nan=False).encode()
-
-
-def write_report(
-    path: Path, catalogue: Catalogue, facts: Sequence[Facts], findings: Sequence[Finding]
-) -> None:
-    """Write ``audit.json`` in one step.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written.
-    """
-    prepare_folder(path)
-    try:
-        atomic.write_durably(path, report_json(catalogue, facts, findings))
-    except OSError as error:
-        raise unwritable(path, error) from error
+def grouped(findings: Sequence[Finding]) -> list[tuple[str, list[Finding], int]]:
+    """Group findings by kind, the gravest first, with how often each occurs."""
+    groups = []
+    for kind in KINDS:
+        if own := [finding for finding in findings if finding.kind == kind]:
+            counted = sum(len(finding.names) for finding in own) if kind in COUNTED else len(own)
+            groups.append((kind, own, counted))
+    return groups

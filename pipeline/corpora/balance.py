@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,11 @@ from pipeline.corpora.clip import Clip
 from pipeline.corpora.sources import printable
 from pipeline.spec import EMOTIONS
 
+if TYPE_CHECKING:
+    from pipeline.cache.facts import ClipEntry
 
-def count_clips(clips: Sequence[Clip]) -> tuple[list[int], NDArray[np.int64]]:
+
+def count_clips(clips: Sequence[Clip | ClipEntry]) -> tuple[list[int], NDArray[np.int64]]:
     """Count clips by actor and emotion.
 
     Returns
@@ -58,7 +62,7 @@ def table(clips: Sequence[Clip], names: Mapping[int, str]) -> list[str]:
     ]
 
 
-def imbalance(clips: Sequence[Clip]) -> str:
+def imbalance(clips: Sequence[Clip | ClipEntry]) -> str:
     """Say in a few words how unequal the classes are.
 
     Returns

@@ -11,9 +11,13 @@ from pipeline import console, guard, parallel
 from pipeline.backends import Workers
 from pipeline.corpora import sources
 from pipeline.corpora.clip import Catalogue, Clip
+from pipeline.corpora.measured import Store, key_of
 from pipeline.spec import FeatureSpec
 
 CLIP_TIMEOUT_SECONDS = 120.0
+
+CHUNK_CLIPS = 512
+"""What is measured before it is kept: an interruption costs no more than this."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Facts:
         Whether the clip consists of each, readable or not.
     video_has_audio
         Whether its video file has an audio track; None without a video, or if it is unreadable.
+    fingerprint
+        See :mod:`pipeline.corpora.fingerprint`; empty without audio.
     """
 
     clip: str
@@ -63,6 +69,7 @@ class Facts:
     has_audio: bool = True
     has_video: bool = True
     video_has_audio: bool | None = None
+    fingerprint: str = ""
 
 
 def facts_to_json(facts: Facts) -> dict[str, object]:
@@ -89,6 +96,7 @@ def measure_all(
     spec: FeatureSpec,
     workers: Workers,
     beside: Path,
+    store: Store | None = None,
     clip_timeout_seconds: float = CLIP_TIMEOUT_SECONDS,
     progress: bool = True,
 ) -> list[Facts]:
@@ -102,6 +110,9 @@ def measure_all(
         Who measures.
     beside
         Folder for results on their way, which every worker can write to.
+    store
+        Facts of an earlier run: clips whose files are as they were are not measured again. What
+        may be otherwise next time, such as a timeout, is not kept. None keeps nothing.
     clip_timeout_seconds
         Time a clip may take; 0 for no limit.
     progress
@@ -112,19 +123,40 @@ def measure_all(
     list of Facts
         In the order of the catalogue.
     """
-    items = [(clip, catalogue.root, spec, clip_timeout_seconds) for clip in catalogue.clips]
-    with console.bar(total=len(items), desc="audit", unit="clip", disable=not progress) as bar:
-        return [
-            facts_from_json(values)
-            for values in parallel.collect(measure_guarded, items, workers, bar, beside)
-        ]
+    keys = {}
+    if store is not None:
+        keys = {clip.id: key_of(clip, catalogue.root, spec) for clip in catalogue.clips}
+    known = store.read(keys) if store is not None else {}
+    missing = [clip for clip in catalogue.clips if clip.id not in known]
+    total = len(catalogue.clips)
+    with console.bar(total=total, desc="audit", unit="clip", disable=not progress) as bar:
+        bar.update(len(known))
+        for first in range(0, len(missing), CHUNK_CLIPS):
+            chunk = missing[first : first + CHUNK_CLIPS]
+            items = [(clip, catalogue.root, spec, clip_timeout_seconds) for clip in chunk]
+            answers = parallel.collect(measure_guarded, items, workers, bar, beside)
+            measured = {clip.id: facts for clip, (facts, _) in zip(chunk, answers, strict=True)}
+            known |= measured
+            lasting = [
+                (clip.id, key, measured[clip.id])
+                for clip, (_, lasts) in zip(chunk, answers, strict=True)
+                if lasts and (key := keys.get(clip.id))
+            ]
+            if store is not None and lasting:
+                store.write(lasting)
+    return [facts_from_json(known[clip.id]) for clip in catalogue.clips]
 
 
-def measure_guarded(item: tuple[Clip, Path, FeatureSpec, float]) -> dict[str, object]:
-    """Measure one clip in a child process that may die: a task."""
+def measure_guarded(item: tuple[Clip, Path, FeatureSpec, float]) -> tuple[dict[str, object], bool]:
+    """Measure one clip in a child process that may die: a task.
+
+    Returns its facts, and whether they last: those of a file that could not be opened, or took too
+    long, may be others next time.
+    """
     clip, root, spec, limit_seconds = item
     target = "pipeline.corpora.measure:measure_json"
     answer = guard.call(target, clip, root, spec, limit_seconds=limit_seconds)
     if isinstance(answer, guard.Failure):
-        return facts_to_json(Facts(clip.id, clip.actor, {}, (sources.printable(answer.reason),)))
-    return answer
+        facts = Facts(clip.id, clip.actor, {}, (sources.printable(answer.reason),))
+        return facts_to_json(facts), not answer.transient
+    return answer, len(answer["files"]) == len(clip.sources)

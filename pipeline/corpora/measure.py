@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.corpora import sources
+from pipeline.corpora import fingerprint, sources
 from pipeline.corpora.clip import Clip
 from pipeline.corpora.facts import Facts, facts_to_json
 from pipeline.errors import MediaError
@@ -79,22 +79,44 @@ def audio_facts(path: Path) -> dict[str, object]:
         If there is no usable audio.
     """
     with audio.opened_audio(path) as (rate, blocks):
-        digest, peak, mono_peak, clipped, size, samples = hashlib.sha256(), 0.0, 0.0, 0, 0, 0
-        digest.update(f"{rate} ".encode())
-        for block in blocks:
-            mono = audio.mean_of_channels(np.nan_to_num(block))
-            digest.update(np.rint(np.clip(mono, -1, 1) * 32767).astype("<i2").tobytes())
-            mono_peak = max(mono_peak, float(np.abs(mono).max(initial=0.0)))
-            level = np.abs(block)
-            peak = float(np.maximum(peak, level.max(initial=0.0)))
-            clipped += int((level >= FULL_SCALE).sum())
-            size, samples = size + block.size, samples + block.shape[1]
-    return {
-        "audio_seconds": samples / rate,
-        "audio_digest": None if mono_peak < FeatureSpec().silence_peak else digest.hexdigest(),
-        "peak": peak if math.isfinite(peak) else None,
-        "clipped_part": clipped / size if size else 0.0,
-    }
+        level = Level(rate)
+        heard, wanted = bytearray(), round(fingerprint.MOST_SECONDS * fingerprint.RATE_HZ) * 4
+        mono = (np.clip(level.take(block), -1, 1) for block in blocks)
+        for block in audio.resampled(mono, rate, fingerprint.RATE_HZ, "soxr_hq"):
+            if len(heard) < wanted:
+                heard += block.astype(np.float32).data
+        words = fingerprint.fingerprint(np.frombuffer(heard[:wanted], np.float32))
+    return level.facts() | {"fingerprint": fingerprint.to_text(words)}
+
+
+class Level:
+    """Length, level and digest of audio that comes block by block."""
+
+    def __init__(self, rate: int) -> None:
+        self.rate, self.digest = rate, hashlib.sha256(f"{rate} ".encode())
+        self.peak = self.mono_peak = 0.0
+        self.clipped = self.size = self.samples = 0
+
+    def take(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take a block, shape (channels, samples), into account; return it mixed down."""
+        mono = audio.mean_of_channels(np.nan_to_num(block))
+        self.digest.update(np.rint(np.clip(mono, -1, 1) * 32767).astype("<i2").tobytes())
+        self.mono_peak = max(self.mono_peak, float(np.abs(mono).max(initial=0.0)))
+        level = np.abs(block)
+        self.peak = float(np.maximum(self.peak, level.max(initial=0.0)))
+        self.clipped += int((level >= FULL_SCALE).sum())
+        self.size, self.samples = self.size + block.size, self.samples + block.shape[1]
+        return mono
+
+    def facts(self) -> dict[str, object]:
+        """Facts of what was taken."""
+        silent = self.mono_peak < FeatureSpec().silence_peak
+        return {
+            "audio_seconds": self.samples / self.rate,
+            "audio_digest": None if silent else self.digest.hexdigest(),
+            "peak": self.peak if math.isfinite(self.peak) else None,
+            "clipped_part": self.clipped / self.size if self.size else 0.0,
+        }
 
 
 def frame_facts(times_seconds: NDArray[np.float64]) -> dict[str, object]:

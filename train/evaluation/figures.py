@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import itertools
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import atomic
 from pipeline.spec import EMOTIONS
 from train.heads import HEADS
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 BAR_WIDTH = 0.27
+
+MOST_TICKS = 40
+"""Of more actors than this, not every one is named."""
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -30,12 +38,23 @@ def new_figure(width: float, height: float) -> Figure:
 
 def draw_confusion(path: Path, judged: Mapping) -> None:
     """Draw the confusion matrix of the fused head, row by row in percent."""
-    from sklearn.metrics import ConfusionMatrixDisplay
-
-    counts, averages = np.array(judged["fused"]["confusion"]), judged["fused"]
-    share = 100 * counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     figure = new_figure(6.4, 5.6)
     axes = figure.subplots()
+    plot_confusion(axes, judged)
+    averages = judged["fused"]
+    lines = [f"{judged['clips']} clips of {len(judged['actors'])} test actors"]
+    lines += [*judged["left_out"], *filter(None, [judged.get("stamp")])]
+    lines.append(f"WAR {100 * averages['war']:.1f} %, UAR {100 * averages['uar']:.1f} %")
+    axes.set_title("\n".join(lines), fontsize=10)
+    save(figure, path)
+
+
+def plot_confusion(axes: Axes, judged: Mapping) -> None:
+    """Plot the confusion matrix of the fused head, each row in percent."""
+    from sklearn.metrics import ConfusionMatrixDisplay
+
+    counts = np.array(judged["fused"]["confusion"])
+    share = 100 * counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     ConfusionMatrixDisplay(share, display_labels=EMOTIONS).plot(
         ax=axes,
         cmap="Blues",
@@ -44,40 +63,47 @@ def draw_confusion(path: Path, judged: Mapping) -> None:
         im_kw={"vmin": 0, "vmax": 100},
     )
     axes.set(xlabel="fused answer", ylabel="acted emotion, each row in percent")
-    lines = [f"{judged['clips']} clips of {len(judged['actors'])} test actors"]
-    lines += [*judged["left_out"], *filter(None, [judged.get("stamp")])]
-    lines.append(f"WAR {100 * averages['war']:.1f} %, UAR {100 * averages['uar']:.1f} %")
-    axes.set_title("\n".join(lines), fontsize=10)
-    save(figure, path)
 
 
 def draw_curves(path: Path, log: Path) -> None:
-    """Draw loss and accuracy of every epoch of every stage.
-
-    Parameters
-    ----------
-    path
-        Gets the figure.
-    log
-        CSV with a line an epoch and the columns ``stage``, ``loss``, ``accuracy``, ``val_loss`` and
-        ``val_accuracy``; the last two are empty where a stage has no validation actors.
-    """
-    with log.open(encoding="utf-8", newline="") as stream:
-        epochs = list(enumerate(csv.DictReader(stream), 1))
+    """Draw loss and accuracy of every epoch of every stage; see :func:`plot_epochs`."""
+    epochs = read_lines(log)
     figure = new_figure(9, 3.6)
     panels = figure.subplots(1, 2)
     for axes, name in zip(panels, ("loss", "accuracy"), strict=True):
-        stages = itertools.groupby(epochs, key=lambda epoch: epoch[1]["stage"])
-        for place, (stage, group) in enumerate(stages):
-            numbers, lines = zip(*group, strict=True)
-            for column, style in ((name, ":"), (f"val_{name}", "-")):
-                values = [float(line[column] or "nan") for line in lines]
-                label = stage if style == "-" else None
-                axes.plot(numbers, values, style, color=f"C{place}", label=label, marker=".")
-        axes.set(xlabel="epoch, all stages", ylabel=name)
-        axes.grid(alpha=0.3)
+        plot_epochs(axes, epochs, name)
     panels[0].legend(fontsize=7, title="solid: validation, dotted: training", title_fontsize=7)
     save(figure, path)
+
+
+def read_lines(path: Path) -> list[dict[str, str]]:
+    """Read the lines of a CSV file, each by the names of its columns."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def plot_epochs(axes: Axes, epochs: Sequence[Mapping[str, str]], name: str) -> None:
+    """Plot ``loss`` or ``accuracy`` of every epoch: dotted in training, solid in validation.
+
+    Parameters
+    ----------
+    axes
+        Where to.
+    epochs
+        A line an epoch with ``stage``, ``loss``, ``accuracy``, ``val_loss`` and ``val_accuracy``;
+        the last two are empty where a stage has no validation actors.
+    name
+        What is plotted.
+    """
+    stages = itertools.groupby(enumerate(epochs, 1), key=lambda epoch: epoch[1]["stage"])
+    for place, (stage, group) in enumerate(stages):
+        numbers, lines = zip(*group, strict=True)
+        for column, style in ((name, ":"), (f"val_{name}", "-")):
+            values = [float(line[column] or "nan") for line in lines]
+            label = stage if style == "-" else None
+            axes.plot(numbers, values, style, color=f"C{place}", label=label, marker=".")
+    axes.set(xlabel="epoch, all stages", ylabel=name)
+    axes.grid(alpha=0.3)
 
 
 def draw_summary(path: Path, judged: Mapping) -> None:
@@ -87,26 +113,67 @@ def draw_summary(path: Path, judged: Mapping) -> None:
     """
     figure = new_figure(14, 4)
     by_actor, by_emotion, curve = figure.subplots(1, 3, width_ratios=(3, 2, 2))
-    for number, head in enumerate(head for head in HEADS if head in judged):
-        shift = BAR_WIDTH * (number - 1)
-        actors = judged[head]["actors"]
-        places = [judged["actors"].index(int(actor)) + shift for actor in actors]
-        uar = [100 * actor["uar"] for actor in actors.values()]
-        by_actor.bar(places, uar, BAR_WIDTH, label=head)
-        recall = [100 * (value or 0) for value in judged[head]["recall"].values()]
-        by_emotion.bar(np.arange(len(EMOTIONS)) + shift, recall, BAR_WIDTH)
-    by_actor.set_xticks(range(len(judged["actors"])), judged["actors"])
-    by_actor.set(xlabel="actor", ylabel="UAR, %", ylim=(0, 100))
+    plot_actors(by_actor, judged)
     by_actor.legend(ncols=3, fontsize=8)
-    by_emotion.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=45, ha="right")
-    by_emotion.set(ylabel="recall, %", ylim=(0, 100))
-    bins = judged["fused"]["calibration"]["bins"]
-    curve.plot([0, 1], [0, 1], ":", color="grey")
-    curve.plot([row["confidence"] for row in bins], [row["accuracy"] for row in bins], "o-")
-    curve.set(xlabel="confidence of the fused answer", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    plot_recall(by_emotion, judged)
+    plot_calibration(curve, judged, ("fused",))
     if said := [*judged["left_out"], *filter(None, [judged["stamp"]])]:
         figure.suptitle("; ".join(said))
     save(figure, path)
+
+
+def tested_heads(judged: Mapping) -> list[str]:
+    """Heads that a result has metrics of, the fused one first."""
+    return [head for head in HEADS if head in judged]
+
+
+def plot_actors(axes: Axes, judged: Mapping) -> None:
+    """Plot bars of the UAR of each actor, one for each head."""
+    for number, head in enumerate(tested_heads(judged)):
+        actors = judged[head]["actors"]
+        shift = BAR_WIDTH * (number - 1)
+        places = [judged["actors"].index(int(actor)) + shift for actor in actors]
+        uar = [100 * actor["uar"] for actor in actors.values()]
+        axes.bar(places, uar, BAR_WIDTH, label=head)
+    every = math.ceil(len(judged["actors"]) / MOST_TICKS)
+    axes.set_xticks(range(len(judged["actors"]))[::every], judged["actors"][::every])
+    axes.set(xlabel="actor", ylabel="UAR, %", ylim=(0, 100))
+
+
+def plot_recall(axes: Axes, judged: Mapping) -> None:
+    """Plot bars of the recall of each emotion, one for each head."""
+    for number, head in enumerate(tested_heads(judged)):
+        recall = [100 * (value or 0) for value in judged[head]["recall"].values()]
+        axes.bar(np.arange(len(EMOTIONS)) + BAR_WIDTH * (number - 1), recall, BAR_WIDTH, label=head)
+    axes.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=45, ha="right")
+    axes.set(ylabel="recall, %", ylim=(0, 100))
+
+
+def plot_calibration(axes: Axes, judged: Mapping, heads: Sequence[str]) -> None:
+    """Plot accuracy against confidence in bins, a line a head."""
+    axes.plot([0, 1], [0, 1], ":", color="grey")
+    for number, head in enumerate(heads):
+        bins = judged[head]["calibration"]["bins"]
+        places = [[row[name] for row in bins] for name in ("confidence", "accuracy")]
+        axes.plot(*places, "o-", color=f"C{number}", label=head)
+    which = "the fused answer" if list(heads) == ["fused"] else "an answer"
+    axes.set(xlabel=f"confidence of {which}", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+
+
+def plot_counts(axes: Axes, actors: Sequence[int], counts: NDArray[np.int64]) -> None:
+    """Plot how many clips each actor has of each emotion, shape (actors, 8)."""
+    image = axes.imshow(counts.T, cmap="Blues", aspect="auto", vmin=0, vmax=1.5 * counts.max())
+    if len(actors) <= MOST_TICKS:
+        # Light letters are read on a dark cell.
+        middle = image.norm.vmax / 2
+        for place, label in np.ndindex(counts.shape):
+            number = int(counts[place, label])
+            colour = image.cmap(1.0 if number <= middle else 0.0)
+            axes.text(place, label, number, ha="center", va="center", color=colour, fontsize=7)
+    every = math.ceil(len(actors) / MOST_TICKS)
+    axes.set_xticks(range(len(actors))[::every], actors[::every])
+    axes.set_yticks(range(len(EMOTIONS)), EMOTIONS)
+    axes.set(xlabel="actor")
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -114,3 +181,27 @@ def save(figure: Figure, path: Path) -> None:
     memory = io.BytesIO()
     figure.savefig(memory, format=path.suffix[1:])
     atomic.write_durably(path, memory.getbuffer())
+
+
+def svg_text(figure: Figure, alt: str) -> str:
+    """Write a figure as an SVG element: black becomes the colour of the text around it.
+
+    Parameters
+    ----------
+    figure
+        What :func:`new_figure` made.
+    alt
+        What it shows, in words.
+    """
+    import matplotlib
+
+    memory = io.StringIO()
+    # Text stays text, and the same figure gives the same names of its parts.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}):
+        figure.savefig(memory, format="svg", transparent=True, metadata={"Date": None})
+    _, _, inside = memory.getvalue().partition("<svg ")
+    attributes, _, inside = inside.partition(">")
+    (box,) = re.findall(r'viewBox="[^"]*"', attributes)
+    inside = re.sub(r"<metadata>.*?</metadata>", "", inside, flags=re.DOTALL)
+    inside = inside.replace("#000000", "currentColor")
+    return f'<svg {box} role="img" aria-label="{html.escape(alt)}">{inside}'
