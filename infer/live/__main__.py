@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 # Before PyAV, see infer/__init__.py.
@@ -18,11 +19,13 @@ from infer.prediction.predict import Options
 from infer.prediction.reference import reference_of
 from pipeline.console import Parser, run
 
+PROG = "python -m infer.live"
 
-def parser() -> argparse.ArgumentParser:
+
+def parser(prog: str = PROG) -> argparse.ArgumentParser:
     """Describe every option."""
     top = Parser(
-        prog="python -m infer.live",
+        prog=prog,
         description="Predict the emotions of whoever is in front of a camera.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -105,9 +108,9 @@ def show(running: Live, frames: Slot) -> None:
     cv2.destroyAllWindows()
 
 
-def main() -> int:
-    """Parse the command line and run it."""
-    return run(lambda: live(parser().parse_args()), "the same command begins anew")
+def main(words: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Parse the command line, or other words, and run it."""
+    return run(lambda: live(parser(prog).parse_args(words)), "the same command begins anew")
 
 
 if __name__ == "__main__":
