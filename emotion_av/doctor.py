@@ -185,11 +185,11 @@ def commands(failed: Mapping[str, str]) -> Iterator[Row]:
         yield Row(names, found, SETUP if missing else "", bool(missing))
     options = {"app": "gradio", "--backend dask": "distributed", "--backend ray": "ray"}
     options["live, the microphone"] = "sounddevice"
-    for names, wanted in options.items():
+    for names, library in options.items():
         missing = [name for name in failed if name in infer and names == "app"]
-        missing += [wanted] * (version(wanted) is None)
+        missing += [library] * (version(library) is None)
         found = f"missing: {', '.join(missing)}" if missing else "ready"
-        yield Row(names, found, OPTIONAL[wanted] if missing else "")
+        yield Row(names, found, OPTIONAL[library] if missing else "")
 
 
 def table(rows: Sequence[Row]) -> str:

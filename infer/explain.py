@@ -141,7 +141,7 @@ def png_bytes(tensors: Tensors, found: Mapping[str, NDArray[np.float32]], title:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1.3))
+    (upper,), (lower,) = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.3))
     frames = tensors["frames"][0]
     places = np.linspace(0, len(frames) - 1, SHOWN_FRAMES).round().astype(int)
     for axes, place in zip(upper.subplots(1, SHOWN_FRAMES), places, strict=True):

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline import commands
 from pipeline.backends import BACKENDS
@@ -26,7 +27,7 @@ def parser(prog: str = PROG) -> argparse.ArgumentParser:
     """Describe every command and option."""
     top = Parser(prog=prog, description=__doc__)
     names = top.add_subparsers(dest="command", required=True)
-    shown = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+    shown: dict[str, Any] = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
 
     data = names.add_parser("data", help="fetch a published corpus", **shown)
     download.add_options(data)

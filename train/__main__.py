@@ -7,6 +7,7 @@ import dataclasses
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from pipeline.console import Parser, run
 from pipeline.corpora.actors import parse_actors
@@ -35,7 +36,7 @@ def parser(prog: str = PROG) -> argparse.ArgumentParser:
     """Describe every command and option."""
     top = Parser(prog=prog, description=__doc__)
     names = top.add_subparsers(dest="command", required=True)
-    shown = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+    shown: dict[str, Any] = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
 
     # Where one command is in front of all packages, this one is its 'train'.
     own = None if prog == PROG else f"{prog} train"

@@ -68,13 +68,18 @@ def live(arguments: argparse.Namespace) -> int:
         refuse_without_display()
     model = open_model(arguments.model, arguments.backend)
     frames, answers = Slot(), Slot()
+
+    def end() -> None:
+        frames.close()
+        answers.close()
+
     running = Live(
         model,
         arguments.source,
         options,
         on_answer=answers.put,
         on_frame=lambda seconds, frame: frames.put(frame),
-        on_end=lambda: (frames.close(), answers.close()),
+        on_end=end,
         microphone=not arguments.no_sound,
         references=reference_of(model, None, None, getattr(arguments, "reference", None)),
     )
