@@ -12,7 +12,7 @@ PROTOCOL ?= contiguous:3
 RUN := .venv/bin/python -m
 # The versions that were tested; 'make setup LOCK=' takes the newest within the bounds instead.
 LOCK ?= requirements.lock
-# uv installs in a third of pip's time; without bytecode the first imports would take it back.
+# uv installs in a quarter of pip's time; without bytecode the first imports would take it back.
 UV := $(shell command -v uv)
 pip := .venv/bin/python -m pip --disable-pip-version-check
 install := $(if $(UV),$(UV) pip install --quiet --compile-bytecode --python .venv/bin/python,$(pip) install --quiet)
@@ -96,9 +96,10 @@ $(DEMO)/.made: $(STAMP) $(SOURCES)
 	@$(RUN) infer $(DEMO)/raw/videos/$(DEMO_CLIP).mp4 --model $(DEMO)/model --out $(DEMO)/out
 	@touch $@
 
-test: $(DEV_STAMP) ## ruff and the test suite
+test: $(DEV_STAMP) ## ruff, mypy and the test suite
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
+	@.venv/bin/mypy
 	@$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(DEV_STAMP) ## The tests that take over ten seconds
@@ -197,7 +198,7 @@ lock: ## Choose the versions of requirements.lock anew; needs uv
 clean: ## Remove .venv and what the demo made; caches and models stay
 	rm -rf .venv $(DEMO)
 
-$(STAMP): requirements.txt
+$(STAMP): requirements.txt $(LOCK)
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@echo "installing requirements.txt into .venv"
 	@$(locked) -r requirements.txt
