@@ -55,6 +55,13 @@ def test_the_lock_names_no_place():
     assert not re.search("://|^-", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
 
 
+def test_the_version_is_the_same_wherever_it_is_written():
+    version = re.escape(emotion_av.__version__)
+    assert re.search(rf"^version: {version}$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    newest = re.search(r"^## \[([\d.]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest.group(1) == emotion_av.__version__
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_is_called_by_its_own_name(name, capsys):
     with pytest.raises(SystemExit, match="0"):
