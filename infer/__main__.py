@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 # Before PyAV, see infer/__init__.py.
@@ -24,11 +25,13 @@ from pipeline.console import Parser, add_verbose, run, show_log
 from pipeline.errors import InputError
 from pipeline.media import container, video
 
+PROG = "python -m infer"
 
-def parser() -> argparse.ArgumentParser:
+
+def parser(prog: str = PROG) -> argparse.ArgumentParser:
     """Describe every option."""
     top = Parser(
-        prog="python -m infer",
+        prog=prog,
         description="Predict the emotions in recordings and show them.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -189,11 +192,11 @@ def play(path: Path) -> None:
     cv2.destroyAllWindows()
 
 
-def main() -> int:
-    """Parse the command line and run it."""
+def main(words: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Parse the command line, or other words, and run it."""
 
     def command() -> int:
-        arguments = parser().parse_args()
+        arguments = parser(prog).parse_args(words)
         show_log(arguments.verbose)
         return infer(arguments)
 

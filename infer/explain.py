@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import keras
 
 Tensors = Mapping[str, NDArray]
+
+PROG = "python -m infer.explain"
 
 SHOWN_FRAMES = 6
 """Of a window, in a figure."""
@@ -139,7 +141,7 @@ def png_bytes(tensors: Tensors, found: Mapping[str, NDArray[np.float32]], title:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1.3))
+    (upper,), (lower,) = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.3))
     frames = tensors["frames"][0]
     places = np.linspace(0, len(frames) - 1, SHOWN_FRAMES).round().astype(int)
     for axes, place in zip(upper.subplots(1, SHOWN_FRAMES), places, strict=True):
@@ -241,10 +243,10 @@ def explain_cache(model: Path, cache: Path) -> list[Path]:
     return written
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = PROG) -> argparse.ArgumentParser:
     """Describe every option."""
     top = Parser(
-        prog="python -m infer.explain",
+        prog=prog,
         description="Draw where the model looks in a cached clip of each emotion.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -253,11 +255,11 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def main() -> int:
-    """Parse the command line and run it."""
+def main(words: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Parse the command line, or other words, and run it."""
 
     def command() -> int:
-        arguments = parser().parse_args()
+        arguments = parser(prog).parse_args(words)
         print("\n".join(map(str, explain_cache(arguments.model, arguments.cache))))
         return 0
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline import commands
 from pipeline.backends import BACKENDS
@@ -17,14 +19,15 @@ from pipeline.download import options as download
 from pipeline.planner import options as planner
 from pipeline.spec import CASCADE, DETECTORS, FeatureSpec
 
+PROG = "python -m pipeline"
 CACHE = Path("data/cache")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = PROG) -> argparse.ArgumentParser:
     """Describe every command and option."""
-    top = Parser(prog="python -m pipeline", description=__doc__)
+    top = Parser(prog=prog, description=__doc__)
     names = top.add_subparsers(dest="command", required=True)
-    shown = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+    shown: dict[str, Any] = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
 
     data = names.add_parser("data", help="fetch a published corpus", **shown)
     download.add_options(data)
@@ -246,11 +249,11 @@ def add_build(command: argparse.ArgumentParser) -> None:
     )
 
 
-def main() -> int:
-    """Parse the command line and run it."""
+def main(words: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Parse the command line, or other words, and run it."""
 
     def command() -> int:
-        arguments = parser().parse_args()
+        arguments = parser(prog).parse_args(words)
         show_log(arguments.verbose)
         return arguments.run(arguments)
 

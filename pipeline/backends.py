@@ -233,7 +233,7 @@ def carry_by_ray(work: Callable[[Item], object], items: Sequence[Item], workers:
     errors = ray.exceptions
     died = errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError
     with ray_cluster(workers):
-        task = ray.remote(max_retries=RETRIES)(lambda item: work(item))
+        task: Any = ray.remote(max_retries=RETRIES)(lambda item: work(item))
         futures = [task.remote(item) for item in items]
         try:
             for future in futures:

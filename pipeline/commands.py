@@ -8,9 +8,11 @@ import math
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from pipeline.backends import Workers
 from pipeline.cache import build, caches, explain, verify
+from pipeline.cache.facts import ClipEntry
 from pipeline.corpora import balance, scan
 from pipeline.corpora.actors import format_actors
 from pipeline.corpora.clip import Catalogue
@@ -71,7 +73,7 @@ def spec_of(arguments: argparse.Namespace) -> FeatureSpec:
     """Build the spec that the arguments ask for."""
     if not 0 <= arguments.variants <= 30:
         raise InputError(f"expected 0 to 30 variants, got {arguments.variants}; choose others")
-    changes: dict[str, object] = {"variants": variant_names(arguments.variants)}
+    changes: dict[str, Any] = {"variants": variant_names(arguments.variants)}
     window = getattr(arguments, "window_seconds", None)
     if window is not None:
         if not 0.1 <= window <= 60:
@@ -119,7 +121,7 @@ def run_features(arguments: argparse.Namespace) -> int:
     print_aside(found)
     print_unnamed(done, arguments)
     for entry in index.unreadable:
-        print(f"left out: {printable(entry.clip)}: {printable(entry.reason)}", file=sys.stderr)
+        print_left_out(entry)
     bad = len(index.unreadable) + len(found.misplaced)
     return 1 if bad and not arguments.skip_bad else 0
 
@@ -157,8 +159,16 @@ def print_modalities(done: build.Summary) -> None:
     audio_only = sum(not clip.has_video for clip in done.index.clips)
     video_only = sum(not clip.has_audio for clip in done.index.clips)
     if audio_only or video_only:
-        audio_only, video_only = counted(audio_only, "clip"), counted(video_only, "clip")
-        print(f"modalities: {audio_only} without video, {video_only} without audio")
+        print(
+            f"modalities: {counted(audio_only, 'clip')} without video, "
+            f"{counted(video_only, 'clip')} without audio"
+        )
+
+
+def print_left_out(entry: ClipEntry) -> None:
+    """Say why a clip was left out."""
+    reason = printable(entry.reason or "")
+    print(f"left out: {printable(entry.clip)}: {reason}", file=sys.stderr)
 
 
 def print_unnamed(done: build.Summary, arguments: argparse.Namespace) -> None:
@@ -246,7 +256,7 @@ def run_repair(report: verify.Report, found: Catalogue, workers: Workers) -> int
     left = verify.check_cache(report.folder, workers)
     print_faults(left)
     for entry in done.index.unreadable:
-        print(f"left out: {printable(entry.clip)}: {printable(entry.reason)}", file=sys.stderr)
+        print_left_out(entry)
     repaired = ", ".join(sorted(report.files - left.files)) or "nothing"
     print(
         f"{report.folder}: repaired {repaired}; {counted(done.extracted, 'clip')} extracted "

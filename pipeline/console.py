@@ -9,17 +9,21 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, NoReturn
-
-import tqdm
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline.errors import STORAGE_ERRNOS, InputError, Terminated
+
+if TYPE_CHECKING:
+    import tqdm
 
 LOG_SECONDS = 30.0
 
 
 def bar(*items: Any, **options: Any) -> tqdm.tqdm:
     """Return tqdm's bar; where the output is no terminal, it is printed every half minute."""
+    # Not above: 'emotion-av doctor' says what is missing where nothing is installed.
+    import tqdm
+
     if not sys.stderr.isatty():
         options = {"mininterval": LOG_SECONDS, "maxinterval": LOG_SECONDS, **options}
     return tqdm.tqdm(*items, **options)

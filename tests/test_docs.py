@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import bench.__main__
+import emotion_av.__main__
 import infer.__main__
 import infer.app.__main__
 import infer.explain
@@ -18,7 +19,7 @@ import pipeline.__main__
 import train.__main__
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 PARSERS = {
     "pipeline": pipeline.__main__.parser,
     "train": train.__main__.parser,
@@ -51,7 +52,9 @@ def commands():
 def parse(words):
     """Give the words after ``python -m`` to the parser of their module, if that is one of ours."""
     module, *options = words
-    if module not in PARSERS:
+    if module == "emotion_av":
+        assert options[0] in emotion_av.__main__.COMMANDS
+    elif module not in PARSERS:
         assert module in OTHERS
     elif "--help" in options:
         with pytest.raises(SystemExit) as left:

@@ -6,6 +6,8 @@ import argparse
 import dataclasses
 import sys
 import traceback
+from collections.abc import Sequence
+from typing import Any
 
 from pipeline.console import Parser, run
 from pipeline.corpora.actors import parse_actors
@@ -14,6 +16,8 @@ from train.heads import INPUTS
 from train.page import command as page
 from train.settings import PRECISIONS, SPEAKER_REFERENCES, WITHOUT, Settings
 from train.studies import commands as studies
+
+PROG = "python -m train"
 
 HELP = {
     "audio_epochs": "most epochs of the audio branch",
@@ -29,13 +33,15 @@ HELP = {
 """Numbers among the settings that have an option."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = PROG) -> argparse.ArgumentParser:
     """Describe every command and option."""
-    top = Parser(prog="python -m train", description=__doc__)
+    top = Parser(prog=prog, description=__doc__)
     names = top.add_subparsers(dest="command", required=True)
-    shown = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+    shown: dict[str, Any] = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
 
-    fit = names.add_parser("fit", help="shards to a trained, tested model", **shown)
+    # Where one command is in front of all packages, this one is its 'train'.
+    own = None if prog == PROG else f"{prog} train"
+    fit = names.add_parser("fit", prog=own, help="shards to a trained, tested model", **shown)
     commands.add_places(fit)
     defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
     for name, said in HELP.items():
@@ -125,11 +131,12 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def main() -> int:
-    """Parse the command line and run it."""
+def main(words: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Parse the command line, or other words, and run it."""
+    words = sys.argv[1:] if words is None else words
 
     def command() -> int:
-        arguments = parser().parse_args()
+        arguments = parser(prog).parse_args(words)
         try:
             return arguments.run(arguments)
         except BaseException as error:
@@ -138,7 +145,7 @@ def main() -> int:
             traceback.clear_frames(error.__traceback__)
             raise
 
-    if sys.argv[1:2] == ["fit"]:
+    if words[:1] == ["fit"]:
         return run(command, "'make train RESUME=1' (fit --resume) goes on after the last epoch")
     return run(command)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from pipeline.console import bar as progress_bar
@@ -23,7 +25,7 @@ class Progress(keras.callbacks.Callback):
     def __init__(self, name: str, epochs: int, steps: int, first_epoch: int) -> None:
         super().__init__()
         self.name, self.epochs, self.steps, self.first_epoch = name, epochs, steps, first_epoch
-        self.bar = None
+        self.bar: Any = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Show the bar."""

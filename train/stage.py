@@ -166,7 +166,7 @@ def trainer_of(network: keras.Model, settings: Settings, prior: Sequence[float])
     """
     taught = [tensor for name, tensor in network.output.items() if name.endswith("_logits")]
     stacked = keras.ops.stack(taught or [network.output["logits"]], axis=1)
-    model = keras.Model(network.input, LogitAdjustment(prior, dtype="float32")(stacked))
+    model = keras.Model(network.input, LogitAdjustment(list(prior), dtype="float32")(stacked))
     model.compile(
         optimizer=schedule.optimizer(settings),
         loss=mean_crossentropy,

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 # Before PyAV, see infer/__init__.py.
@@ -17,11 +18,13 @@ from infer.prediction.model import BACKENDS
 from pipeline.console import Parser, run
 from pipeline.errors import InputError
 
+PROG = "python -m infer.app"
 
-def parser() -> argparse.ArgumentParser:
+
+def parser(prog: str = PROG) -> argparse.ArgumentParser:
     """Describe every option."""
     top = Parser(
-        prog="python -m infer.app",
+        prog=prog,
         description="Serve a page that predicts recordings and shows them, on this machine alone.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -50,7 +53,8 @@ def serve(arguments: argparse.Namespace) -> int:
         if error.name not in ("gradio", "starlette"):
             raise
         raise InputError(
-            "expected Gradio for the page, got none; run 'make setup-app' first"
+            "expected Gradio for the page, got none; run 'make setup-app' first, or install the "
+            "extra [app]"
         ) from error
     limits = page.Limits(60 * arguments.max_minutes, arguments.max_mb)
     with serving.serving(predictor, getattr(arguments, "port", None), limits) as address:
@@ -70,9 +74,9 @@ def warm_up(predictor: Predictor) -> None:
     predictor.predict(frames=frames, audio=rng.normal(0, 0.1, 32_000), rate=16_000)
 
 
-def main() -> int:
-    """Parse the command line and run it."""
-    return run(lambda: serve(parser().parse_args()), "the same command begins anew")
+def main(words: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Parse the command line, or other words, and run it."""
+    return run(lambda: serve(parser(prog).parse_args(words)), "the same command begins anew")
 
 
 if __name__ == "__main__":

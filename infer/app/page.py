@@ -269,7 +269,7 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
 
             return ask_about_example
 
-        one = {
+        one: dict[str, Any] = {
             "outputs": shown,
             "concurrency_limit": 1,
             "concurrency_id": "model",

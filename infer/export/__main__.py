@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from infer.prediction.model import read_description
@@ -11,13 +12,14 @@ from pipeline.console import Parser, run
 from pipeline.errors import InputError
 from train import runtime
 
+PROG = "python -m infer.export"
 FORMATS = ("onnx", "litert", "saved_model")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = PROG) -> argparse.ArgumentParser:
     """Describe every option."""
     top = Parser(
-        prog="python -m infer.export",
+        prog=prog,
         description="Write a trained model in a format that needs no Keras.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -53,9 +55,9 @@ def export_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def main() -> int:
-    """Parse the command line and run it."""
-    return run(lambda: export_command(parser().parse_args()))
+def main(words: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Parse the command line, or other words, and run it."""
+    return run(lambda: export_command(parser(prog).parse_args(words)))
 
 
 if __name__ == "__main__":

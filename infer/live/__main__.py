@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 # Before PyAV, see infer/__init__.py.
@@ -18,11 +19,13 @@ from infer.prediction.predict import Options
 from infer.prediction.reference import reference_of
 from pipeline.console import Parser, run
 
+PROG = "python -m infer.live"
 
-def parser() -> argparse.ArgumentParser:
+
+def parser(prog: str = PROG) -> argparse.ArgumentParser:
     """Describe every option."""
     top = Parser(
-        prog="python -m infer.live",
+        prog=prog,
         description="Predict the emotions of whoever is in front of a camera.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -65,13 +68,18 @@ def live(arguments: argparse.Namespace) -> int:
         refuse_without_display()
     model = open_model(arguments.model, arguments.backend)
     frames, answers = Slot(), Slot()
+
+    def end() -> None:
+        frames.close()
+        answers.close()
+
     running = Live(
         model,
         arguments.source,
         options,
         on_answer=answers.put,
         on_frame=lambda seconds, frame: frames.put(frame),
-        on_end=lambda: (frames.close(), answers.close()),
+        on_end=end,
         microphone=not arguments.no_sound,
         references=reference_of(model, None, None, getattr(arguments, "reference", None)),
     )
@@ -105,9 +113,9 @@ def show(running: Live, frames: Slot) -> None:
     cv2.destroyAllWindows()
 
 
-def main() -> int:
-    """Parse the command line and run it."""
-    return run(lambda: live(parser().parse_args()), "the same command begins anew")
+def main(words: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Parse the command line, or other words, and run it."""
+    return run(lambda: live(parser(prog).parse_args(words)), "the same command begins anew")
 
 
 if __name__ == "__main__":

@@ -53,7 +53,8 @@ def patch_of(picture: NDArray[np.uint8]) -> Patch:
 def levels(colour: Colour) -> tuple[int, int, int]:
     """Light and both colours of an RGB colour."""
     patch = patch_of(np.full((2, 2, 3), colour, np.uint8))
-    return tuple(int(plane[0, 0]) for plane in patch.planes)
+    light, blue, red = (int(plane[0, 0]) for plane in patch.planes)
+    return light, blue, red
 
 
 class Canvas:

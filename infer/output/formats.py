@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from infer.output import timeline
 from infer.output.strips import Said, by_face, joined, strips
@@ -98,7 +99,7 @@ def mime(result: Result) -> str:
     return kinds.get(suffix, "video/mp4" if result.size_px[0] else "unknown")
 
 
-def pympi() -> object:
+def pympi() -> ModuleType:
     """Import the library of annotators' formats.
 
     Raises

@@ -34,7 +34,8 @@ class Showing:
         """Take the predictions of the next window."""
         for made in predictions:
             self._windows.setdefault(made.track, []).append(made)
-            self._numbers |= {made.track} - {None}
+            if made.track is not None:
+                self._numbers.add(made.track)
 
     def forget(self, before_seconds: float) -> None:
         """Drop what no later moment needs."""

@@ -66,9 +66,10 @@ def labels(result: Result) -> list[str]:
     return [name for name in COLOURS if name in said]
 
 
-def fraction(colour: Colour) -> tuple[float, ...]:
+def fraction(colour: Colour) -> tuple[float, float, float]:
     """Return a colour with parts in [0, 1]."""
-    return tuple(part / 255 for part in colour)
+    red, green, blue = colour
+    return red / 255, green / 255, blue / 255
 
 
 def opacity(probability: float) -> float:

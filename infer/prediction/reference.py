@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from infer.prediction.model import Model
 from infer.prediction.predict import Answering, Options, basis_of
 from infer.prediction.results import VOICE, VOICE_AND_FACE
 from infer.reading.recording import open_recording, plan_windows
-from infer.reading.windows import FaceSearch, decoded, read_windows
+from infer.reading.windows import FaceSearch, Timed, decoded, read_windows
 from pipeline.errors import InputError
 from pipeline.features.extract import Features
 
@@ -82,7 +82,8 @@ def rows_of(model: Model, path: Path, sound: Path | None) -> list[Features]:
     recording = open_recording(path, sound, spec)
     # End to end: halves that overlap would count twice.
     spans = plan_windows(recording, spec)[::2]
-    search, coming = FaceSearch(spec, spans), iter(())
+    search = FaceSearch(spec, spans)
+    coming: Iterator[Timed] = iter(())
     if recording.video is not None and spec.frame_sampling == "spread":
         coming = decoded(recording.video, spans, spec, Options().threads)
     answering = Answering(model, Options())

@@ -180,7 +180,9 @@ class Result:
     @property
     def probabilities(self) -> Probabilities:
         """The answer as a whole, float32 (8,): the mean of :attr:`main`, weighted by voice."""
-        return weighted_mean(self.main, "probabilities")
+        mean = weighted_mean(self.main, "probabilities")
+        assert mean is not None, "every window has an answer"
+        return mean
 
     @property
     def emotion(self) -> str:

@@ -107,7 +107,8 @@ class Stream:
 
     def see(self, frame: NDArray[np.uint8] | Frame, seconds: float) -> None:
         """Take the next frame, RGB, at a time on the clock of the sound, later than before."""
-        shown = frame if isinstance(frame, Frame) else Frame.from_ndarray(frame, "rgb24")
+        is_array = isinstance(frame, np.ndarray)
+        shown: Frame = Frame.from_ndarray(frame, "rgb24") if is_array else frame
         spec = self.model.spec
         gap = spec.frames_margin * spec.window_seconds / spec.frame_count
         passed = seconds - self._frames[-1][0] if self._frames else np.inf

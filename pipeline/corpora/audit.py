@@ -147,7 +147,7 @@ def odd_audio_tracks(catalogue: Catalogue, facts: Iterable[Facts]) -> list[Findi
     found = []
     for fact in facts:
         video, has_audio = videos.get(fact.clip), fact.video_has_audio
-        if None in (video, has_audio) or not ravdess.NAME_PATTERN.fullmatch(video.stem):
+        if video is None or has_audio is None or not ravdess.NAME_PATTERN.fullmatch(video.stem):
             continue
         if has_audio != ravdess.promises_audio(video.stem):
             kind = "audio track unexpected" if has_audio else "audio track missing"
@@ -228,9 +228,9 @@ def odd_audio(facts: Iterable[Facts]) -> list[Finding]:
         if fact.clipped_part > CLIPPED_PART:
             share = f"{fact.clipped_part:.2%} of the samples at full scale"
             found.append(Finding("clipped", (fact.clip,), share))
-        lengths = (fact.audio_seconds, fact.video_seconds)
-        if None not in lengths and abs(lengths[0] - lengths[1]) > APART_SECONDS:
-            said = f"{lengths[0]:.2f} s of audio, {lengths[1]:.2f} s of video"
+        audio, video = fact.audio_seconds, fact.video_seconds
+        if audio is not None and video is not None and abs(audio - video) > APART_SECONDS:
+            said = f"{audio:.2f} s of audio, {video:.2f} s of video"
             found.append(Finding("apart", (fact.clip,), said))
     return found
 

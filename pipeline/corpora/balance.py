@@ -72,7 +72,7 @@ def imbalance(clips: Sequence[Clip | ClipEntry]) -> str:
     """
     totals = dict(zip(EMOTIONS, count_clips(clips)[1].sum(axis=0).tolist(), strict=True))
     present = [name for name in EMOTIONS if totals[name]]
-    rarest, commonest = min(present, key=totals.get), max(present, key=totals.get)
+    rarest, commonest = (choose(present, key=totals.__getitem__) for choose in (min, max))
     ratio = totals[commonest] / totals[rarest]
     absent = [name for name in EMOTIONS if not totals[name]]
     said = f"{commonest} has {totals[commonest]} clips, {rarest} {totals[rarest]} ({ratio:.1f} : 1)"

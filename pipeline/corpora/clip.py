@@ -58,7 +58,7 @@ class Clip:
     @property
     def audio_source(self) -> Path:
         """File that audio is read from. A video may turn out to have no audio track."""
-        return self.audio or self.video
+        return self.sources[-1]
 
     @property
     def sources(self) -> tuple[Path, ...]:

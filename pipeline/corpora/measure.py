@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,26 +33,27 @@ def measure(clip: Clip, root: Path, spec: FeatureSpec) -> Facts:
     cv2.setNumThreads(1)
     files: dict[str, str] = {}
     problems: list[str] = []
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     for path in clip.sources:
         try:
             files[sources.relative_path(path, root)] = sources.file_sha256(path)
         except OSError as error:
             problems.append(f"expected a readable file at {path}, got: {error.strerror}")
 
-    def attempt(read: Callable[[], dict[str, object]]) -> None:
+    def attempt(read: Callable[[], dict[str, Any]]) -> None:
         try:
             found.update(read())
         except MediaError as error:
             problems.append(str(error))
 
-    if clip.video is not None:
-        attempt(lambda: {"video_has_audio": container.probe(clip.video).has_audio})
+    shown = clip.video
+    if shown is not None:
+        attempt(lambda: {"video_has_audio": container.probe(shown).has_audio})
     has_audio = clip.audio is not None or found.get("video_has_audio") is not False
     if has_audio:
         attempt(lambda: audio_facts(clip.audio_source))
-    if clip.video is not None:
-        attempt(lambda: frame_facts(video.presentation_times(clip.video)))
+    if shown is not None:
+        attempt(lambda: frame_facts(video.presentation_times(shown)))
         attempt(lambda: {"face_found": shows_face(clip, spec)})
     texts = dict.fromkeys(sources.printable(problem) for problem in problems)
     return Facts(
@@ -60,7 +62,7 @@ def measure(clip: Clip, root: Path, spec: FeatureSpec) -> Facts:
         files,
         tuple(texts),
         has_audio=has_audio,
-        has_video=clip.video is not None,
+        has_video=shown is not None,
         **found,
     )
 

@@ -240,5 +240,5 @@ def reason_of(place: str, error: OSError) -> str:
     try:
         target = os.readlink(place)
     except OSError:
-        return error.strerror
+        return str(error.strerror)
     return f"{error.strerror} (symbolic link to {sources.printable(target)})"

@@ -114,11 +114,11 @@ def clip_of(row: Row, actor: int, root: Path, words: dict[str, str]) -> Clip:
     video = file_inside(root, row.video, row.where) if row.video else None
     audio = file_inside(root, row.audio, row.where) if row.audio else None
     return Clip(
-        id=video or audio,
+        id=str(video or audio),
         actor=actor,
         emotion=emotion,
-        video=video and root / video,
-        audio=audio and root / audio,
+        video=root / video if video else None,
+        audio=root / audio if audio else None,
     )
 
 
@@ -143,7 +143,7 @@ def file_inside(root: Path, name: str, where: str) -> str:
             if stat.S_ISREG(os.stat(os.path.join(root, place)).st_mode):
                 return place
         except OSError as error:  # such as a name that is too long
-            reason = error.strerror
+            reason = str(error.strerror)
     raise InputError(
         f"{where}: expected a file inside {root}, got {name!r} ({reason}); "
         "put it there or correct the path"

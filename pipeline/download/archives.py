@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pipeline import atomic, console
-from pipeline.corpora.corpus import Corpus
+from pipeline.corpora.corpus import Corpus, Zenodo
 from pipeline.download import choose, transfer, unpack, zenodo
 from pipeline.download.choose import Receipt, Selection, Step
 from pipeline.download.client import Client
@@ -18,6 +18,12 @@ FOLDER = "archives"
 """Where archives lie while they are needed, and a receipt of each that was unpacked."""
 
 RECEIPT_SUFFIX = ".receipt.json"
+
+
+def source_of(corpus: Corpus) -> Zenodo:
+    """Return the record of a corpus that has one."""
+    assert isinstance(corpus.source, Zenodo)
+    return corpus.source
 
 
 def look(
@@ -37,11 +43,12 @@ def look(
     InputError
         If there is no such record, or nothing of it is wanted.
     """
-    record = zenodo.read_record(client, server or zenodo.SERVER, corpus.source.record)
+    source = source_of(corpus)
+    record = zenodo.read_record(client, server or zenodo.SERVER, source.record)
     files = [
         (remote, archive)
         for remote in sorted(record.files, key=lambda remote: remote.name)
-        if (archive := corpus.source.archive(remote.name))
+        if (archive := source.archive(remote.name))
     ]
     receipts = {
         remote.name: receipt

@@ -46,7 +46,9 @@ class Selection:
             return False
         if self.audio_only and PurePosixPath(name).suffix.lower() not in AUDIO_SUFFIXES:
             return False
-        return self.actors is None or corpus.speakers.get(recording.speaker) in self.actors
+        # Numbers of actors begin at 1.
+        number = corpus.speakers.get(recording.speaker or "", 0)
+        return self.actors is None or number in self.actors
 
 
 def recording_of(corpus: Corpus, name: str) -> Recording | None:

@@ -74,7 +74,7 @@ def bring_archives(
 ) -> None:
     """Show the archives of a record, ask, and fetch them."""
     version, steps = archives.look(client, arguments.server, corpus, selection, folder)
-    print(f"from Zenodo record {corpus.source.record}, version {version}:")
+    print(f"from Zenodo record {archives.source_of(corpus).record}, version {version}:")
     width = max(len(step.remote.name) for step in steps)
     for step in steps:
         print(f"  {step.remote.name:{width}}  {size_text(step.remote.bytes):>9}{state(step)}")
@@ -97,7 +97,8 @@ def bring_files(
     """Show how many files of a repository are missing, ask, and fetch them."""
     left = repository.look(client, arguments.server, corpus, selection, folder)
     here = left.wanted - len(left.paths)
-    print(f"from github.com/{corpus.source.repository}: {left.wanted} files, {here} of them here")
+    named = repository.source_of(corpus).repository
+    print(f"from github.com/{named}: {left.wanted} files, {here} of them here")
     if left.paths:
         confirm(arguments.yes, f"{len(left.paths)} files", left.bytes, left.bytes, folder)
         with alone(folder):

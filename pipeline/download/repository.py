@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline import console
-from pipeline.corpora.corpus import Corpus
+from pipeline.corpora.corpus import Corpus, GitLfs
 from pipeline.download import lfs, transfer
 from pipeline.download.choose import Selection
 from pipeline.download.client import Client
@@ -33,6 +33,12 @@ class Missing(NamedTuple):
     bytes: int
 
 
+def source_of(corpus: Corpus) -> GitLfs:
+    """Return the repository of a corpus that has one."""
+    assert isinstance(corpus.source, GitLfs)
+    return corpus.source
+
+
 def look(
     client: Client, server: str | None, corpus: Corpus, selection: Selection, folder: Path
 ) -> Missing:
@@ -43,7 +49,7 @@ def look(
     InputError
         If there is no such repository, or nothing of it is wanted.
     """
-    source = corpus.source
+    source = source_of(corpus)
     kinds = source.folders[:1] if selection.audio_only else source.folders
     listed = lfs.list_folders(client, lfs.hosts(server), source, kinds)
     missing, wanted, size = [], 0, 0.0
@@ -85,6 +91,6 @@ def bring(
         unit="file",
     ) as bar:
         for path in missing.paths:
-            remote = lfs.read_pointer(client, addresses, corpus.source, path)
+            remote = lfs.read_pointer(client, addresses, source_of(corpus), path)
             transfer.fetch(client, remote, folder / path, lambda _: None)
             bar.update()

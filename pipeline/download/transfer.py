@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import re
@@ -75,7 +76,7 @@ def fetch(client: Client, remote: Remote, path: Path, report: Report) -> None:
     """
     for last in (False, True):
         with Part(remote, path, report) as part:
-            client.retrying(remote.url, lambda part=part: part.attempt(client))
+            client.retrying(remote.url, functools.partial(part.attempt, client))
             found = part.hash.hexdigest()
         if found == remote.digest:
             atomic.replace_durably(part.path, path)

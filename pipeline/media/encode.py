@@ -14,6 +14,7 @@ from fractions import Fraction
 from functools import partial
 from itertools import chain, takewhile
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -274,7 +275,7 @@ def _as_frame(image: np.ndarray | av.VideoFrame) -> av.VideoFrame:
 def _with_durations(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
     """Let each frame last until the next; the last one lasts as long as the one before."""
     duration = round(FALLBACK_FRAME_SECONDS * VIDEO_TICKS_PER_SECOND)
-    held = next(frames, None)
+    held: Any = next(frames, None)
     for frame in frames:
         duration = frame.pts - held.pts
         held.duration = duration
@@ -312,7 +313,8 @@ def _add_video_stream(
 def _video_packets(
     stream: av.video.stream.VideoStream, frames: Iterable[av.VideoFrame]
 ) -> Iterator[av.Packet]:
-    first = held = None
+    first: Any = None
+    held: Any = None
     end_ticks = 0
     for frame in chain(frames, [None]):
         if frame is not None:

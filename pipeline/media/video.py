@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import av
 import numpy as np
@@ -30,7 +30,7 @@ PLANES_SMALLER = (1, 2, 2)
 """In yuv420p, four pixels share their colour."""
 
 
-Frame = av.VideoFrame
+Frame: TypeAlias = av.VideoFrame
 """What other packages call a decoded frame; only this one imports PyAV to read video."""
 
 
@@ -317,7 +317,7 @@ def timed_frames(
 
 def frames_from(
     path: Path, from_seconds: float, threads: int, reference_only: bool, untimed_seconds: float
-) -> Iterator[Timed]:
+) -> Generator[Timed, None, None]:
     """Yield frames from where a seek lands; none where the container cannot seek."""
     with opened(path) as container:
         stream = video_stream(container, path, threads, reference_only)

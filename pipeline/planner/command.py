@@ -7,6 +7,7 @@ import dataclasses
 import math
 import os
 import sys
+from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.planner import cases
@@ -118,7 +119,7 @@ def cases_of(arguments: argparse.Namespace) -> list[Case]:
     if not hasattr(arguments, "clips"):
         named = getattr(arguments, "case", None)
         return [cases.CASES[named]] if named else list(cases.CASES.values())
-    values = {name: getattr(arguments, name, DEFAULTS[name]) for name in DEFAULTS}
+    values: dict[str, Any] = {name: getattr(arguments, name, DEFAULTS[name]) for name in DEFAULTS}
     width = getattr(arguments, "width", round(values["height"] * 16 / 9))
     pixels = width * values["height"] * values["frame_rate"]
     return [

@@ -103,7 +103,7 @@ def decoded(video: Video, clips: Sequence[Clip], seconds: float) -> tuple[float,
     """Million pixels, and million bits, that are decoded of a clip."""
     width, height, _ = video
     part = decoded_seconds(Case("", 1, seconds, width, height, FRAME_RATE, 0.0), FeatureSpec())
-    bits = 8 * float(np.mean([clip.video.stat().st_size for clip in clips]))
+    bits = 8 * float(np.mean([clip.sources[0].stat().st_size for clip in clips]))
     return width * height * FRAME_RATE * part / 1e6, bits / 1e6 * part / seconds
 
 

@@ -10,6 +10,7 @@ The amounts are our own and chosen for a task of moderate difficulty, not measur
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -150,7 +151,7 @@ def perform_face(
 
 
 def _perform(
-    channel: tuple[dict[str, tuple], dict[str, str], tuple],
+    channel: tuple[Mapping[str, tuple], Mapping[str, str], tuple],
     emotion: str,
     strength: float,
     habits: np.ndarray,

@@ -58,8 +58,8 @@ def draw_frame(
     # The jaw drops by stretching everything below the nose.
     chin_px = head.FACE_Y + look.half_height - NOSE_Y
     stretch = 1.0 + JAW_DROP_PX * units.jaw_open / chin_px
-    layers = (_stretched(layer, stretch) for layer in (picture, portrait.opacity))
-    return _place(portrait.backdrop, *layers, pose)
+    picture, opacity = _stretched(picture, stretch), _stretched(portrait.opacity, stretch)
+    return _place(portrait.backdrop, picture, opacity, pose)
 
 
 def _stretched(layer: np.ndarray, factor: float) -> np.ndarray:

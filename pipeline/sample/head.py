@@ -70,8 +70,8 @@ def draw_look(female: bool, rng: np.random.Generator) -> Look:
     tone = rng.integers(len(SKINS))
     skin = np.array(SKINS[tone]) + rng.integers(-6, 7)
     lips = skin * (0.86, 0.60, 0.62) if female else skin * (0.84, 0.68, 0.66)
-    hue = np.uint8([[[rng.integers(180), rng.integers(40, 110), rng.integers(120, 190)]]])
-    wall = np.uint8([[[rng.integers(180), rng.integers(15, 50), rng.integers(165, 215)]]])
+    hue = np.array([[[rng.integers(180), rng.integers(40, 110), rng.integers(120, 190)]]], np.uint8)
+    wall = np.array([[[rng.integers(180), rng.integers(15, 50), rng.integers(165, 215)]]], np.uint8)
     return Look(
         female=female,
         skin=_colour(skin),
@@ -100,7 +100,8 @@ def draw_look(female: bool, rng: np.random.Generator) -> Look:
 
 
 def _colour(values: np.ndarray) -> tuple[int, int, int]:
-    return tuple(int(value) for value in np.clip(values, 0, 255))
+    red, green, blue = (int(value) for value in np.clip(values, 0, 255))
+    return red, green, blue
 
 
 def face_outline(look: Look, grow: float = 1.0) -> np.ndarray:

@@ -65,11 +65,12 @@ def line(picture: np.ndarray, points: np.ndarray, colour: object, thickness: int
 
 def shade(colour: tuple, factor: float) -> tuple[int, int, int]:
     """Return a colour made darker (below 1) or lighter."""
-    return tuple(min(255, int(value * factor)) for value in colour)
+    red, green, blue = (min(255, int(value * factor)) for value in colour)
+    return red, green, blue
 
 
 def arc(start: tuple, bend: tuple, end: tuple) -> np.ndarray:
     """Return a quadratic Bezier curve, (12, 2)."""
     t = np.linspace(0, 1, 12)[:, np.newaxis]
-    start, bend, end = np.asarray(start), np.asarray(bend), np.asarray(end)
-    return (1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end
+    first, middle, last = np.asarray(start), np.asarray(bend), np.asarray(end)
+    return (1 - t) ** 2 * first + 2 * t * (1 - t) * middle + t**2 * last

@@ -57,7 +57,9 @@ def sequence(
         The sounds, when each of them ends (counted from the first), and the middles of the
         stressed vowels.
     """
-    phones, durations, stressed = [], [], []
+    phones: list[Phone] = []
+    durations: list[float] = []
+    stressed: list[int] = []
     stress = False
     for letter in statement:
         if letter == "'":

@@ -154,6 +154,6 @@ class BatchMemory:
         except IndexError:
             block = np.empty(length + ALIGNMENT_BYTES, np.uint8)
         start = -block.ctypes.data % ALIGNMENT_BYTES
-        array = block[start : start + length].view(dtype).reshape(shape)
+        array: NDArray = block[start : start + length].view(dtype).reshape(shape)
         weakref.finalize(array, free.append, block).atexit = False
         return array

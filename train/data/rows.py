@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,11 +180,12 @@ def select_rows(
         for clip in wanted
         for place, (name, checksum) in enumerate(zip(names, clip.checksums, strict=False))
     ]
+    arrays: list[Any] = [np.array(column) for column in zip(*columns, strict=True)]
     return Rows(
         index.spec,
         tuple(index.folder / shard.file for shard in shards),
         tuple((shard.mfcc_offset, shard.frames_offset) for shard in shards),
-        *(np.array(column) for column in zip(*columns, strict=True)),
+        *arrays,
     )
 
 

@@ -71,5 +71,6 @@ def mfcc_statistics(rows: Rows) -> MfccStatistics:
         sums[actor] += image.mean(axis=1), np.square(image).mean(axis=1)
     mean, square = sums.sum(axis=0) / len(rows)
     speakers = sums[:, 0] / np.bincount(places)[:, np.newaxis]
-    values = mean, square - mean**2, speakers.std(axis=0)
-    return MfccStatistics(*(value.astype(np.float32) for value in values), checksum)
+    found = (mean, square - mean**2, speakers.std(axis=0))
+    mean, variance, deviation = (values.astype(np.float32) for values in found)
+    return MfccStatistics(mean, variance, deviation, checksum)

@@ -95,6 +95,11 @@ def zero(name: str) -> Degrade:
     return lambda batch, places: batch | {name: np.zeros_like(batch[name])}
 
 
+def heard_as(images: NDArray[np.float32]) -> Degrade:
+    """Return what takes the MFCCs of each row from others, (rows, ...)."""
+    return lambda batch, places: batch | {"mfcc": images[places]}
+
+
 def blacken_half(batch: dict[str, NDArray], places: NDArray[np.int64]) -> dict[str, NDArray]:
     """Turn half of the frames of each row black, at random."""
     frames = batch["frames"].copy()
@@ -128,9 +133,7 @@ def conditions(rows: Rows, index: Index, learned: Collection[str]) -> tuple[dict
         for place, entry in zip(np.flatnonzero(rows.has_audio), entries, strict=True):
             noisy[:, place] = noisy_mfcc(Path(index.root), entry, NOISE_LEVELS_DB, rows.spec)
         for level, images in zip(NOISE_LEVELS_DB, noisy, strict=True):
-            listed[f"white noise at {level} dB"] = lambda batch, places, images=images: (
-                batch | {"mfcc": images[places]}
-            )
+            listed[f"white noise at {level} dB"] = heard_as(images)
     return listed, left_out
 
 

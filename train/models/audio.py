@@ -60,7 +60,9 @@ def build(spec: FeatureSpec, statistics: MfccStatistics, settings: Settings) -> 
     standardize = keras.layers.Rescaling(
         scale.tolist(), (-statistics.mean * scale).tolist(), dtype="float32", name="standardization"
     )
-    mel_bands = layers.MelBands(statistics.mean, variance, dtype="float32", name="mel_bands")
+    mel_bands = layers.MelBands(
+        statistics.mean.tolist(), variance.tolist(), dtype="float32", name="mel_bands"
+    )
     # (batch, time, 1, coefficients).
     columns = keras.layers.Permute((2, 3, 1), dtype="float32", name="coefficients_last")(x)
     references: dict[str, keras.KerasTensor] = {}

@@ -132,7 +132,7 @@ class SpeakerPerturbation(RandomLayer):
         shape = (2, keras.ops.shape(mfcc)[0], mfcc.shape[1], 1, 1)
         draws = keras.random.normal(shape, seed=self.seed_generator)
         mean = keras.ops.mean(mfcc, axis=2, keepdims=True)
-        deviation = np.reshape(np.float32(self.deviation), (1, -1, 1, 1))
+        deviation = np.reshape(np.array(self.deviation, np.float32), (1, -1, 1, 1))
         ranged = (mfcc - mean) * keras.ops.exp(self.spread * draws[0])
         return mean + ranged + self.level * deviation * draws[1]
 

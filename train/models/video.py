@@ -67,7 +67,8 @@ def build(spec: FeatureSpec, statistics: MfccStatistics, settings: Settings) -> 
         # A mirrored face would be compared with a reference that is not.
         view = augmentation.RandomView(mirror=not referenced, dtype="float32", name="view")
     x = edges(frames, view)
-    reference, average = (), {}
+    reference: tuple[keras.KerasTensor, ...] = ()
+    average = {}
     if referenced:
         inputs["frames_reference"] = keras.Input(x.shape[2:], name="frames_reference")
         reference = (inputs["frames_reference"],)

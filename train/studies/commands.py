@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from typing import Any
 
 from pipeline import backends
 from pipeline.backends import Workers
@@ -12,7 +13,7 @@ from train.heads import INPUTS
 from train.settings import SPEAKER_REFERENCES, Settings, scaled
 from train.studies import protocol, runner, study, summary
 
-SHOWN = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+SHOWN: dict[str, Any] = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
 
 
 def add_commands(subparsers: argparse._SubParsersAction) -> None:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -210,7 +211,7 @@ def measure(
             "validation": means_by_head([[fold["validation"] for fold in folds] for folds in own]),
             "test": means_by_head(own),
         }
-    measured = {"study": study.name, "note": study.note, "seeds": list(seeds)}
+    measured: dict[str, Any] = {"study": study.name, "note": study.note, "seeds": list(seeds)}
     measured["conditions"] = conditions
     atomic.write_durably(folder / f"{study.name}.json", json.dumps(measured, indent=1).encode())
     return measured
