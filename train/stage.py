@@ -24,6 +24,7 @@ from train.settings import Settings
 
 LOG_NAME = "log.csv"
 LOG_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+Prior = Sequence[float] | Sequence[Sequence[float]]
 MONITOR = "val_accuracy"
 """The loss grows with a confidence that the temperatures take back, while answers get better."""
 
@@ -39,7 +40,7 @@ class Training:
     settings
         How to train.
     prior
-        Frequency of each emotion in the training rows, shape (8,).
+        Frequency of each emotion in the training rows, shape (8,), or (corpora, 8).
     started_with
         What an interrupted training has to agree with.
     resume
@@ -50,7 +51,7 @@ class Training:
 
     folder: Path
     settings: Settings
-    prior: tuple[float, ...]
+    prior: Prior
     started_with: dict
     resume: bool
     progress: bool
@@ -146,7 +147,7 @@ def train(
     checkpoint.load(model, folder, state.best, state)
 
 
-def trainer_of(network: keras.Model, settings: Settings, prior: Sequence[float]) -> Trainer:
+def trainer_of(network: keras.Model, settings: Settings, prior: Prior) -> Trainer:
     """Compile what is trained of a network.
 
     Parameters
@@ -162,11 +163,16 @@ def trainer_of(network: keras.Model, settings: Settings, prior: Sequence[float])
     Returns
     -------
     Trainer
-        Its model's output is (batch, trained outputs, 8), logits.
+        Its model's output is (batch, trained outputs, 8), logits. With several corpora it has the
+        further input ``corpus``.
     """
     taught = [tensor for name, tensor in network.output.items() if name.endswith("_logits")]
     stacked = keras.ops.stack(taught or [network.output["logits"]], axis=1)
-    model = keras.Model(network.input, LogitAdjustment(prior, dtype="float32")(stacked))
+    adjust, inputs = LogitAdjustment(prior, dtype="float32"), dict(network.input)
+    if np.ndim(prior) == 2:
+        inputs["corpus"] = keras.Input((), dtype="int64", name="corpus")
+    adjusted = adjust(stacked, inputs.get("corpus"))
+    model = keras.Model(inputs, adjusted)
     model.compile(
         optimizer=schedule.optimizer(settings),
         loss=mean_crossentropy,

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from pipeline.cache import format as shard_format
 from pipeline.cache.index import Index
+from pipeline.corpora.actors import Actor
 from pipeline.errors import InputError
 from pipeline.spec import FeatureSpec
+from train.data import corpora
+from train.data.corpora import CorpusOfRows
 from train.heads import INPUTS
 from train.studies import protocol
 
@@ -54,7 +57,7 @@ class Rows:
     shard, row
         Place of each row: number in ``shards`` and position in the file.
     label, actor
-        Index of its emotion, and its actor.
+        Index of its emotion, and its actor: a number, with several corpora a name.
     clip, variant
         Its clip and augmentation.
     face_found
@@ -66,6 +69,8 @@ class Rows:
         :func:`pipeline.cache.format.row_checksum`.
     reference
         Speaker reference of each row; None without one.
+    corpora
+        Corpus of each row; None where there is one corpus.
     """
 
     spec: FeatureSpec
@@ -74,7 +79,7 @@ class Rows:
     shard: NDArray[np.int64]
     row: NDArray[np.int64]
     label: NDArray[np.int64]
-    actor: NDArray[np.int64]
+    actor: NDArray[np.int64] | NDArray[np.str_]
     clip: NDArray[np.str_]
     variant: NDArray[np.str_]
     face_found: NDArray[np.bool_]
@@ -83,6 +88,7 @@ class Rows:
     identity: NDArray[np.int64]
     checksum: NDArray[np.int64]
     reference: SpeakerReference | None = None
+    corpora: CorpusOfRows | None = None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -102,16 +108,17 @@ class Rows:
         columns = (
             column.name
             for column in dataclasses.fields(self)
-            if column.name not in ("spec", "shards", "offsets", "reference")
+            if column.name not in ("spec", "shards", "offsets", "reference", "corpora")
         )
         taken = {name: getattr(self, name)[numbers] for name in columns}
         reference = self.reference and self.reference.take(numbers)
-        return dataclasses.replace(self, **taken, reference=reference)
+        own = self.corpora and self.corpora.take(numbers)
+        return dataclasses.replace(self, **taken, reference=reference, corpora=own)
 
 
 def select_rows(
     index: Index,
-    actors: Sequence[int],
+    actors: Sequence[Actor],
     variants: bool = False,
     left_out: Collection[str] = (),
     clip_seed: int | None = None,
@@ -173,7 +180,7 @@ def select_rows(
             clip.face_found,
             clip.has_audio,
             clip.has_video,
-            shard_format.row_identity(clip, name),
+            shard_format.row_identity(corpora.as_written(index, clip), name),
             checksum,
         )
         for clip in wanted
@@ -184,6 +191,7 @@ def select_rows(
         tuple(index.folder / shard.file for shard in shards),
         tuple((shard.mfcc_offset, shard.frames_offset) for shard in shards),
         *(np.array(column) for column in zip(*columns, strict=True)),
+        corpora=corpora.of_entries(index, [clip for clip in wanted for _ in names]),
     )
 
 
@@ -196,7 +204,7 @@ def refuse_other_size(path: Path, size: int) -> None:
         )
 
 
-def clip_owners(index: Index) -> dict[str, int]:
+def clip_owners(index: Index) -> dict[str, Actor]:
     """Actor of each clip that has rows."""
     return {entry.clip: entry.actor for entry in index.clips}
 

@@ -86,16 +86,17 @@ def draw_summary(path: Path, judged: Mapping) -> None:
     See :func:`train.studies.summary.summarize` for ``judged``.
     """
     figure = new_figure(14, 4)
+    names = [str(actor) for actor in judged["actors"]]
     by_actor, by_emotion, curve = figure.subplots(1, 3, width_ratios=(3, 2, 2))
     for number, head in enumerate(head for head in HEADS if head in judged):
         shift = BAR_WIDTH * (number - 1)
         actors = judged[head]["actors"]
-        places = [judged["actors"].index(int(actor)) + shift for actor in actors]
+        places = [names.index(actor) + shift for actor in actors]
         uar = [100 * actor["uar"] for actor in actors.values()]
         by_actor.bar(places, uar, BAR_WIDTH, label=head)
         recall = [100 * (value or 0) for value in judged[head]["recall"].values()]
         by_emotion.bar(np.arange(len(EMOTIONS)) + shift, recall, BAR_WIDTH)
-    by_actor.set_xticks(range(len(judged["actors"])), judged["actors"])
+    by_actor.set_xticks(range(len(names)), names)
     by_actor.set(xlabel="actor", ylabel="UAR, %", ylim=(0, 100))
     by_actor.legend(ncols=3, fontsize=8)
     by_emotion.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=45, ha="right")
