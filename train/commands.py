@@ -109,27 +109,27 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     """Test trained models on caches, write reports and print tables."""
     paths, folders = several(arguments.cache), several(arguments.model)
     caches = [open_cache(path, arguments.skip_bad) for path in paths]
+    corpora.refuse_same(caches)
+    alone = len(caches) == len(folders) == 1
+    names = [paths[0].resolve().name] if alone else corpora.names_of(caches)
     named: tuple[Actor, ...] | None = getattr(arguments, "actors", None)
-    if len(caches) == 1:
-        names, chosen = [paths[0].resolve().name], {paths[0].resolve().name: named}
-    else:
-        corpora.refuse_same(caches)
-        names = corpora.names_of(caches)
-        chosen = protocol.numbers_by_corpus(named or (), names)
+    actors = {names[0]: named}
+    if len(caches) > 1:
+        actors = protocol.numbers_by_corpus(named or (), names)
     runtime.start_tensorflow()
     from train import artefact
     from train.evaluation import evaluate
 
     models = [(folder, artefact.load(folder)) for folder in folders]
-    for path, cache in zip(paths, caches, strict=True):
-        for line in {evaluate.refuse_other_spec(model, cache, path) for _, model in models}:
-            if line:
-                print(line)
     tested = [
-        evaluate.Tested(name, path, cache, chosen[name])
+        evaluate.Tested(name, path, cache, actors[name])
         for name, path, cache in zip(names, paths, caches, strict=True)
     ]
-    if len(models) == len(tested) == 1:
+    pairs = [(model, one) for _, model in models for one in tested]
+    said = [evaluate.refuse_other_spec(model, one.index, one.path) for model, one in pairs]
+    for line in dict.fromkeys(filter(None, said)):
+        print(line)
+    if alone:
         evaluate.evaluate_one(*models[0], tested[0])
     else:
         evaluate.evaluate_all(models, tested)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pipeline.errors import InputError
 
@@ -66,6 +66,11 @@ def split_name(actor: Actor) -> tuple[str, int]:
     """Corpus and number of an actor; of one without a corpus that is empty."""
     corpus, _, number = str(actor).rpartition(":")
     return corpus, int(number)
+
+
+def in_order(actors: Iterable[Actor]) -> list[Actor]:
+    """Sort actors by corpus and number, each once."""
+    return sorted(set(actors), key=split_name)
 
 
 def format_actors(actors: Sequence[Actor]) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline import atomic
 from pipeline.cache.index import Index
-from pipeline.corpora.actors import format_actors
+from pipeline.corpora.actors import format_actors, in_order
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS
 from train.artefact import Artefact
@@ -174,7 +174,7 @@ def judge(
 ) -> tuple[Path, dict]:
     """Test a model on some rows and write the report; return its folder and the metrics."""
     probabilities = metrics.within_corpus(chosen, metrics.predict(trained.model, chosen))
-    actors = np.unique(chosen.actor).tolist()
+    actors = in_order(chosen.actor.tolist())
     judged = metrics.metrics(chosen, probabilities, trained.learned) | {
         "stamp": speaker.stamp(trained.split.stamp, trained.speaker_reference),
         "seen_in_training": sorted(seen & set(actors)),

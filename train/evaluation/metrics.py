@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
-from pipeline.corpora.actors import format_actors
+from pipeline.corpora.actors import format_actors, in_order
 from pipeline.spec import EMOTIONS
 from train.evaluation.calibration import calibration
 from train.heads import HEADS, LEFT_OUT, UNTAUGHT
@@ -90,9 +90,9 @@ def head_metrics(
             for number, name in enumerate(EMOTIONS)
         },
         "actors": {
-            str(number): averages(label[own], answer[own]) | {"clips": int(own.sum())}
-            for number in np.unique(actor)
-            for own in [actor == number]
+            str(one): averages(label[own], answer[own]) | {"clips": int(own.sum())}
+            for one in in_order(actor.tolist())
+            for own in [actor == one]
         },
         "confusion": confusion.tolist(),
         "calibration": calibration(probabilities, label),
@@ -136,7 +136,7 @@ def metrics(
     } | {
         "left_out": left_out(rows, learned),
         "clips": len(rows),
-        "actors": np.unique(rows.actor).tolist(),
+        "actors": in_order(rows.actor.tolist()),
     }
 
 
@@ -171,7 +171,7 @@ def by_corpus(
             part = {head: values[own] for head, values in probabilities.items()}
             found[name] = {
                 "clips": len(own),
-                "actors": np.unique(rows.actor[own]).tolist(),
+                "actors": in_order(rows.actor[own].tolist()),
                 "emotions": int(rows.corpora.emotions[number].sum()),
                 **head_averages(rows.take(own), part, learned),
             }

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from pipeline import atomic
-from pipeline.corpora.actors import Actor
+from pipeline.corpora.actors import Actor, in_order
 from pipeline.spec import EMOTIONS
 from train.evaluation import figures, metrics, report
 from train.heads import HEADS
@@ -113,7 +113,7 @@ def summarize(folders: Sequence[Path], stamp: str | None = None) -> dict:
     summary: dict = {
         "stamp": "; ".join(parts) or None,
         "clips": len(predictions.label),
-        "actors": np.unique(predictions.actor).tolist(),
+        "actors": in_order(predictions.actor.tolist()),
         "left_out": left_out([content["left_out"] for content in said]),
     }
     for head, judged in predictions.judged.items():
