@@ -22,7 +22,7 @@ from pipeline.corpora.sources import Source
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS
 from train import __main__, artefact, fit, stage
-from train.data import corpora, dataset, duplicates, reader, rows, statistics
+from train.data import corpora, corpus_names, dataset, duplicates, reader, rows, statistics
 from train.evaluation import calibration, metrics
 from train.heads import HEADS
 from train.models import layers
@@ -96,12 +96,12 @@ def test_a_corpus_is_recognised_else_named_by_its_folder_and_numbered(own, other
     source = dataclasses.replace(own.entries[0].sources[0], path="a/1001_DFA_ANG_XX.flv")
     entry = dataclasses.replace(own.entries[0], sources=(source,))
     crema = dataclasses.replace(own, entries=(entry,))
-    found = corpora.names_of([own, other, known, crema, crema, own])
+    found = corpus_names.names_of([own, other, known, crema, crema, own])
     assert found == ["own", "other", "my_faces", "crema_d", "crema_d_2", "own_2"]
-    assert corpora.title_in_words(crema) == "CREMA-D"
+    assert corpus_names.title_in_words(crema) == "CREMA-D"
     (tmp_path / "my faces" / "corpus.txt").write_text("drawn faces\n")
     drawn = dataclasses.replace(crema, root=known.root)
-    assert corpora.title_in_words(drawn) == "drawn faces"
+    assert corpus_names.title_in_words(drawn) == "drawn faces"
     split = protocol.Split((), (), (1,))
     said = [corpora.describe(cache, split, ())[0] for cache in (crema, drawn, own)]
     assert [bool(corpus["licence"]) for corpus in said] == [True, False, False]
@@ -244,7 +244,7 @@ def test_the_loss_leaves_absent_emotions_out_and_gives_them_no_gradient():
 
 
 def test_each_corpus_has_a_prior_of_its_own(joined):
-    prior = np.array(fit.class_prior(rows.select_rows(joined, joined.actors)))
+    prior = np.array(statistics.class_prior(rows.select_rows(joined, joined.actors)))
     assert prior.sum(axis=1) == pytest.approx(1)
     # Of the larger corpus 4 are neutral and sad, 8 happy and angry; of each one more is counted.
     expected = dict.fromkeys(EMOTIONS, 0) | {"neutral": 5, "sad": 5, "happy": 9, "angry": 9}

@@ -9,9 +9,9 @@ from pathlib import Path
 from pipeline.cache import index
 from pipeline.corpora.actors import Actor, format_actors
 from train import runtime
-from train.data import corpora, duplicates
+from train.data import corpora, corpus_names, duplicates
 from train.settings import Settings, scaled
-from train.studies import protocol
+from train.studies import corpora_splits
 
 
 def add_places(command: argparse.ArgumentParser, several: bool = False) -> None:
@@ -111,11 +111,11 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     caches = [open_cache(path, arguments.skip_bad) for path in paths]
     corpora.refuse_same(caches)
     alone = len(caches) == len(folders) == 1
-    names = [paths[0].resolve().name] if alone else corpora.names_of(caches)
+    names = [paths[0].resolve().name] if alone else corpus_names.names_of(caches)
     named: tuple[Actor, ...] | None = getattr(arguments, "actors", None)
     actors = {names[0]: named}
     if len(caches) > 1:
-        actors = protocol.numbers_by_corpus(named or (), names)
+        actors = corpora_splits.numbers_by_corpus(named or (), names)
     runtime.start_tensorflow()
     from train import artefact
     from train.evaluation import evaluate

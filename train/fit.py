@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from pipeline.cache.index import Index
 from pipeline.errors import InputError
-from pipeline.spec import EMOTIONS
 from train import artefact, export, runtime, sources, stage
 from train.data import corpora, duplicates, speaker, statistics
 from train.data.rows import Rows, select_rows, source_hashes
@@ -105,7 +104,9 @@ def fit(
     if not go_on:
         # All stages at once: a later one of another training must not be taken for this one's.
         shutil.rmtree(work, ignore_errors=True)
-    training = stage.Training(work, settings, class_prior(clean), started_with, go_on, progress)
+    training = stage.Training(
+        work, settings, statistics.class_prior(clean), started_with, go_on, progress
+    )
 
     def build() -> tuple[dict[str, keras.Model], keras.Model]:
         branches = {name: fusion.BUILDERS[name](index.spec, known, settings) for name in INPUTS}
@@ -172,22 +173,6 @@ def fit(
     )
     export.write_onnx_if_possible(network, folder)
     return judged
-
-
-def class_prior(rows: Rows) -> stage.Prior:
-    """Frequency of each emotion, one more clip of each being counted.
-
-    With several corpora there is a line for each, 0 for the emotions that it lacks.
-    """
-    if rows.corpora is None:
-        counts = np.bincount(rows.label, minlength=len(EMOTIONS)) + 1
-        return tuple(counts / counts.sum())
-    lines = []
-    for number, present in enumerate(rows.corpora.emotions):
-        own = rows.label[rows.corpora.number == number]
-        counts = (np.bincount(own, minlength=len(EMOTIONS)) + 1) * present
-        lines.append(tuple(counts / counts.sum()))
-    return tuple(lines)
 
 
 def trained_heads(trained: Collection[str]) -> tuple[str, ...]:

@@ -18,13 +18,13 @@ from pipeline import atomic
 from train import checkpoint, runtime, schedule
 from train.data import dataset
 from train.data.rows import Rows
+from train.data.statistics import Prior
 from train.models.layers import LogitAdjustment
 from train.progress import Progress
 from train.settings import Settings
 
 LOG_NAME = "log.csv"
 LOG_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
-Prior = Sequence[float] | Sequence[Sequence[float]]
 MONITOR = "val_accuracy"
 """The loss grows with a confidence that the temperatures take back, while answers get better."""
 

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cache.facts import ClipEntry
 from pipeline.cache.index import Index
-from pipeline.corpora import known
 from pipeline.corpora.actors import Actor, actor_name, format_actors
-from pipeline.corpora.corpus import TITLE_NAME, Corpus, title_of
+from pipeline.corpora.corpus import title_of
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS
-from train.studies import protocol
+from train.data import corpus_names
+from train.studies import corpora_splits, protocol
 from train.studies.protocol import Split
-
-LOOKED_AT = 1000
-"""Files whose names tell which corpus a cache is of."""
 
 
 @dataclass(frozen=True)
@@ -53,34 +47,6 @@ class JoinedIndex(Index):
         }
 
 
-@dataclass(frozen=True)
-class CorpusOfRows:
-    """Which corpus each row of a table is of.
-
-    Parameters
-    ----------
-    names
-        Of the corpora.
-    emotions
-        Which of them has which emotion, bool (corpora, 8).
-    number
-        Place of each row's corpus in these, shape (rows,).
-    """
-
-    names: tuple[str, ...]
-    emotions: NDArray[np.bool_]
-    number: NDArray[np.int64]
-
-    @property
-    def mask(self) -> NDArray[np.bool_]:
-        """Which emotions the corpus of each row has, shape (rows, 8)."""
-        return self.emotions[self.number]
-
-    def take(self, numbers: NDArray[np.int64]) -> CorpusOfRows:
-        """Return the corpora of the rows of some numbers."""
-        return dataclasses.replace(self, number=self.number[numbers])
-
-
 def join(caches: Sequence[Index]) -> Index:
     """Read several caches as one; a single one is returned as it is.
 
@@ -99,7 +65,7 @@ def join(caches: Sequence[Index]) -> Index:
                 "variants"
             )
     refuse_same(caches)
-    parts = dict(zip(names_of(caches), caches, strict=True))
+    parts = dict(zip(corpus_names.names_of(caches), caches, strict=True))
     return JoinedIndex(
         folder=caches[0].folder,
         spec=caches[0].spec,
@@ -152,36 +118,11 @@ def as_written(index: Index, entry: ClipEntry) -> ClipEntry:
     return index.written[entry.clip] if isinstance(index, JoinedIndex) else entry
 
 
-def names_of(caches: Sequence[Index]) -> list[str]:
-    """Name the corpus of each cache; a second one of a name gets a number."""
-    names: list[str] = []
-    times: Counter[str] = Counter()
-    for cache in caches:
-        corpus = recognised(cache)
-        folder = Path(cache.root).name or cache.folder.resolve().parent.name
-        # Names stand before a colon, in lists divided by spaces.
-        name = corpus.name if corpus else re.sub(r"[^\w.-]+", "_", folder) or "corpus"
-        times[name] += 1
-        while times[name] > 1 and f"{name}_{times[name]}" in names:
-            times[name] += 1
-        names.append(name if times[name] == 1 else f"{name}_{times[name]}")
-    return names
-
-
-def recognised(cache: Index) -> Corpus | None:
-    """Return the corpus whose names the files of a cache have, the first ones; None without one."""
-    files = (PurePath(source.path) for entry in cache.entries for source in entry.sources)
-    paths = list(itertools.islice(files, LOOKED_AT))
-    counts = known.recognise(paths)
-    found = [name for name, count in counts.items() if count == len(paths)]
-    return known.CORPORA[found[0]] if len(found) == 1 else None
-
-
 def parts_of(index: Index) -> dict[str, Index]:
     """Return the cache of each corpus by its name."""
     if isinstance(index, JoinedIndex):
         return dict(index.parts)
-    return {names_of([index])[0]: index}
+    return {corpus_names.names_of([index])[0]: index}
 
 
 def split(
@@ -189,17 +130,18 @@ def split(
 ) -> Split:
     """Divide the actors of a cache, or of each part of a joined one.
 
-    See :func:`train.studies.protocol.split_actors` and ``split_corpora``.
+    See :func:`train.studies.protocol.split_actors` and
+    :func:`train.studies.corpora_splits.split_corpora`.
     """
     if isinstance(index, JoinedIndex):
-        return protocol.split_corpora(actors_of(index), test, validation)
+        return corpora_splits.split_corpora(actors_of(index), test, validation)
     return protocol.split_actors(index.actors, test, validation)
 
 
 def folds(index: Index, name: str, present_only: bool = False) -> list[Split]:
     """List the splits of a protocol, see :func:`train.studies.protocol.folds`."""
     if isinstance(index, JoinedIndex):
-        return protocol.folds_of_corpora(name, actors_of(index))
+        return corpora_splits.folds_of_corpora(name, actors_of(index))
     return protocol.folds(name, index.actors, present_only)
 
 
@@ -214,28 +156,10 @@ def emotions_of(cache: Index) -> NDArray[np.bool_]:
     return np.array([name in present for name in EMOTIONS])
 
 
-def of_entries(index: Index, entries: Sequence[ClipEntry]) -> CorpusOfRows | None:
-    """Say which corpus each entry is of; None where there is one corpus."""
-    if not isinstance(index, JoinedIndex):
-        return None
-    place = {name: number for number, name in enumerate(index.parts)}
-    return CorpusOfRows(
-        tuple(index.parts),
-        np.array([emotions_of(part) for part in index.parts.values()]),
-        np.array([place[entry.clip.partition(":")[0]] for entry in entries], np.int64),
-    )
-
-
-def title_in_words(cache: Index) -> str:
-    """Say what one corpus is: its ``corpus.txt``, the title of a known one, or its folder."""
-    root, corpus = Path(cache.root), recognised(cache)
-    return corpus.title if corpus and not (root / TITLE_NAME).is_file() else title_of(root)
-
-
 def title(index: Index) -> str:
     """Say in words what the clips are."""
     if isinstance(index, JoinedIndex):
-        return " and ".join(map(title_in_words, index.parts.values()))
+        return " and ".join(map(corpus_names.title_in_words, index.parts.values()))
     return title_of(Path(index.root))
 
 
@@ -272,14 +196,11 @@ def describe(index: Index, split: Split, clips: Sequence[str]) -> list[dict]:
     for name, part in parts_of(index).items():
         joined = isinstance(index, JoinedIndex)
         prefix = f"{name}:" if joined else ""
-        corpus = recognised(part)
-        # A corpus.txt may say that the clips are others under the same names.
-        sure = corpus is not None and not (Path(part.root) / TITLE_NAME).is_file()
         listed.append(
             {
                 "name": name,
-                "title": title_in_words(part) if joined else title(part),
-                "licence": corpus.licence if sure else None,
+                "title": corpus_names.title_in_words(part) if joined else title(part),
+                "licence": corpus_names.licence_of(part),
                 "spec": part.spec.digest,
                 "cache": part.fingerprint,
                 "emotions": [EMOTIONS[label] for label in np.flatnonzero(emotions_of(part))],

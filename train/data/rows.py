@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cache import format as shard_format
+from pipeline.cache.facts import ClipEntry
 from pipeline.cache.index import Index
 from pipeline.corpora.actors import Actor
 from pipeline.errors import InputError
 from pipeline.spec import FeatureSpec
 from train.data import corpora
-from train.data.corpora import CorpusOfRows
 from train.heads import INPUTS
 from train.studies import protocol
 
@@ -40,6 +40,34 @@ class SpeakerReference:
     def take(self, numbers: NDArray[np.int64]) -> SpeakerReference:
         """Return the references of the rows of some numbers."""
         return dataclasses.replace(self, place=self.place[numbers])
+
+
+@dataclass(frozen=True)
+class CorpusOfRows:
+    """Which corpus each row of a table is of.
+
+    Parameters
+    ----------
+    names
+        Of the corpora.
+    emotions
+        Which of them has which emotion, bool (corpora, 8).
+    number
+        Place of each row's corpus in these, shape (rows,).
+    """
+
+    names: tuple[str, ...]
+    emotions: NDArray[np.bool_]
+    number: NDArray[np.int64]
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Which emotions the corpus of each row has, shape (rows, 8)."""
+        return self.emotions[self.number]
+
+    def take(self, numbers: NDArray[np.int64]) -> CorpusOfRows:
+        """Return the corpora of the rows of some numbers."""
+        return dataclasses.replace(self, number=self.number[numbers])
 
 
 @dataclass(frozen=True)
@@ -191,7 +219,19 @@ def select_rows(
         tuple(index.folder / shard.file for shard in shards),
         tuple((shard.mfcc_offset, shard.frames_offset) for shard in shards),
         *(np.array(column) for column in zip(*columns, strict=True)),
-        corpora=corpora.of_entries(index, [clip for clip in wanted for _ in names]),
+        corpora=corpus_of(index, [clip for clip in wanted for _ in names]),
+    )
+
+
+def corpus_of(index: Index, entries: Sequence[ClipEntry]) -> CorpusOfRows | None:
+    """Say which corpus each entry is of; None where there is one corpus."""
+    if not isinstance(index, corpora.JoinedIndex):
+        return None
+    place = {name: number for number, name in enumerate(index.parts)}
+    return CorpusOfRows(
+        tuple(index.parts),
+        np.array([corpora.emotions_of(part) for part in index.parts.values()]),
+        np.array([place[entry.clip.partition(":")[0]] for entry in entries], np.int64),
     )
 
 
