@@ -47,6 +47,34 @@ class JoinedIndex(Index):
         }
 
 
+@dataclass(frozen=True)
+class CorpusOfRows:
+    """Which corpus each row of a table is of.
+
+    Parameters
+    ----------
+    names
+        Of the corpora.
+    emotions
+        Which of them has which emotion, bool (corpora, 8).
+    number
+        Place of each row's corpus in these, shape (rows,).
+    """
+
+    names: tuple[str, ...]
+    emotions: NDArray[np.bool_]
+    number: NDArray[np.int64]
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Which emotions the corpus of each row has, shape (rows, 8)."""
+        return self.emotions[self.number]
+
+    def take(self, numbers: NDArray[np.int64]) -> CorpusOfRows:
+        """Return the corpora of the rows of some numbers."""
+        return dataclasses.replace(self, number=self.number[numbers])
+
+
 def join(caches: Sequence[Index]) -> Index:
     """Read several caches as one; a single one is returned as it is.
 

@@ -17,6 +17,7 @@ from pipeline.corpora.actors import Actor
 from pipeline.errors import InputError
 from pipeline.spec import FeatureSpec
 from train.data import corpora
+from train.data.corpora import CorpusOfRows
 from train.heads import INPUTS
 from train.studies import protocol
 
@@ -40,34 +41,6 @@ class SpeakerReference:
     def take(self, numbers: NDArray[np.int64]) -> SpeakerReference:
         """Return the references of the rows of some numbers."""
         return dataclasses.replace(self, place=self.place[numbers])
-
-
-@dataclass(frozen=True)
-class CorpusOfRows:
-    """Which corpus each row of a table is of.
-
-    Parameters
-    ----------
-    names
-        Of the corpora.
-    emotions
-        Which of them has which emotion, bool (corpora, 8).
-    number
-        Place of each row's corpus in these, shape (rows,).
-    """
-
-    names: tuple[str, ...]
-    emotions: NDArray[np.bool_]
-    number: NDArray[np.int64]
-
-    @property
-    def mask(self) -> NDArray[np.bool_]:
-        """Which emotions the corpus of each row has, shape (rows, 8)."""
-        return self.emotions[self.number]
-
-    def take(self, numbers: NDArray[np.int64]) -> CorpusOfRows:
-        """Return the corpora of the rows of some numbers."""
-        return dataclasses.replace(self, number=self.number[numbers])
 
 
 @dataclass(frozen=True)

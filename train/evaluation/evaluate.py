@@ -18,7 +18,8 @@ from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS
 from train.artefact import Artefact
 from train.data import corpora, speaker
-from train.data.rows import CorpusOfRows, Rows, select_rows
+from train.data.corpora import CorpusOfRows
+from train.data.rows import Rows, select_rows
 from train.evaluation import metrics, report, robustness
 from train.heads import HEADS
 
