@@ -51,6 +51,8 @@ study = train study $(1) --model "$(MODEL)" $(trainings) $(scale) $(if $(SEEDS),
 
 # One name with spaces in it is one recording; otherwise spaces divide several.
 video_words = $(if $(wildcard $(subst $(space),\ ,$(VIDEO))),"$(VIDEO)",$(VIDEO))
+# Several caches, one for each corpus, are divided by spaces too.
+cache_words = $(if $(wildcard $(subst $(space),\ ,$(CACHE))),"$(CACHE)",$(CACHE))
 empty :=
 space := $(empty) $(empty)
 
@@ -143,15 +145,15 @@ audit: $(STAMP) ## Look for faults in RAW            [RAW= REPORT= JOBS= STRICT=
 	@$(RUN) pipeline audit $(raw_options) $(worker_options) $(if $(REPORT),--out "$(REPORT)") \
 		$(if $(STRICT),--strict)
 
-train: $(STAMP) ## Shards to a trained, tested model  [CACHE= MODEL= EPOCHS_SCALE= TEST_ACTORS= SEED= MODALITIES= SPEAKER_REFERENCE= PRECISION= RESUME=1 SKIP_BAD=1]
-	@$(RUN) train fit --cache "$(CACHE)" --model "$(MODEL)" $(fit_options)
+train: $(STAMP) ## Shards to a trained, tested model  [CACHE="a b" MODEL= EPOCHS_SCALE= TEST_ACTORS= SEED= MODALITIES= SPEAKER_REFERENCE= PRECISION= RESUME=1 SKIP_BAD=1]
+	@$(RUN) train fit --cache $(cache_words) --model "$(MODEL)" $(fit_options)
 
-evaluate: $(STAMP) ## A trained model on other actors    [CACHE= MODEL= ACTORS= SKIP_BAD=1]
-	@$(RUN) train evaluate --cache "$(CACHE)" --model "$(MODEL)" $(skip_bad) \
+evaluate: $(STAMP) ## Trained models on other actors     [CACHE="a b" MODEL= MODELS="a b" ACTORS= SKIP_BAD=1]
+	@$(RUN) train evaluate --cache $(cache_words) --model $(or $(MODELS),"$(MODEL)") $(skip_bad) \
 		$(if $(ACTORS),--actors "$(ACTORS)")
 
 crossval: $(STAMP) ## Every fold of a protocol           [PROTOCOL=contiguous:3 CACHE= MODEL= EPOCHS_SCALE= SEED= JOBS= SPEAKER_REFERENCE= PRESENT_ONLY=1]
-	@$(RUN) train crossval --cache "$(CACHE)" --model "$(MODEL)" --protocol $(PROTOCOL) $(skip_bad) $(trainings) \
+	@$(RUN) train crossval --cache $(cache_words) --model "$(MODEL)" --protocol $(PROTOCOL) $(skip_bad) $(trainings) \
 		$(scale) $(reference) $(if $(SEED),--seed $(SEED)) $(if $(PRESENT_ONLY),--present-only)
 
 report: $(STAMP) ## A page of a cache and a model         [CACHE= MODEL= RAW= REPORT=audit.json OUT=report.html]

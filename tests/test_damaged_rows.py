@@ -1,7 +1,5 @@
 """No damaged row reaches a network: training and prediction stop, or leave its clip out."""
 
-import argparse
-
 import keras
 import numpy as np
 import pytest
@@ -76,7 +74,7 @@ def test_prediction_stops_at_a_damaged_row(found):
 def test_skip_bad_leaves_the_damaged_clip_out(found, capsys):
     file, clip = name_of(found, 2, 5)
     flip_row(found.folder, 2, 5)
-    less = train_commands.open_cache(argparse.Namespace(cache=found.folder, skip_bad=True))
+    less = train_commands.open_cache(found.folder, skip_bad=True)
     said = [line for line in capsys.readouterr().out.splitlines() if line]
     assert len(said) == 1 and said[0].startswith("left out: ") and f"{file} row 5" in said[0]
     kept = rows.select_rows(less, (1, 2), variants=True)

@@ -7,10 +7,11 @@ import dataclasses
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.console import Parser, run
-from pipeline.corpora.actors import parse_actors
+from pipeline.corpora.actors import parse_actors_of_corpora
 from train import commands
 from train.heads import INPUTS
 from train.page import command as page
@@ -42,7 +43,8 @@ def parser(prog: str = PROG) -> argparse.ArgumentParser:
     # Where one command is in front of all packages, this one is its 'train'.
     own = None if prog == PROG else f"{prog} train"
     fit = names.add_parser("fit", prog=own, help="shards to a trained, tested model", **shown)
-    commands.add_places(fit)
+    commands.add_places(fit, several=True)
+    commands.add_model(fit)
     defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
     for name, said in HELP.items():
         default = defaults[name]
@@ -62,14 +64,15 @@ def parser(prog: str = PROG) -> argparse.ArgumentParser:
     )
     fit.add_argument(
         "--test-actors",
-        type=parse_actors,
+        type=parse_actors_of_corpora,
         metavar="LIST",
         default=argparse.SUPPRESS,
-        help="such as 15-18 (default: the last quarter by number)",
+        help="such as 15-18, or ravdess:15-18 crema_d:1070-1091 with several caches (default: "
+        "the last quarter by number, of each)",
     )
     fit.add_argument(
         "--validation-actors",
-        type=parse_actors,
+        type=parse_actors_of_corpora,
         metavar="LIST",
         default=argparse.SUPPRESS,
         help="such as 13,14 (default: the last sixth of the others)",
@@ -117,13 +120,22 @@ def parser(prog: str = PROG) -> argparse.ArgumentParser:
     studies.add_commands(names)
 
     test = names.add_parser("evaluate", help="a trained model on actors of a cache", **shown)
-    commands.add_places(test)
+    commands.add_places(test, several=True)
+    test.add_argument(
+        *("--model", "--models"),
+        type=Path,
+        default=Path("data/model"),
+        nargs="+",
+        metavar="DIR",
+        help="folder of the model; with several, or several caches, a table of each on each",
+    )
     test.add_argument(
         "--actors",
-        type=parse_actors,
+        type=parse_actors_of_corpora,
         metavar="LIST",
         default=argparse.SUPPRESS,
-        help="such as 1-4,9 (default: all that the model has not seen)",
+        help="such as 1-4,9, or ravdess:1-4 with several caches (default: all that the model has "
+        "not seen)",
     )
     test.set_defaults(run=commands.run_evaluate)
 

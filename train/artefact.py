@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import subprocess
 import zipfile
 import zlib
@@ -27,6 +28,9 @@ DAMAGE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError
 """What reading a description or a model raises where it is not what was written."""
 
 DESCRIPTION_KINDS = {"actors": dict, "settings": dict, "metrics": dict, "seen": list, "cache": str}
+ACTOR_PATTERN = re.compile(r"[^:]+:\d+")
+"""An actor of one of several corpora."""
+
 LIBRARIES = ("tensorflow", "keras", "numpy", "librosa", "opencv-python", "av", "h5py")
 
 
@@ -54,6 +58,8 @@ class Artefact:
         Heads that were trained; the probabilities of others mean nothing.
     corpus
         What the clips are, in words.
+    corpora
+        What it has learned from, see :func:`train.data.corpora.describe`.
     """
 
     model: keras.Model
@@ -65,6 +71,7 @@ class Artefact:
     cache: str = ""
     learned: tuple[str, ...] = HEADS
     corpus: str = ""
+    corpora: tuple[dict, ...] = ()
 
     @property
     def speaker_reference(self) -> str:
@@ -95,6 +102,7 @@ def save(artefact: Artefact, folder: Path) -> None:
         "metrics": artefact.metrics,
         "learned": artefact.learned,
         "corpus": artefact.corpus,
+        "corpora": artefact.corpora,
         "libraries": library_versions(),
         "git_commit": git_commit(),
         "cache": artefact.cache,
@@ -176,6 +184,7 @@ def load(folder: Path) -> Artefact:
             content["cache"],
             tuple(content.get("learned", HEADS)),
             str(content.get("corpus", "")),
+            tuple(content.get("corpora", ())),
         )
     except (*DAMAGE_ERRORS, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -195,9 +204,12 @@ def refuse_other_kinds(content: dict) -> None:
     for name, kind in DESCRIPTION_KINDS.items():
         if not isinstance(content[name], kind):
             raise TypeError(f"expected {kind.__name__} for {name}, got {content[name]!r}")
-    numbers = [actor for actors in content["actors"].values() for actor in actors]
-    if not all(type(actor) is int for actor in numbers):
-        raise TypeError(f"expected numbers of actors, got {numbers!r}")
+    named = [actor for actors in content["actors"].values() for actor in actors]
+    if not all(type(actor) is int or ACTOR_PATTERN.fullmatch(str(actor)) for actor in named):
+        raise TypeError(f"expected numbers of actors, got {named!r}")
+    for corpus in content.get("corpora", ()):
+        if not set(corpus["emotions"]) <= set(EMOTIONS) or not isinstance(corpus["name"], str):
+            raise TypeError(f"expected a corpus and its emotions, got {corpus!r}")
     if not all(isinstance(sha256, str) for sha256 in content["seen"]):
         raise TypeError("expected hashes of the recordings seen, got something else")
 

@@ -7,37 +7,56 @@ import dataclasses
 from pathlib import Path
 
 from pipeline.cache import index
-from pipeline.corpora.actors import format_actors
-from pipeline.errors import InputError
+from pipeline.corpora.actors import Actor, format_actors
 from train import runtime
-from train.data import duplicates
+from train.data import corpora, corpus_names, duplicates
 from train.settings import Settings, scaled
-from train.studies import protocol
+from train.studies import corpora_splits
 
 
-def add_places(command: argparse.ArgumentParser) -> None:
-    """Add the options that name cache and model."""
+def add_places(command: argparse.ArgumentParser, several: bool = False) -> None:
+    """Add the options that name cache and model; ``several`` caches may be named."""
     command.add_argument(
         "--cache",
         type=Path,
         default=Path("data/cache"),
+        nargs="+" if several else None,
         metavar="DIR",
-        help="folder of caches, or one cache",
+        help="folder of caches, or one cache" + ("; one for each corpus" if several else ""),
     )
     command.add_argument(
         "--skip-bad",
         action="store_true",
         help="read the whole cache first and do without its damaged clips",
     )
+
+
+def add_model(command: argparse.ArgumentParser) -> None:
+    """Add the option that names the folder of a model."""
     command.add_argument(
         "--model", type=Path, default=Path("data/model"), metavar="DIR", help="folder of the model"
     )
 
 
-def open_cache(arguments: argparse.Namespace) -> index.Index:
-    """Open the cache that the arguments name, without its damaged clips if they ask for that."""
-    cache = index.find_cache(arguments.cache)
-    if not arguments.skip_bad:
+def several(given: Path | list[Path]) -> list[Path]:
+    """Return what an option names that takes one path or more; its default is one."""
+    return given if isinstance(given, list) else [given]
+
+
+def open_joined(arguments: argparse.Namespace) -> index.Index:
+    """Open the caches that the arguments name as one, and say what each brings."""
+    cache = corpora.join(
+        [open_cache(path, arguments.skip_bad) for path in several(arguments.cache)]
+    )
+    for line in corpora.lines(cache):
+        print(line)
+    return cache
+
+
+def open_cache(path: Path, skip_bad: bool = False) -> index.Index:
+    """Open a cache, without its damaged clips if that is asked for."""
+    cache = index.find_cache(path)
+    if not skip_bad:
         return cache
     # It can repair, and so needs all that extracts.
     from pipeline.cache import verify
@@ -62,9 +81,9 @@ def run_fit(arguments: argparse.Namespace) -> int:
         if hasattr(arguments, field.name)
     }
     settings = scaled(Settings(**named, variants=not arguments.clean_only), arguments.epochs_scale)
-    cache = open_cache(arguments)
-    split = protocol.split_actors(
-        cache.actors,
+    cache = open_joined(arguments)
+    split = corpora.split(
+        cache,
         getattr(arguments, "test_actors", None),
         getattr(arguments, "validation_actors", None),
     )
@@ -87,54 +106,31 @@ def run_fit(arguments: argparse.Namespace) -> int:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
-    """Test a trained model, write the report and print the table."""
-    cache = open_cache(arguments)
+    """Test trained models on caches, write reports and print tables."""
+    paths, folders = several(arguments.cache), several(arguments.model)
+    caches = [open_cache(path, arguments.skip_bad) for path in paths]
+    corpora.refuse_same(caches)
+    alone = len(caches) == len(folders) == 1
+    names = [paths[0].resolve().name] if alone else corpus_names.names_of(caches)
+    named: tuple[Actor, ...] | None = getattr(arguments, "actors", None)
+    actors = {names[0]: named}
+    if len(caches) > 1:
+        actors = corpora_splits.numbers_by_corpus(named or (), names)
     runtime.start_tensorflow()
     from train import artefact
-    from train.data import rows, speaker
-    from train.evaluation import metrics, report, robustness
+    from train.evaluation import evaluate
 
-    trained = artefact.load(arguments.model)
-    if dataclasses.replace(trained.spec, variants=cache.spec.variants) != cache.spec:
-        raise InputError(
-            f"expected a cache of the model's spec {trained.spec.digest}, got {cache.spec.digest} "
-            f"in {arguments.cache}; extract with the recipe the model was trained with"
-        )
-    if trained.spec != cache.spec:
-        print(
-            f"the cache holds other variants ({', '.join(cache.spec.variants) or 'none'}) than the "
-            f"model's ({', '.join(trained.spec.variants) or 'none'}): only clean rows are tested"
-        )
-    known = set(trained.seen)
-    seen = {
-        entry.actor
-        for entry in cache.clips
-        if any(source.sha256 in known for source in entry.sources)
-    }
-    actors = getattr(arguments, "actors", None) or sorted(set(cache.actors) - seen)
-    if not actors:
-        raise InputError(
-            f"expected actors the model has not seen in {arguments.cache}, got none; "
-            "name some with --actors to test on seen ones all the same"
-        )
-    references = speaker.references(cache, trained.speaker_reference)
-    chosen = speaker.with_reference(rows.select_rows(cache, actors), references)
-    probabilities = metrics.predict(trained.model, chosen)
-    judged = metrics.metrics(chosen, probabilities, trained.learned) | {
-        "stamp": speaker.stamp(trained.split.stamp, trained.speaker_reference),
-        "seen_in_training": sorted(seen & set(actors)),
-    }
-    name = f"{arguments.cache.resolve().name}-actors-{format_actors(actors)}"
-    folder = arguments.model / f"report-{name}"
-    report.write_report(folder, chosen, probabilities, judged)
-    print(metrics.table(judged))
-    measured = robustness.measure(trained.model, chosen, cache, trained.learned)
-    robustness.write(folder, measured)
-    print(robustness.table(measured))
-    if judged["seen_in_training"]:
-        print(
-            f"not a test: the model was trained on recordings of actors "
-            f"{format_actors(judged['seen_in_training'])}"
-        )
-    print(f"report: {folder}")
+    models = [(folder, artefact.load(folder)) for folder in folders]
+    tested = [
+        evaluate.Tested(name, path, cache, actors[name])
+        for name, path, cache in zip(names, paths, caches, strict=True)
+    ]
+    pairs = [(model, one) for _, model in models for one in tested]
+    said = [evaluate.refuse_other_spec(model, one.index, one.path) for model, one in pairs]
+    for line in dict.fromkeys(filter(None, said)):
+        print(line)
+    if alone:
+        evaluate.evaluate_one(*models[0], tested[0])
+    else:
+        evaluate.evaluate_all(models, tested)
     return 0

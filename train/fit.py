@@ -14,15 +14,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.cache.index import Index
-from pipeline.corpora.corpus import title_of
 from pipeline.errors import InputError
-from pipeline.spec import EMOTIONS
 from train import artefact, export, runtime, sources, stage
-from train.data import duplicates, speaker, statistics
+from train.data import corpora, duplicates, speaker, statistics
 from train.data.rows import Rows, select_rows, source_hashes
 from train.evaluation import calibration, distance, metrics, report, robustness
 from train.heads import INPUTS
-from train.models import fusion
+from train.models import fusion, layers
 from train.settings import Settings
 from train.studies.protocol import Split
 
@@ -50,7 +48,7 @@ def fit(
     Parameters
     ----------
     index
-        A finished cache.
+        A finished cache, or several as :func:`train.data.corpora.join` makes one of them.
     folder
         Where the model goes.
     split
@@ -106,9 +104,8 @@ def fit(
     if not go_on:
         # All stages at once: a later one of another training must not be taken for this one's.
         shutil.rmtree(work, ignore_errors=True)
-    counts = np.bincount(clean.label, minlength=len(EMOTIONS)) + 1
     training = stage.Training(
-        work, settings, tuple(counts / counts.sum()), started_with, go_on, progress
+        work, settings, statistics.class_prior(clean), started_with, go_on, progress
     )
 
     def build() -> tuple[dict[str, keras.Model], keras.Model]:
@@ -132,7 +129,8 @@ def fit(
         name: fit_distance(name, branches[name], network, clean, validation) for name in trained
     }
     fit_fused_temperature(network, validation)
-    before_refit = metrics.head_averages(validation, metrics.predict(network, validation), trained)
+    answers = metrics.within_corpus(validation, metrics.predict(network, validation))
+    before_refit = metrics.head_averages(validation, answers, trained)
     if settings.refit_epochs:
         actors = (*split.train, *split.validation)
         everyone = select(actors, settings.variants)
@@ -147,11 +145,13 @@ def fit(
         network.set_weights(weights)
 
     test = select(split.test, left_out=())
-    probabilities = metrics.predict(network, test)
+    probabilities = metrics.within_corpus(test, metrics.predict(network, test))
     judged = metrics.metrics(test, probabilities, trained_heads(trained)) | {
         "stamp": speaker.stamp(split.stamp, settings.speaker_reference),
         "validation": before_refit,
     }
+    if several := metrics.by_corpus(test, probabilities, trained_heads(trained)):
+        judged["corpora"] = several
     target = folder / "report"
     report.write_report(target, test, probabilities, judged)
     report.write_learning_curves(target, stage.join_logs(work, trained))
@@ -166,7 +166,8 @@ def fit(
             tuple(sorted(source_hashes(index, split))),
             index.fingerprint,
             trained_heads(trained),
-            title_of(Path(index.root)),
+            corpora.title(index),
+            tuple(corpora.describe(index, split, [*clean.clip, *validation.clip])),
         ),
         folder,
     )
@@ -194,7 +195,7 @@ def train_branch(
     own = rows.where(rows.having(name))
     stage.train(trainer, name, training, own, seen if len(seen) else None, epochs)
     if len(seen):
-        logits = metrics.predict(branch, seen)["logits"]
+        logits = possible(seen, metrics.predict(branch, seen)["logits"])
         set_temperature(network, name, calibration.fit_temperature(logits, seen.label))
 
 
@@ -250,6 +251,13 @@ def set_trainable(branches: Mapping[str, keras.Model], trainable: bool) -> None:
         branch.trainable = trainable
 
 
+def possible(rows: Rows, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Leave emotions that a row's corpus lacks out of its logits."""
+    if rows.corpora is None:
+        return logits
+    return np.where(rows.corpora.mask, logits, np.float32(layers.LACKING))
+
+
 def set_temperature(network: keras.Model, head: str, temperature: float) -> None:
     """Set what divides the logits of a head."""
     network.get_layer(f"{head}_temperature").temperature.assign(temperature)
@@ -258,6 +266,7 @@ def set_temperature(network: keras.Model, head: str, temperature: float) -> None
 def fit_fused_temperature(network: keras.Model, validation: Rows) -> None:
     """Fit the temperature of the fused logits on validation rows."""
     logits = metrics.predict(fusion.pooled_logits(network), validation)["logits"]
+    logits = possible(validation, logits)
     set_temperature(network, "fused", calibration.fit_temperature(logits, validation.label))
 
 

@@ -18,6 +18,7 @@ from pipeline import atomic
 from train import checkpoint, runtime, schedule
 from train.data import dataset
 from train.data.rows import Rows
+from train.data.statistics import Prior
 from train.models.layers import LogitAdjustment
 from train.progress import Progress
 from train.settings import Settings
@@ -39,7 +40,7 @@ class Training:
     settings
         How to train.
     prior
-        Frequency of each emotion in the training rows, shape (8,).
+        Frequency of each emotion in the training rows, shape (8,), or (corpora, 8).
     started_with
         What an interrupted training has to agree with.
     resume
@@ -50,7 +51,7 @@ class Training:
 
     folder: Path
     settings: Settings
-    prior: tuple[float, ...]
+    prior: Prior
     started_with: dict
     resume: bool
     progress: bool
@@ -146,7 +147,7 @@ def train(
     checkpoint.load(model, folder, state.best, state)
 
 
-def trainer_of(network: keras.Model, settings: Settings, prior: Sequence[float]) -> Trainer:
+def trainer_of(network: keras.Model, settings: Settings, prior: Prior) -> Trainer:
     """Compile what is trained of a network.
 
     Parameters
@@ -162,11 +163,16 @@ def trainer_of(network: keras.Model, settings: Settings, prior: Sequence[float])
     Returns
     -------
     Trainer
-        Its model's output is (batch, trained outputs, 8), logits.
+        Its model's output is (batch, trained outputs, 8), logits. With several corpora it has the
+        further input ``corpus``.
     """
     taught = [tensor for name, tensor in network.output.items() if name.endswith("_logits")]
     stacked = keras.ops.stack(taught or [network.output["logits"]], axis=1)
-    model = keras.Model(network.input, LogitAdjustment(list(prior), dtype="float32")(stacked))
+    adjust, inputs = LogitAdjustment(list(prior), dtype="float32"), dict(network.input)
+    if np.ndim(prior) == 2:
+        inputs["corpus"] = keras.Input((), dtype="int64", name="corpus")
+    adjusted = adjust(stacked, inputs.get("corpus"))
+    model = keras.Model(inputs, adjusted)
     model.compile(
         optimizer=schedule.optimizer(settings),
         loss=mean_crossentropy,

@@ -327,7 +327,8 @@ def model_notes(model: Model) -> Iterator[str]:
     """Say what the model was trained on, and what it has not learned."""
     if model.corpus:
         yield f"the model was trained on {model.corpus}"
-        if "drawn" in model.corpus.lower():
+        titles = [corpus["title"] for corpus in model.description.get("corpora", ())]
+        if all("drawn" in title.lower() for title in titles or [model.corpus]):
             yield "the model knows drawn faces only: what it says of real ones means little"
     for branch in sorted({"audio", "video"} - model.branches):
         yield f"the model has learned nothing from {branch}: it is left out"

@@ -49,7 +49,8 @@ def shuffled(
     """Return batches of endless epochs for training.
 
     Each epoch is a permutation of the whole table that depends on seed and epoch alone, so that
-    a resumed training sees what an uninterrupted one would have.
+    a resumed training sees what an uninterrupted one would have. With several corpora it is as long
+    and has an equal share of each, see :func:`balanced_order`.
 
     Parameters
     ----------
@@ -60,8 +61,9 @@ def shuffled(
     seed
         Of the permutations.
     inputs
-        Names of the tensors that are read: ``mfcc``, ``frames``, and where the rows have a speaker
-        reference ``mfcc_reference`` and ``frames_reference``.
+        Names of the tensors that are read: ``mfcc``, ``frames``, where the rows have a speaker
+        reference ``mfcc_reference`` and ``frames_reference``, and with several corpora ``corpus``,
+        the place of each row's corpus.
     first_epoch
         Number of the first epoch.
 
@@ -71,15 +73,57 @@ def shuffled(
         ``(tensors by name, labels)``, see :func:`steps_per_epoch`.
     """
 
-    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+    def permutation(epoch: tf.Tensor) -> tf.Tensor:
         keys = tf.random.stateless_uniform([len(rows)], [seed, epoch])
-        order = tf.data.Dataset.from_tensor_slices(tf.argsort(keys, stable=True))
-        return order.batch(batch_size)
+        return tf.argsort(keys, stable=True)
+
+    def balanced(epoch: tf.Tensor) -> tf.Tensor:
+        def order(number: np.int64) -> NDArray[np.int64]:
+            return balanced_order(rows.corpora.number, seed, int(number))
+
+        numbers = tf.numpy_function(order, [epoch], tf.int64, stateful=False)
+        return tf.ensure_shape(numbers, (len(rows),))
+
+    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        order = permutation(epoch) if rows.corpora is None else balanced(epoch)
+        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
 
     # Numbers are shuffled, tensors read last: what waits in the queue is eight bytes a row.
     numbers = tf.data.Dataset.range(first_epoch, MAX_EPOCHS).flat_map(epoch_batches)
     read = batch_reader(rows, inputs)
     return numbers.map(read, num_parallel_calls=READERS).prefetch(PREFETCHED_BATCHES)
+
+
+def balanced_order(corpus: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+    """Draw the rows of an epoch: as many as there are, an equal share from each corpus.
+
+    A corpus' rows are taken in turn over the epochs, in a permutation of their own that is drawn
+    anew after the last of them: each comes as often as any other.
+
+    Parameters
+    ----------
+    corpus
+        Corpus of each row, shape (rows,).
+    seed, epoch
+        What the order depends on.
+
+    Returns
+    -------
+    ndarray of int64, shape (rows,)
+        Row numbers. Shares differ by one row at most, those of the first corpora being larger.
+    """
+    corpora = np.unique(corpus)
+    taken = []
+    for place, number in enumerate(corpora.tolist()):
+        own = np.flatnonzero(corpus == number)
+        share = len(corpus) // len(corpora) + (place < len(corpus) % len(corpora))
+        first, last = epoch * share, (epoch + 1) * share
+        turns = range(first // len(own), -(-last // len(own)))
+        orders = [np.random.default_rng((seed, number, turn)).permutation(own) for turn in turns]
+        start = first - turns.start * len(own)
+        taken.append(np.concatenate(orders)[start : start + share])
+    mixing = np.random.default_rng((seed, len(corpus), epoch))
+    return mixing.permutation(np.concatenate(taken))
 
 
 def steps_per_epoch(rows: Rows, batch_size: int) -> int:
@@ -98,14 +142,18 @@ def batch_reader(
         tensors = rows.reference.tensors
         references = {name: tensors[name] for name in tensors if name in inputs}
 
+    corpus = {"corpus": rows.corpora.number} if rows.corpora and "corpus" in inputs else {}
+
     def read(numbers: NDArray[np.int64]) -> tuple[NDArray, ...]:
         batch = reader.read(numbers, cached, memory.empty)
         places = rows.reference.place[numbers] if references else ()
-        return rows.label[numbers], *batch.values(), *(v[places] for v in references.values())
+        given = [*batch.values(), *(values[places] for values in references.values())]
+        return rows.label[numbers], *given, *(values[numbers] for values in corpus.values())
 
     kinds = [tf.int64, *(kind for _, kind in cached.values()), *[tf.float32] * len(references)]
+    kinds += [tf.int64] * len(corpus)
     shapes = [shape for shape, _ in cached.values()]
-    shapes += [values.shape[1:] for values in references.values()]
+    shapes += [values.shape[1:] for values in (*references.values(), *corpus.values())]
 
     def batch(numbers: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         # Stateful, and operations deterministic as in every seeded training, tf.data would call it
@@ -114,7 +162,7 @@ def batch_reader(
         label.set_shape((None,))
         for tensor, shape in zip(given, shapes, strict=True):
             tensor.set_shape((None, *shape))
-        return dict(zip((*cached, *references), given, strict=True)), label
+        return dict(zip((*cached, *references, *corpus), given, strict=True)), label
 
     return batch
 

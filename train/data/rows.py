@@ -12,9 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cache import format as shard_format
+from pipeline.cache.facts import ClipEntry
 from pipeline.cache.index import Index
+from pipeline.corpora.actors import Actor
 from pipeline.errors import InputError
 from pipeline.spec import FeatureSpec
+from train.data import corpora
+from train.data.corpora import CorpusOfRows
 from train.heads import INPUTS
 from train.studies import protocol
 
@@ -55,7 +59,7 @@ class Rows:
     shard, row
         Place of each row: number in ``shards`` and position in the file.
     label, actor
-        Index of its emotion, and its actor.
+        Index of its emotion, and its actor: a number, with several corpora a name.
     clip, variant
         Its clip and augmentation.
     face_found
@@ -67,6 +71,8 @@ class Rows:
         :func:`pipeline.cache.format.row_checksum`.
     reference
         Speaker reference of each row; None without one.
+    corpora
+        Corpus of each row; None where there is one corpus.
     """
 
     spec: FeatureSpec
@@ -75,7 +81,7 @@ class Rows:
     shard: NDArray[np.int64]
     row: NDArray[np.int64]
     label: NDArray[np.int64]
-    actor: NDArray[np.int64]
+    actor: NDArray[np.int64] | NDArray[np.str_]
     clip: NDArray[np.str_]
     variant: NDArray[np.str_]
     face_found: NDArray[np.bool_]
@@ -84,6 +90,7 @@ class Rows:
     identity: NDArray[np.int64]
     checksum: NDArray[np.int64]
     reference: SpeakerReference | None = None
+    corpora: CorpusOfRows | None = None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -103,16 +110,17 @@ class Rows:
         columns = (
             column.name
             for column in dataclasses.fields(self)
-            if column.name not in ("spec", "shards", "offsets", "reference")
+            if column.name not in ("spec", "shards", "offsets", "reference", "corpora")
         )
         taken = {name: getattr(self, name)[numbers] for name in columns}
         reference = self.reference and self.reference.take(numbers)
-        return dataclasses.replace(self, **taken, reference=reference)
+        own = self.corpora and self.corpora.take(numbers)
+        return dataclasses.replace(self, **taken, reference=reference, corpora=own)
 
 
 def select_rows(
     index: Index,
-    actors: Sequence[int],
+    actors: Sequence[Actor],
     variants: bool = False,
     left_out: Collection[str] = (),
     clip_seed: int | None = None,
@@ -174,7 +182,7 @@ def select_rows(
             clip.face_found,
             clip.has_audio,
             clip.has_video,
-            shard_format.row_identity(clip, name),
+            shard_format.row_identity(corpora.as_written(index, clip), name),
             checksum,
         )
         for clip in wanted
@@ -186,6 +194,19 @@ def select_rows(
         tuple(index.folder / shard.file for shard in shards),
         tuple((shard.mfcc_offset, shard.frames_offset) for shard in shards),
         *arrays,
+        corpora=corpus_of(index, [clip for clip in wanted for _ in names]),
+    )
+
+
+def corpus_of(index: Index, entries: Sequence[ClipEntry]) -> CorpusOfRows | None:
+    """Say which corpus each entry is of; None where there is one corpus."""
+    if not isinstance(index, corpora.JoinedIndex):
+        return None
+    place = {name: number for number, name in enumerate(index.parts)}
+    return CorpusOfRows(
+        tuple(index.parts),
+        np.array([corpora.emotions_of(part) for part in index.parts.values()]),
+        np.array([place[entry.clip.partition(":")[0]] for entry in entries], np.int64),
     )
 
 
@@ -198,7 +219,7 @@ def refuse_other_size(path: Path, size: int) -> None:
         )
 
 
-def clip_owners(index: Index) -> dict[str, int]:
+def clip_owners(index: Index) -> dict[str, Actor]:
     """Actor of each clip that has rows."""
     return {entry.clip: entry.actor for entry in index.clips}
 

@@ -1,15 +1,20 @@
-"""Statistics of the MFCCs that a training starts from."""
+"""Statistics of the rows that a training starts from: MFCCs, and frequencies of the emotions."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.spec import EMOTIONS
 from train.data.reader import RowReader
 from train.data.rows import Rows
+
+Prior = Sequence[float] | Sequence[Sequence[float]]
+"""Frequency of each emotion; with several corpora a line for each."""
 
 
 class MfccStatistics(NamedTuple):
@@ -74,3 +79,19 @@ def mfcc_statistics(rows: Rows) -> MfccStatistics:
     found = (mean, square - mean**2, speakers.std(axis=0))
     mean, variance, deviation = (values.astype(np.float32) for values in found)
     return MfccStatistics(mean, variance, deviation, checksum)
+
+
+def class_prior(rows: Rows) -> Prior:
+    """Frequency of each emotion, one more clip of each being counted.
+
+    With several corpora there is a line for each, 0 for the emotions that it lacks.
+    """
+    if rows.corpora is None:
+        counts = np.bincount(rows.label, minlength=len(EMOTIONS)) + 1
+        return tuple(counts / counts.sum())
+    lines = []
+    for number, present in enumerate(rows.corpora.emotions):
+        own = rows.label[rows.corpora.number == number]
+        counts = (np.bincount(own, minlength=len(EMOTIONS)) + 1) * present
+        lines.append(tuple(counts / counts.sum()))
+    return tuple(lines)

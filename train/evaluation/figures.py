@@ -129,14 +129,15 @@ def tested_heads(judged: Mapping) -> list[str]:
 
 def plot_actors(axes: Axes, judged: Mapping) -> None:
     """Plot bars of the UAR of each actor, one for each head."""
+    names = [str(actor) for actor in judged["actors"]]
     for number, head in enumerate(tested_heads(judged)):
         actors = judged[head]["actors"]
         shift = BAR_WIDTH * (number - 1)
-        places = [judged["actors"].index(int(actor)) + shift for actor in actors]
+        places = [names.index(actor) + shift for actor in actors]
         uar = [100 * actor["uar"] for actor in actors.values()]
         axes.bar(places, uar, BAR_WIDTH, label=head)
-    every = math.ceil(len(judged["actors"]) / MOST_TICKS)
-    axes.set_xticks(range(len(judged["actors"]))[::every], judged["actors"][::every])
+    every = math.ceil(len(names) / MOST_TICKS)
+    axes.set_xticks(range(len(names))[::every], names[::every])
     axes.set(xlabel="actor", ylabel="UAR, %", ylim=(0, 100))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
+from pipeline.corpora.actors import format_actors, in_order
 from pipeline.spec import EMOTIONS
 from train.evaluation.calibration import calibration
 from train.heads import HEADS, LEFT_OUT, UNTAUGHT
@@ -28,6 +29,30 @@ def predict(model: keras.Model, rows: Rows) -> dict[str, NDArray[np.float32]]:
     batches = dataset.in_order(rows, dataset.EVALUATION_BATCH_SIZE, model.input)
     with dataset.input_errors():
         return model.predict(batches.map(lambda inputs, *_: inputs), verbose=0)
+
+
+def within_corpus(
+    rows: Rows, probabilities: Mapping[str, NDArray[np.float32]]
+) -> dict[str, NDArray[np.float32]]:
+    """Return probabilities given that a clip shows one of the emotions that its corpus has.
+
+    Where there is one corpus they stay what they are.
+
+    Parameters
+    ----------
+    rows
+        The table, of one row or more.
+    probabilities
+        By head, shape (rows, 8); other outputs stay what they are.
+    """
+    if rows.corpora is None:
+        return dict(probabilities)
+    given = {}
+    for head in set(HEADS) & set(probabilities):
+        # Where nothing is left of it, all are as probable.
+        possible = (probabilities[head].astype(np.float64) + 1e-30) * rows.corpora.mask
+        given[head] = (possible / possible.sum(axis=1, keepdims=True)).astype(np.float32)
+    return {**probabilities, **given}
 
 
 def averages(label: NDArray[np.int64], answer: NDArray[np.int64]) -> dict[str, float]:
@@ -65,9 +90,9 @@ def head_metrics(
             for number, name in enumerate(EMOTIONS)
         },
         "actors": {
-            str(number): averages(label[own], answer[own]) | {"clips": int(own.sum())}
-            for number in np.unique(actor)
-            for own in [actor == number]
+            str(one): averages(label[own], answer[own]) | {"clips": int(own.sum())}
+            for one in in_order(actor.tolist())
+            for own in [actor == one]
         },
         "confusion": confusion.tolist(),
         "calibration": calibration(probabilities, label),
@@ -111,7 +136,7 @@ def metrics(
     } | {
         "left_out": left_out(rows, learned),
         "clips": len(rows),
-        "actors": np.unique(rows.actor).tolist(),
+        "actors": in_order(rows.actor.tolist()),
     }
 
 
@@ -127,16 +152,46 @@ def head_averages(
     }
 
 
+def by_corpus(
+    rows: Rows,
+    probabilities: Mapping[str, NDArray[np.float32]],
+    learned: Collection[str] = HEADS,
+) -> dict[str, dict]:
+    """Return averages of the clips of each corpus by its name; nothing where there is one corpus.
+
+    Returns
+    -------
+    dict of str to dict
+        ``clips``, ``actors``, ``emotions`` (how many it has), and :func:`averages` by head.
+    """
+    found = {}
+    for number, name in enumerate(rows.corpora.names if rows.corpora else ()):
+        own = np.flatnonzero(rows.corpora.number == number)
+        if len(own):
+            part = {head: values[own] for head, values in probabilities.items()}
+            found[name] = {
+                "clips": len(own),
+                "actors": in_order(rows.actor[own].tolist()),
+                "emotions": int(rows.corpora.emotions[number].sum()),
+                **head_averages(rows.take(own), part, learned),
+            }
+    return found
+
+
 def table(judged: Mapping) -> str:
     """Table of :func:`metrics` in percent, with the expected calibration error of each head.
 
-    What is left out, and the stamp of a result that is not comparable, are named below it.
+    UAR by corpus where there are several, what is left out, and the stamp of a result that is not
+    comparable, are named below it.
     """
-    lines = [
-        f"{'':8}{'WAR':>7}{'UAR':>7}{'ECE':>8}   actors {judged['actors']}, {judged['clips']} clips"
-    ]
+    corpora = judged.get("corpora", {})
+    actors = format_actors(judged["actors"]) if corpora else judged["actors"]
+    lines = [f"{'':8}{'WAR':>7}{'UAR':>7}{'ECE':>8}   actors {actors}, {judged['clips']} clips"]
     for head in (head for head in HEADS if head in judged):
         war, uar = (100 * judged[head][name] for name in ("war", "uar"))
         error = judged[head]["calibration"]["expected_calibration_error"]
         lines.append(f"{head:8}{war:7.1f}{uar:7.1f}{error:8.3f}")
+    for name, own in corpora.items():
+        values = ", ".join(f"{head} {100 * own[head]['uar']:.1f}" for head in HEADS if head in own)
+        lines.append(f"{name}: UAR {values}; {own['clips']} clips, {own['emotions']} emotions")
     return "\n".join([*lines, *judged["left_out"], *filter(None, [judged.get("stamp")])])

@@ -175,10 +175,9 @@ def measure(model: keras.Model, rows: Rows, index: Index, learned: Collection[st
         "clips": len(rows),
         "left_out": left_out,
         "conditions": {
-            name: metrics.head_averages(
-                rows, {head: np.concatenate(parts) for head, parts in heads.items()}, learned
-            )
+            name: metrics.head_averages(rows, metrics.within_corpus(rows, probabilities), learned)
             for name, heads in answers.items()
+            for probabilities in [{head: np.concatenate(own) for head, own in heads.items()}]
         },
     }
 

@@ -25,6 +25,9 @@ INSTANT_FEATURES = 96
 EMBEDDING = 64
 """Features that an encoder describes a clip by."""
 
+LACKING = -1e9
+"""Logit of a class that a corpus lacks; its share of a softmax is zero in float32."""
+
 PRESENT_ROW = 0.5
 """Height of the row of pixels, as a part of the frame, by which frames are known to be there."""
 
@@ -275,7 +278,10 @@ class LogitAdjustment(keras.layers.Layer):
     Parameters
     ----------
     prior
-        Frequency of each class in training, shape (classes,).
+        Frequency of each class in training, shape (classes,). With several corpora a row for each,
+        (corpora, classes), 0 for a class that a corpus lacks. The layer is then called with the
+        number of each sample's corpus, (batch,), beside logits (batch, outputs, classes), and a
+        class that is lacking is left out of the softmax, in training or not.
 
     Notes
     -----
@@ -283,13 +289,26 @@ class LogitAdjustment(keras.layers.Layer):
     section 4.2, with a temperature of 1.
     """
 
-    def __init__(self, prior: list[float], **options: Any) -> None:
+    def __init__(self, prior: list[float] | list[list[float]], **options: Any) -> None:
         super().__init__(**options)
-        self.prior = [float(share) for share in prior]
+        self.prior = np.asarray(prior, float).tolist()
 
-    def call(self, logits: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
+    def call(
+        self,
+        logits: keras.KerasTensor,
+        corpus: keras.KerasTensor | None = None,
+        training: bool | None = None,
+    ) -> keras.KerasTensor:
         """Add it."""
-        return logits + keras.ops.log(self.prior) if training else logits
+        if corpus is None:
+            return logits + keras.ops.log(self.prior) if training else logits
+        prior = np.asarray(self.prior, np.float32)
+        added = np.log(np.where(prior > 0, prior, 1)) if training else np.zeros_like(prior)
+        added, present = (
+            keras.ops.take(values, corpus, axis=0)[:, np.newaxis] for values in (added, prior > 0)
+        )
+        # Not infinite: a mean over outputs and a gradient have to stay numbers.
+        return keras.ops.where(present, logits + added, LACKING)
 
     def get_config(self) -> dict:
         """Return what the layer is made of."""

@@ -8,7 +8,8 @@ from typing import Any
 
 from pipeline import backends
 from pipeline.backends import Workers
-from train.commands import add_places, open_cache, print_duplicates
+from train.commands import add_model, add_places, open_cache, open_joined, print_duplicates
+from train.data import corpora
 from train.heads import INPUTS
 from train.settings import SPEAKER_REFERENCES, Settings, scaled
 from train.studies import protocol, runner, study, summary
@@ -19,7 +20,7 @@ SHOWN: dict[str, Any] = {"formatter_class": argparse.ArgumentDefaultsHelpFormatt
 def add_commands(subparsers: argparse._SubParsersAction) -> None:
     """Add ``crossval`` and ``study`` to the trainer's command line."""
     cross = subparsers.add_parser("crossval", help="every fold of a protocol, summarized", **SHOWN)
-    add_shared(cross)
+    add_shared(cross, several=True)
     cross.add_argument(
         "--protocol",
         default="contiguous:3",
@@ -64,9 +65,12 @@ def add_commands(subparsers: argparse._SubParsersAction) -> None:
         command.set_defaults(run=run_study)
 
 
-def add_shared(command: argparse.ArgumentParser, epochs_scale: float = 1.0) -> None:
-    """Add the options of several trainings on a cache."""
-    add_places(command)
+def add_shared(
+    command: argparse.ArgumentParser, epochs_scale: float = 1.0, several: bool = False
+) -> None:
+    """Add the options of several trainings on a cache, or on ``several``."""
+    add_places(command, several)
+    add_model(command)
     command.add_argument(
         "--epochs-scale",
         type=float,
@@ -91,8 +95,8 @@ def run_crossval(arguments: argparse.Namespace) -> int:
     settings = Settings(seed=arguments.seed, speaker_reference=reference)
     settings = scaled(settings, arguments.epochs_scale)
     workers = Workers(arguments.jobs, arguments.backend, arguments.scheduler)
-    cache = open_cache(arguments)
-    splits = protocol.folds(arguments.protocol, cache.actors, arguments.present_only)
+    cache = open_joined(arguments)
+    splits = corpora.folds(cache, arguments.protocol, arguments.present_only)
     kind = "" if reference == "none" else f"-{reference}"
     name = f"crossval-{arguments.protocol.replace(':', '-')}{kind}-seed-{arguments.seed}"
     folder = arguments.model / name
@@ -118,10 +122,7 @@ def run_study(arguments: argparse.Namespace) -> int:
     named = {"cache": arguments.cache}
     if arguments.study == "ablation":
         named = study.find_recipes(arguments.cache)
-    caches = {
-        name: open_cache(argparse.Namespace(cache=folder, skip_bad=arguments.skip_bad))
-        for name, folder in named.items()
-    }
+    caches = {name: open_cache(folder, arguments.skip_bad) for name, folder in named.items()}
     for cache in caches.values():
         print_duplicates(cache)
     if arguments.study == "ablation":

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.corpora.actors import format_actors
+from pipeline.corpora.actors import Actor, format_actors
 from pipeline.errors import InputError
 
 TEST_PART = 4
@@ -65,15 +65,15 @@ class Split:
     Parameters
     ----------
     train, validation, test
-        Sorted actor numbers.
+        Sorted actor numbers; with several corpora names such as ``"crema_d:1001"``.
     clip_seed
         None in every split by actor. A number deals the clips out among the actors at random before
         they are divided, see :func:`deal_clips`: each side is as large as before, and leaks.
     """
 
-    train: tuple[int, ...]
-    validation: tuple[int, ...]
-    test: tuple[int, ...]
+    train: tuple[Actor, ...]
+    validation: tuple[Actor, ...]
+    test: tuple[Actor, ...]
     clip_seed: int | None = None
 
     @property
@@ -82,7 +82,7 @@ class Split:
         return None if self.clip_seed is None else LEAKING
 
 
-def deal_clips(owners: Mapping[str, int], clip_seed: int | None) -> dict[str, int]:
+def deal_clips(owners: Mapping[str, Actor], clip_seed: int | None) -> dict[str, Actor]:
     """Give every clip an actor: its own, or with a seed one at random.
 
     ``owners`` names the actor of each clip; all of them get as many clips as before.

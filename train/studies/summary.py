@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from pipeline import atomic
+from pipeline.corpora.actors import Actor, in_order
 from pipeline.spec import EMOTIONS
 from train.evaluation import figures, metrics, report
 from train.heads import HEADS
@@ -35,7 +36,7 @@ class Predictions:
         Which rows each head is tested on, shape (rows,).
     """
 
-    actor: NDArray[np.int64]
+    actor: NDArray[np.int64] | NDArray[np.str_]
     label: NDArray[np.int64]
     fold: NDArray[np.int64]
     probabilities: dict[str, NDArray[np.float32]]
@@ -49,7 +50,7 @@ def read_predictions(folders: Sequence[Path]) -> Predictions:
         with (folder / "report" / report.PREDICTIONS_NAME).open(encoding="utf-8") as stream:
             lines += [line | {"fold": fold} for line in csv.DictReader(stream)]
     return Predictions(
-        np.array([int(line["actor"]) for line in lines]),
+        np.array([actor_of(line["actor"]) for line in lines]),
         np.array([EMOTIONS.index(line["emotion"]) for line in lines]),
         np.array([line["fold"] for line in lines]),
         {
@@ -60,6 +61,11 @@ def read_predictions(folders: Sequence[Path]) -> Predictions:
         },
         {head: np.array([line[head] != "" for line in lines]) for head in HEADS},
     )
+
+
+def actor_of(cell: str) -> Actor:
+    """Read an actor: a number, or the name of one of several corpora."""
+    return int(cell) if cell.isdecimal() else cell
 
 
 def bootstrap(confusions: NDArray[np.int64], seed: int = 0) -> dict[str, list[float]]:
@@ -107,7 +113,7 @@ def summarize(folders: Sequence[Path], stamp: str | None = None) -> dict:
     summary: dict = {
         "stamp": "; ".join(parts) or None,
         "clips": len(predictions.label),
-        "actors": np.unique(predictions.actor).tolist(),
+        "actors": in_order(predictions.actor.tolist()),
         "left_out": left_out([content["left_out"] for content in said]),
     }
     for head, judged in predictions.judged.items():
