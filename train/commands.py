@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.cache import index
@@ -113,7 +114,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     alone = len(caches) == len(folders) == 1
     names = [paths[0].resolve().name] if alone else corpus_names.names_of(caches)
     named: tuple[Actor, ...] | None = getattr(arguments, "actors", None)
-    actors = {names[0]: named}
+    actors: Mapping[str, Sequence[Actor] | None] = {names[0]: named}
     if len(caches) > 1:
         actors = corpora_splits.numbers_by_corpus(named or (), names)
     runtime.start_tensorflow()

@@ -14,6 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline.cache.index import Index
+from pipeline.corpora.actors import Actor
 from pipeline.errors import InputError
 from train import artefact, export, runtime, sources, stage
 from train.data import corpora, duplicates, speaker, statistics
@@ -80,7 +81,7 @@ def fit(
     references = speaker.references(index, settings.speaker_reference)
 
     def select(
-        actors: Sequence[int], variants: bool = False, left_out: Collection[str] = copies
+        actors: Sequence[Actor], variants: bool = False, left_out: Collection[str] = copies
     ) -> Rows:
         rows = select_rows(index, actors, variants, left_out, split.clip_seed)
         return speaker.with_reference(rows, references)

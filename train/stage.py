@@ -168,7 +168,7 @@ def trainer_of(network: keras.Model, settings: Settings, prior: Prior) -> Traine
     """
     taught = [tensor for name, tensor in network.output.items() if name.endswith("_logits")]
     stacked = keras.ops.stack(taught or [network.output["logits"]], axis=1)
-    adjust, inputs = LogitAdjustment(list(prior), dtype="float32"), dict(network.input)
+    adjust, inputs = LogitAdjustment(np.array(prior).tolist(), dtype="float32"), dict(network.input)
     if np.ndim(prior) == 2:
         inputs["corpus"] = keras.Input((), dtype="int64", name="corpus")
     adjusted = adjust(stacked, inputs.get("corpus"))

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,10 +133,12 @@ def renamed(name: str, cache: Index, entry: ClipEntry) -> ClipEntry:
         dataclasses.replace(source, path=(root / source.path).as_posix())
         for source in entry.sources
     )
+    # An entry of a shard has a number; here the corpus is named with it.
+    actor: Any = actor_name(name, entry.actor)
     return dataclasses.replace(
         entry,
         clip=f"{name}:{entry.clip}",
-        actor=actor_name(name, entry.actor),
+        actor=actor,
         shard=str(cache.folder.resolve() / entry.shard),
         sources=tuple(sources),
     )
@@ -163,7 +166,8 @@ def split(
     """
     if isinstance(index, JoinedIndex):
         return corpora_splits.split_corpora(actors_of(index), test, validation)
-    return protocol.split_actors(index.actors, test, validation)
+    sides = cast(tuple[Sequence[int] | None, Sequence[int] | None], (test, validation))
+    return protocol.split_actors(index.actors, *sides)
 
 
 def folds(index: Index, name: str, present_only: bool = False) -> list[Split]:

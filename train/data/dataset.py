@@ -137,12 +137,14 @@ def batch_reader(
     """Return the function from a batch of row numbers to tensors by name, and labels."""
     reader, memory = RowReader(rows), BatchMemory()
     cached = {name: kind for name, kind in reader.kinds.items() if name in inputs}
-    references = {}
+    references: dict[str, NDArray] = {}
     if rows.reference is not None:
         tensors = rows.reference.tensors
         references = {name: tensors[name] for name in tensors if name in inputs}
 
-    corpus = {"corpus": rows.corpora.number} if rows.corpora and "corpus" in inputs else {}
+    corpus: dict[str, NDArray] = {}
+    if rows.corpora is not None and "corpus" in inputs:
+        corpus["corpus"] = rows.corpora.number
 
     def read(numbers: NDArray[np.int64]) -> tuple[NDArray, ...]:
         batch = reader.read(numbers, cached, memory.empty)

@@ -189,12 +189,14 @@ def select_rows(
         for place, (name, checksum) in enumerate(zip(names, clip.checksums, strict=False))
     ]
     arrays: list[Any] = [np.array(column) for column in zip(*columns, strict=True)]
-    return Rows(
+    rows = Rows(
         index.spec,
         tuple(index.folder / shard.file for shard in shards),
         tuple((shard.mfcc_offset, shard.frames_offset) for shard in shards),
         *arrays,
-        corpora=corpus_of(index, [clip for clip in wanted for _ in names]),
+    )
+    return dataclasses.replace(
+        rows, corpora=corpus_of(index, [clip for clip in wanted for _ in names])
     )
 
 

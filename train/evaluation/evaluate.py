@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline import atomic
 from pipeline.cache.index import Index
-from pipeline.corpora.actors import format_actors, in_order
+from pipeline.corpora.actors import Actor, format_actors, in_order
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS
 from train.artefact import Artefact
@@ -45,7 +45,7 @@ class Tested:
     name: str
     path: Path
     index: Index
-    actors: Sequence[int] | None = None
+    actors: Sequence[Actor] | None = None
 
 
 def refuse_other_spec(trained: Artefact, cache: Index, path: Path) -> str | None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import atomic
+from pipeline.corpora.actors import Actor
 from pipeline.spec import EMOTIONS
 from train.heads import HEADS
 
@@ -161,18 +162,18 @@ def plot_calibration(axes: Axes, judged: Mapping, heads: Sequence[str]) -> None:
     axes.set(xlabel=f"confidence of {which}", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
 
 
-def plot_counts(axes: Axes, actors: Sequence[int], counts: NDArray[np.int64]) -> None:
+def plot_counts(axes: Axes, actors: Sequence[Actor], counts: NDArray[np.int64]) -> None:
     """Plot how many clips each actor has of each emotion, shape (actors, 8)."""
     image = axes.imshow(counts.T, cmap="Blues", aspect="auto", vmin=0, vmax=1.5 * counts.max())
     if len(actors) <= MOST_TICKS:
         # Light letters are read on a dark cell.
-        middle = image.norm.vmax / 2
+        middle = 1.5 * counts.max() / 2
         for place, label in np.ndindex(counts.shape):
             number = int(counts[place, label])
             colour = image.cmap(1.0 if number <= middle else 0.0)
-            axes.text(place, label, number, ha="center", va="center", color=colour, fontsize=7)
+            axes.text(place, label, str(number), ha="center", va="center", color=colour, fontsize=7)
     every = math.ceil(len(actors) / MOST_TICKS)
-    axes.set_xticks(range(len(actors))[::every], actors[::every])
+    axes.set_xticks(range(len(actors))[::every], [str(actor) for actor in actors[::every]])
     axes.set_yticks(range(len(EMOTIONS)), EMOTIONS)
     axes.set(xlabel="actor")
 

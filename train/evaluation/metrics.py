@@ -68,7 +68,7 @@ def averages(label: NDArray[np.int64], answer: NDArray[np.int64]) -> dict[str, f
 
 
 def head_metrics(
-    label: NDArray[np.int64], actor: NDArray[np.int64], probabilities: NDArray[np.float32]
+    label: NDArray[np.int64], actor: NDArray, probabilities: NDArray[np.float32]
 ) -> dict:
     """Metrics of one head.
 

@@ -6,6 +6,7 @@ from collections import Counter
 
 from pipeline.corpora import audit as audits
 from pipeline.corpora import balance
+from pipeline.corpora.actors import Actor
 from pipeline.spec import EMOTIONS
 from train.data import duplicates
 from train.evaluation import figures
@@ -44,7 +45,9 @@ def counts(material: Material) -> Markup:
     """Clips by actor and emotion, as a picture and as a table."""
     index, names = material.index, material.audit.actor_names if material.audit else {}
     actors, numbers = balance.count_clips(index.clips)
-    sides, audio, video = side_of(material), Counter(), Counter()
+    sides = side_of(material)
+    audio: Counter[Actor] = Counter()
+    video: Counter[Actor] = Counter()
     for clip in index.clips:
         audio[clip.actor] += clip.has_audio
         video[clip.actor] += clip.has_video

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -165,7 +166,7 @@ def curves(trained: Trained) -> Markup:
         "div",
         *(
             panel(
-                lambda axes, name=name: figures.plot_epochs(axes, trained.epochs, name),
+                partial(figures.plot_epochs, epochs=trained.epochs, name=name),
                 f"{name} of {said}",
                 f"{name.capitalize()}; solid: validation, dotted: training.",
             )

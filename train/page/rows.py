@@ -133,7 +133,7 @@ def mfcc_image(row: CachedRow, scaled: Scale, alt: str) -> Markup:
 
     values = (row.mfcc[::-1, :, 0] - scaled[0][::-1]) / scaled[1][::-1]
     levels = np.clip(0.5 + values / (2 * MFCC_RANGE), 0, 1)
-    colours = np.uint8(255 * matplotlib.colormaps["magma"](levels)[..., :3])
+    colours = (255 * matplotlib.colormaps["magma"](levels)[..., :3]).astype(np.uint8)
     colours[:, ~row.mfcc.any(axis=(0, 2))] = 128
     content = cv2.imencode(".png", colours[..., ::-1])[1].tobytes()
     height, width = (MFCC_ZOOM * side for side in levels.shape)

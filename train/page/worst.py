@@ -66,7 +66,7 @@ def section(material: Material) -> Markup:
     scaled = rows.scale(rows.readable(tensors))
     cards, left = [], ALL_EMBEDDED_BYTES
     for line in lines:
-        shown = []
+        shown: list[Markup] = []
         if entry := entries.get(line["clip"]):
             row = tensors[entry.clip, material.index.spec.row_names[0]]
             shown, used = players(entry, material, left, poster_of(row))

@@ -65,11 +65,11 @@ def numbers_by_corpus(
 
 def joined(splits: Mapping[str, Split]) -> Split:
     """Join the splits of several corpora."""
-    sides = (
+    train, validation, test = (
         tuple(actor_name(corpus, actor) for corpus, own in splits.items() for actor in side(own))
         for side in (attrgetter("train"), attrgetter("validation"), attrgetter("test"))
     )
-    return Split(*sides)
+    return Split(train, validation, test)
 
 
 def folds_of_corpora(name: str, present: Mapping[str, Sequence[int]]) -> list[Split]:

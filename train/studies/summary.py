@@ -36,7 +36,7 @@ class Predictions:
         Which rows each head is tested on, shape (rows,).
     """
 
-    actor: NDArray[np.int64] | NDArray[np.str_]
+    actor: NDArray
     label: NDArray[np.int64]
     fold: NDArray[np.int64]
     probabilities: dict[str, NDArray[np.float32]]
