@@ -199,6 +199,11 @@ export: $(STAMP) ## A trained model in other formats     [FORMAT=onnx|litert|sav
 bench: $(STAMP) ## Speed against what people use; needs a trained MODEL  [MODEL=]
 	@$(RUN) bench --model "$(MODEL)"
 
+site: $(STAMP) ## The documentation as web pages in data/site, API included
+	@$(locked) -r requirements-docs.txt
+	@.venv/bin/zensical build --strict
+	@echo "site: data/site/index.html"
+
 lock: ## Choose the versions of requirements.lock anew; needs uv
 	@uv pip compile --quiet --universal --python-version 3.10 --upgrade --all-extras --no-annotate --strip-extras \
 		--custom-compile-command "make lock" pyproject.toml --output-file requirements.lock

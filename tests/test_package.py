@@ -37,6 +37,7 @@ def name_of(requirement):
         ("app", "requirements-app.txt"),
         ("cluster", "requirements-cluster.txt"),
         ("dev", "requirements-dev.txt"),
+        ("docs", "requirements-docs.txt"),
     ],
 )
 def test_the_package_and_the_files_name_the_same_requirements(table, file):
@@ -46,7 +47,7 @@ def test_the_package_and_the_files_name_the_same_requirements(table, file):
 
 def test_every_requirement_is_locked():
     locked = {name_of(line) for line in listed(ROOT / "requirements.lock")}
-    tables = ("dependencies", "app", "cluster", "export", "dev")
+    tables = ("dependencies", "app", "cluster", "export", "dev", "docs")
     wanted = {name_of(a or b) for table in tables for a, b in declared(table)}
     assert wanted <= locked
 
