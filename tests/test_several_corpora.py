@@ -14,7 +14,7 @@ from conftest import write_rows
 from scipy import special
 from small_training import SETTINGS, train
 
-from infer import predict
+from infer.prediction import predict
 from pipeline.backends import Workers
 from pipeline.cache import format as shard_format
 from pipeline.corpora import actors

@@ -66,7 +66,7 @@ def start_tensorflow(seed: int | None = None, deterministic: bool | None = None)
         Such as ``"CPU (2 cores)"`` or ``"GPU (1)"``.
     """
     quiet = os.environ.get(LOG_LEVEL, QUIET) == QUIET
-    if "tensorflow" not in sys.modules:
+    if "tensorflow" not in sys.modules and sys.stderr.isatty():
         print("loading TensorFlow", file=sys.stderr, flush=True)
     with native_log_held():
         import keras  # noqa: F401 - loads native code, too
