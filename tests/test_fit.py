@@ -169,7 +169,8 @@ def test_going_on_with_other_settings_is_refused(trained, small_cache, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "policy", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
+    "policy",
+    [pytest.param(name, marks=pytest.mark.slow) for name in ("mixed_float16", "mixed_bfloat16")],
 )
 def test_a_model_that_was_trained_in_mixed_precision_computes_in_float32(
     small_cache, tmp_path, policy
