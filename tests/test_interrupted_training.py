@@ -71,7 +71,6 @@ class Interrupt(keras.callbacks.Callback):
 
 
 @pytest.mark.slow
-@pytest.mark.torture
 def test_a_training_interrupted_in_every_stage_ends_as_an_uninterrupted_one(
     small_cache, undisturbed, tmp_path, monkeypatch
 ):
