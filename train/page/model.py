@@ -47,8 +47,8 @@ def headline(trained: Trained) -> Markup:
     tested = f"{counted(len(actors), 'actor')} ({format_actors(actors)})"
     said = [
         f"Unweighted average recall (UAR) of the fused answer on {counted(clips, 'clip')} of "
-        f"{tested}. Chance is {percent(chance(judged), 1)}. "
-        f"Single actors: {percent(min(uar))} to {percent(max(uar))}.",
+        f"{tested}. Chance is {percent(chance(judged), 1)}."
+        + (f" Single actors: {percent(min(uar))} to {percent(max(uar))}." if len(uar) > 1 else ""),
         f"One training, seed {trained.description.get('settings', {}).get('seed', 'unknown')}, "
         f"on actors {format_actors(sides.get('train', []))}; actors "
         f"{format_actors(sides.get('validation', []))} decided when to stop.",
