@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import small_training
 from conftest import write_rows
 from test_cli import assert_one_line, command
 from test_verify import flip_row
@@ -32,7 +33,16 @@ def name_of(found, actor, row):
     return clip.shard, clip.clip
 
 
-def test_training_stops_at_a_damaged_row_and_says_which_in_one_line(found, tmp_path):
+def test_training_stops_at_a_damaged_row(found, tmp_path):
+    file, clip = name_of(found, 1, 3)
+    flip_row(found.folder, 1, 3)
+    with pytest.raises(InputError, match=rf"^expected row 3 of .*{file}, clip {clip}.*--skip-bad"):
+        small_training.train(found, tmp_path / "model")
+    assert not (tmp_path / "model" / "model.json").exists()
+
+
+@pytest.mark.slow
+def test_the_command_ends_at_a_damaged_row_and_says_which_in_one_line(found, tmp_path):
     file, clip = name_of(found, 1, 3)
     flip_row(found.folder, 1, 3)
     answer = command(
