@@ -65,7 +65,7 @@ ablation_features = $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(SKIP_BAD),--ski
 .DEFAULT_GOAL := help
 # 'make -j features train' must not train on a cache that is still being made.
 .NOTPARALLEL:
-.PHONY: help setup setup-cluster setup-app doctor demo test test-slow torture data features face-model index verify prune list plan audit train evaluate crossval leak ablation choices report infer live app explain export bench site lock clean
+.PHONY: help setup setup-cluster setup-app doctor demo test coverage test-slow torture data features face-model index verify prune list plan audit train evaluate crossval leak ablation choices report infer live app explain export bench site lock clean
 
 help: ## Print every target with one line
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -105,6 +105,12 @@ test: $(DEV_STAMP) ## ruff, mypy and the test suite
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile
+
+coverage: $(DEV_STAMP) ## Lines that 'make test' does not run
+	@rm -rf data/coverage
+	@$(RUN) coverage run -m pytest -n auto --maxprocesses 4 --dist loadfile
+	@$(RUN) coverage combine --quiet
+	@$(RUN) coverage report
 
 test-slow: $(DEV_STAMP) ## The tests that take over ten seconds
 	@$(RUN) pytest -n auto --maxprocesses 4 --dist loadfile -m slow
