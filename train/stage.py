@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -237,17 +236,6 @@ def callbacks_of(
     if training.progress:
         listed.append(Progress(name, epochs, steps, first_epoch))
     return listed, saved
-
-
-@contextlib.contextmanager
-def closed_bars(callbacks: Sequence[keras.callbacks.Callback]) -> Iterator[None]:
-    """Close the bar whatever happens: an error starts on a line of its own."""
-    try:
-        yield
-    finally:
-        for callback in callbacks:
-            if isinstance(callback, Progress):
-                callback.on_train_end()
 
 
 def keep_epochs(log: Path, epochs: int) -> None:
