@@ -23,7 +23,10 @@ from pipeline.corpora import scan
 from train.artefact import MODEL_NAME
 
 ROUNDS = 3
-BARE_START = "import tensorflow, keras, sys; keras.models.load_model(sys.argv[1], compile=False)"
+BARE_START = """
+import sys, tensorflow, keras, train.models
+keras.models.load_model(sys.argv[1], compile=False)
+"""
 FIRST_PREDICTION = """
 import sys
 from infer import load
