@@ -30,7 +30,7 @@ PARSERS = {
     "infer.live": infer.live.__main__.parser,
     "bench": bench.__main__.parser,
 }
-OTHERS = ("pip", "pytest", "dask", "venv", "uv", "mypy")
+OTHERS = ("pip", "pytest", "dask", "venv", "uv", "mypy", "coverage")
 RUN = ".venv/bin/python -m "
 
 
