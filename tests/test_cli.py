@@ -100,6 +100,11 @@ def test_evaluate_takes_the_actors_the_model_has_not_seen(made):
     judged = json.loads((report / "metrics.json").read_text())
     first = json.loads((folder / "model" / "report" / "metrics.json").read_text())
     assert judged["actors"] == [4] and judged["fused"] == first["fused"]
+
+
+@pytest.mark.slow
+def test_evaluate_on_actors_the_model_has_seen_is_no_test(made):
+    folder = made[0]
     seen = command(
         "train",
         "evaluate",

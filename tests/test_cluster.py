@@ -339,6 +339,7 @@ class TestDask:
         assert {path: path.stat().st_mtime_ns for path in kept} == kept
         assert shards(cache) == shards(corpus / "cache")
 
+    @pytest.mark.slow
     def test_nobody_at_the_address_is_one_line(self, corpus, tmp_path, monkeypatch):
         monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "1s")
         options = ["--backend", "dask", "--scheduler", "tcp://127.0.0.1:9"]

@@ -362,6 +362,7 @@ def test_a_training_on_several_corpora_says_what_it_has_learned_from(trained, jo
     assert metrics.by_corpus(table, again) == judged["corpora"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_on_several_corpora_ends_as_an_uninterrupted_one(
     trained, joined, tmp_path, monkeypatch
 ):
