@@ -125,3 +125,14 @@ def test_a_result_with_a_reference_is_stamped():
     assert "not actor-independent" in speaker.STAMPS["neutral"]
     assert "transductive" in speaker.stamp(None, "recording")
     assert speaker.stamp("leaks", "recording") == f"{speaker.STAMPS['recording']}; leaks"
+
+
+def test_copies_are_in_nobodys_mean(found):
+    """A clip that is left out of training has a reference, and is in no other clip's."""
+    copy = next(clip.clip for clip in found.clips if clip.actor == 2)
+    known = speaker.references(found, "recording", {copy})
+    table = speaker.with_reference(rows.select_rows(found, (2,)), known)
+    means = own_means(rows.select_rows(found, (2,)))["mfcc_reference"]
+    for number, given in enumerate(references(table, "mfcc_reference")):
+        others = (table.clip != table.clip[number]) & (table.clip != copy)
+        assert given == pytest.approx(means[others].mean(axis=0), rel=1e-4, abs=1e-4)

@@ -78,7 +78,7 @@ def fit(
     """
     # A recording filed under two actors leaks from one side to the other.
     copies = duplicates.left_out(duplicates.across_actors(index))
-    references = speaker.references(index, settings.speaker_reference)
+    references = speaker.references(index, settings.speaker_reference, copies)
 
     def select(
         actors: Sequence[Actor], variants: bool = False, left_out: Collection[str] = copies

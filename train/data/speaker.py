@@ -7,6 +7,7 @@ actor. Reports are stamped with it.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,7 +79,9 @@ class References:
     place: dict[str, int]
 
 
-def references(index: Index, speaker_reference: str) -> References | None:
+def references(
+    index: Index, speaker_reference: str, left_out: Collection[str] = ()
+) -> References | None:
     """Average the other clips of each clip's speaker.
 
     Parameters
@@ -88,14 +91,17 @@ def references(index: Index, speaker_reference: str) -> References | None:
     speaker_reference
         ``"recording"`` takes all clips of the speaker, ``"neutral"`` the neutral ones; the clip
         itself is never among them. ``"none"``: None is returned.
+    left_out
+        Ids of clips that are in no mean, see :func:`train.data.duplicates.left_out`: a recording
+        that is filed under two speakers tells of neither.
     """
     if speaker_reference == "none":
         return None
     clean = select_rows(index, index.actors)
     tensors = averages(clean)
-    serving = np.ones(len(clean), bool)
+    serving = ~np.isin(clean.clip, list(left_out))
     if speaker_reference == "neutral":
-        serving = clean.label == EMOTIONS.index("neutral")
+        serving &= clean.label == EMOTIONS.index("neutral")
     having = {"mfcc_reference": clean.has_audio, "frames_reference": clean.has_video}
     found = clean.has_audio | clean.has_video
     means = {name: np.zeros_like(values) for name, values in tensors.items()}

@@ -17,7 +17,7 @@ from pipeline.corpora.actors import Actor, format_actors, in_order
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS
 from train.artefact import Artefact
-from train.data import corpora, speaker
+from train.data import corpora, duplicates, speaker
 from train.data.corpora import CorpusOfRows
 from train.data.rows import Rows, select_rows
 from train.evaluation import metrics, report, robustness
@@ -159,7 +159,10 @@ def chosen_rows(
     actors = tested.actors or sorted(set(tested.index.actors) - seen)
     if not actors:
         return None
-    references = speaker.references(tested.index, trained.speaker_reference)
+    copies: frozenset[str] = frozenset()
+    if trained.speaker_reference != "none":
+        copies = duplicates.left_out(duplicates.across_actors(tested.index))
+    references = speaker.references(tested.index, trained.speaker_reference, copies)
     chosen = speaker.with_reference(select_rows(tested.index, actors), references)
     if shared is None:
         return chosen
