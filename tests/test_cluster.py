@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ from pipeline.spec import FeatureSpec
 
 CHILDREN = Path(__file__).parent / "children"
 ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "cluster.md"
 sys.path.append(str(CHILDREN))
 import tasks  # noqa: E402
 from tasks import Task  # noqa: E402
@@ -230,6 +232,16 @@ class TestDask:
         with client, joblib.parallel_config(backend="dask", client=client):
             features(corpus, tmp_path, Workers(-1))
         assert children_of(os.getpid()) == before
+        assert shards(tmp_path) == shards(corpus / "cache")
+
+    def test_the_snippet_of_the_page_builds_a_cache(self, corpus, tmp_path, shared):
+        import distributed
+
+        (snippet,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+        snippet = snippet.replace("tcp://10.0.0.1:8786", shared.address)
+        names = {"distributed": distributed, "joblib": joblib, "build": build, "scan": scan}
+        names |= {"raw": corpus / "raw", "cache": tmp_path, "Workers": Workers}
+        exec(compile(snippet, "docs/cluster.md", "exec"), names | {"FeatureSpec": lambda: SPEC})
         assert shards(tmp_path) == shards(corpus / "cache")
 
     def test_the_bar_moves_while_the_work_goes_on(self, tmp_path, shared, monkeypatch):

@@ -4,12 +4,14 @@ import dataclasses
 import datetime
 import json
 import random
+import re
 import zlib
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from conftest import TINY, MadeUp, flip, hashes, made_up_clip, tally, write_cache
+from conftest import TINY, MadeUp, flip, hashes, made_up_clip, tally, write_cache, write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +19,7 @@ from pipeline.cache import facts, survey
 from pipeline.cache import format as shard_format
 from pipeline.cache.format import CachedRow, read_tensor
 from pipeline.errors import InputError
-from pipeline.spec import EMOTIONS
+from pipeline.spec import EMOTIONS, FeatureSpec
 
 FILE = "actor-03-0123456789.h5"
 SMALLEST = dataclasses.replace(TINY, mfcc_count=9, frame_count=1, frame_size_px=4, variants=())
@@ -298,3 +300,18 @@ def test_caches_of_noise_for_other_tests_are_sound(tmp_path):
     folder = write_cache(tmp_path / TINY.digest)
     for path in folder.glob("actor-*.json"):
         assert not shard_format.check_shard(folder, facts.read_manifest(path, TINY), TINY)
+
+
+def test_a_row_is_read_without_hdf5_as_the_page_says(tmp_path):
+    """The snippet of docs/format.md, on rows of the default spec."""
+    found = write_rows(tmp_path, FeatureSpec(variants=()), [(1, "happy", "av"), (1, "sad", "av")])
+    page = (Path(__file__).parents[1] / "docs" / "format.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    path = found.folder / found.clips[0].shard
+    manifest = json.loads(path.with_suffix(".json").read_text())
+    with path.open("rb") as file, h5py.File(path) as shard:
+        for row in range(2):
+            names = {"np": np, "file": file, "manifest": manifest, "row": row}
+            exec(compile(snippet, "docs/format.md", "exec"), names)
+            assert np.array_equal(names["frames"], shard["frames"][row])
+            assert names["frames"].any()

@@ -1,4 +1,4 @@
-"""Every snippet of docs/python.md runs as it stands."""
+"""Every Python snippet of docs/python.md and of the README runs as it stands."""
 
 import re
 from pathlib import Path
@@ -13,11 +13,13 @@ def test_the_snippets_of_the_library_run(tmp_path, monkeypatch, capsys):
     write_video(tmp_path / "x.mp4", 2.0, sound=tone(2.0))
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path)
-    snippets = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.DOTALL)
-    assert len(snippets) == 5
+    pages = DOCS / "python.md", DOCS.parent / "README.md"
+    text = "".join(page.read_text() for page in pages)
+    snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(snippets) == 6
     names = {}
     for snippet in snippets:
-        exec(compile(snippet, "docs/python.md", "exec"), names)
+        exec(compile(snippet, "a snippet of the docs", "exec"), names)
     suffixes = {path.suffix for path in (tmp_path / "out").iterdir()}
     assert suffixes == {".json", ".csv", ".vtt", ".eaf", ".TextGrid", ".html", ".mp4"}
     assert names["result"].file == "x.mp4" and capsys.readouterr().out
