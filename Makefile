@@ -95,7 +95,7 @@ $(DEMO)/.made: $(STAMP) $(SOURCES)
 	@echo "2/4  features"
 	@$(RUN) pipeline features --raw $(DEMO)/raw --cache $(DEMO)/cache --variants 1 --jobs $(JOBS)
 	@echo "3/4  training: audio, video, both"
-	@$(RUN) train fit --cache $(DEMO)/cache --model $(DEMO)/model --epochs-scale $(or $(EPOCHS_SCALE),0.5)
+	@$(RUN) train fit --cache $(DEMO)/cache --model $(DEMO)/model --epochs-scale $(or $(EPOCHS_SCALE),0.35)
 	@echo "4/4  a recording of an actor the model has not seen"
 	@$(RUN) infer $(DEMO)/raw/videos/$(DEMO_CLIP).mp4 --model $(DEMO)/model --out $(DEMO)/out
 	@touch $@

@@ -140,7 +140,7 @@ def write_take(out: Path, take: Take, seed: int) -> None:
     for path in (video, audio):
         path.parent.mkdir(parents=True, exist_ok=True)
     waveform, _, frames = record(take, seed)
-    encode.write_mp4(video, frames, waveform, voice.SAMPLE_RATE_HZ, preset="superfast")
+    encode.write_mp4(video, frames, waveform, voice.SAMPLE_RATE_HZ, preset="ultrafast")
     _write_wav(audio, waveform)
 
 
