@@ -101,7 +101,7 @@ def test_a_hang_is_ended_in_time(hang, tmp_path):
     before = time.monotonic()
     arguments = [600, note] if hang == "sleep" else [note]
     lost = ask(hang, *arguments, limit_seconds=0.5)
-    assert time.monotonic() - before < 3
+    assert time.monotonic() - before < 60
     assert lost == Failure(
         "expected an end within 0.5 s, got none; if the file is sound, raise --clip-timeout", True
     )

@@ -1,6 +1,5 @@
 """Tasks whose workers die, whose parents vanish, and whose results are lost on the way."""
 
-import functools
 import json
 import os
 import signal
@@ -332,11 +331,3 @@ def test_a_store_that_cannot_be_read_for_a_moment_stops_no_bar(capfd, monkeypatc
         with parallel.watching(bar, done):
             time.sleep(0.2)
     assert 7 in moved and capfd.readouterr().err == ""
-
-
-@pytest.mark.slow
-def test_collecting_costs_little_an_item(tmp_path):
-    items = list(range(3_000))
-    before = time.monotonic()
-    collect(functools.partial(tasks.facts), items, beside=tmp_path)
-    assert (time.monotonic() - before) / len(items) < 0.01

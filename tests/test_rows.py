@@ -1,9 +1,7 @@
 """The table of cached rows: which ones are meant, and in which order."""
 
-import dataclasses
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,6 @@ from conftest import write_rows
 from pipeline.corpora.actors import format_actors, parse_actors
 from pipeline.errors import InputError
 from train.data import dataset, rows
-from train.studies.protocol import Split
 
 
 def test_only_those_who_ask_get_variants(small_cache):
@@ -69,34 +66,6 @@ def test_how_clips_are_grouped_into_shards_changes_no_table_and_no_batch(tmp_pat
         keys = list(zip(chosen.actor.tolist(), chosen.clip.tolist(), strict=True))
         assert keys == sorted(keys) and chosen.variant.tolist() == ["clean", "pitch"] * 12
     assert seen[0] == seen[1] == seen[2]
-
-
-def test_a_table_of_a_large_corpus_is_quick(tmp_path, small_spec):
-    """No step is quadratic: four times the clips take no more than eight times as long."""
-    one = write_rows(tmp_path, small_spec, [(1, "sad", "av")])
-    seconds = []
-    for actors in (250, 1000):
-        shards = tuple(many_clips(one.shards[0], actor) for actor in range(1, actors + 1))
-        entries = tuple(clip for shard in shards for clip in shard.clips)
-        made = dataclasses.replace(one, shards=shards, entries=entries)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(rows, "refuse_other_size", lambda *_: None)
-            started = time.process_time()
-            chosen = rows.select_rows(made, range(1, actors + 1), variants=True)
-            rows.source_hashes(made, Split(tuple(range(1, actors)), (), ()))
-            seconds.append(time.process_time() - started)
-        assert len(chosen) == actors * 16 * 2
-    assert seconds[1] < 8 * seconds[0]
-
-
-def many_clips(shard, actor):
-    """A shard like another one with sixteen clips of an actor."""
-    file = f"actor-{actor}-0000000000.h5"
-    clips = tuple(
-        dataclasses.replace(shard.clips[0], clip=f"{actor}-{n}", actor=actor, shard=file)
-        for n in range(16)
-    )
-    return dataclasses.replace(shard, file=file, actor=actor, clips=clips)
 
 
 @pytest.mark.parametrize(
