@@ -1,33 +1,65 @@
 """The commands as a user types them: every exit code and every error line."""
 
 import ast
+import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import pytest
 from conftest import tone, write_video, write_wav
+from small_training import train
 
+from pipeline.cache import index
 from train.heads import HEADS
 
 ROOT = Path(__file__).parents[1]
 WINDOW = ("--window-seconds", "1", "--variants", "1")
 
 
-def command(*words, cwd=ROOT):
+def command(*words):
+    """Run a command as a shell does."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
     return subprocess.run(
         [sys.executable, "-m", *map(str, words)],
-        cwd=cwd,
+        cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command that ran in this process left, named as ``subprocess`` does."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def call(capsys):
+    """Run a command in this process, which has imported TensorFlow once for all of them."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(package, *words):
+        main = importlib.import_module(f"{package}.__main__").main
+        try:
+            code = main([str(word) for word in words])
+        except SystemExit as end:
+            code = end.code
+        return Answer(code, *capsys.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
 
 
 def assert_one_line(answer, *words):
@@ -40,34 +72,31 @@ def assert_one_line(answer, *words):
 
 
 @pytest.fixture(scope="module")
-def made(raw, tmp_path_factory):
-    """Cache and model, each made by its command."""
-    folder = tmp_path_factory.mktemp("made")
-    features = command(
-        "pipeline", "features", "--raw", raw, "--cache", folder / "cache", "--jobs", 1, *WINDOW
-    )
-    assert features.returncode == 0, features.stderr
-    places = ("--cache", folder / "cache", "--model", folder / "model")
-    fit = command("train", "fit", *places, "--epochs-scale", 0.05)
-    assert fit.returncode == 0, fit.stderr
-    return folder, features, fit
+def cache(raw, tmp_path_factory):
+    """What ``features`` leaves of actors 1-4."""
+    folder = tmp_path_factory.mktemp("made") / "cache"
+    made = command("pipeline", "features", "--raw", raw, "--cache", folder, "--jobs", 1, *WINDOW)
+    assert made.returncode == 0, made.stderr
+    assert "16 clips, 32 rows" in made.stdout and "features: 100%" in made.stderr
+    return folder
 
 
 @pytest.fixture(scope="module")
-def annotated(made, raw):
-    folder = made[0]
-    video = raw / "videos/Actor_04/01-01-05-01-01-01-04.mp4"
-    infer = command(
-        *("infer", video, "--model", folder / "model", "--out", folder / "out"),
-        *("--min-confidence", "1"),
+def model(cache, tmp_path_factory):
+    """A small model of it."""
+    folder = tmp_path_factory.mktemp("small") / "model"
+    train(index.find_cache(cache), folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_line_from_raw_files_to_an_annotated_video(cache, raw, tmp_path):
+    """Each command in a process of its own, and the whole network."""
+    folder = tmp_path
+    fit = command(
+        "train", "fit", "--cache", cache, "--model", folder / "model", "--epochs-scale", 0.05
     )
-    assert infer.returncode == 0, infer.stderr
-    return infer
-
-
-def test_the_line_from_raw_files_to_a_model(made):
-    folder, features, fit = made
-    assert "16 clips, 32 rows" in features.stdout and "features: 100%" in features.stderr
+    assert fit.returncode == 0, fit.stderr
     assert "train on actors 1-2, choose by 3, test on 4; CPU" in fit.stdout
     begins = [line.split()[0] for line in fit.stdout.splitlines() if line]
     stages = ["audio", "audio", "video", "fusion", "refit-audio", "refit-video", "refit-fusion"]
@@ -80,10 +109,13 @@ def test_the_line_from_raw_files_to_a_model(made):
     header = (folder / "model/report/learning_curves.csv").read_text().splitlines()[0]
     assert header == "stage,epoch,loss,accuracy,val_loss,val_accuracy,learning_rate"
 
-
-def test_a_recording_is_annotated(made, annotated):
-    folder = made[0]
-    assert "01-01-05-01-01-01-04.mp4: unsure (" in annotated.stdout
+    video = raw / "videos/Actor_04/01-01-05-01-01-01-04.mp4"
+    infer = command(
+        *("infer", video, "--model", folder / "model", "--out", folder / "out"),
+        *("--min-confidence", "1"),
+    )
+    assert infer.returncode == 0, infer.stderr
+    assert "01-01-05-01-01-01-04.mp4: unsure (" in infer.stdout
     with av.open(str(folder / "out" / "01-01-05-01-01-01-04.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == 16
         assert container.streams.audio
@@ -92,29 +124,16 @@ def test_a_recording_is_annotated(made, annotated):
     }
 
 
-def test_evaluate_takes_the_actors_the_model_has_not_seen(made):
-    folder = made[0]
-    answer = command("train", "evaluate", "--cache", folder / "cache", "--model", folder / "model")
+def test_evaluate_takes_the_actors_the_model_has_not_seen(cache, model, call):
+    answer = call("train", "evaluate", "--cache", cache, "--model", model)
     assert answer.returncode == 0, answer.stderr
-    report = folder / "model" / "report-cache-actors-4"
-    judged = json.loads((report / "metrics.json").read_text())
-    first = json.loads((folder / "model" / "report" / "metrics.json").read_text())
+    judged = json.loads((model / "report-cache-actors-4" / "metrics.json").read_text())
+    first = json.loads((model / "report" / "metrics.json").read_text())
     assert judged["actors"] == [4] and judged["fused"] == first["fused"]
 
 
-@pytest.mark.slow
-def test_evaluate_on_actors_the_model_has_seen_is_no_test(made):
-    folder = made[0]
-    seen = command(
-        "train",
-        "evaluate",
-        "--cache",
-        folder / "cache",
-        "--model",
-        folder / "model",
-        "--actors",
-        "3-4",
-    )
+def test_evaluate_on_actors_the_model_has_seen_is_no_test(cache, model, call):
+    seen = call("train", "evaluate", "--cache", cache, "--model", model, "--actors", "3-4")
     assert "not a test: the model was trained on recordings of actors 3" in seen.stdout
 
 
@@ -151,22 +170,23 @@ def test_what_trains_several_times(raw, tmp_path):
         ("infer",),
     ],
 )
-def test_help_states_every_default(words):
-    answer = command(*words, "--help")
+def test_help_states_every_default(words, call):
+    answer = call(*words, "--help")
     assert answer.returncode == 0
     assert "--help" in answer.stdout and "default" in answer.stdout
 
 
-def test_missing_raw_cache_and_model(tmp_path, raw):
-    assert_one_line(command("train", "fit", cwd=tmp_path), "data/cache", "make features")
-    assert_one_line(command("train", "evaluate", cwd=tmp_path), "data/cache", "make features")
+def test_missing_raw_cache_and_model(tmp_path, raw, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_one_line(call("train", "fit"), "data/cache", "make features")
+    assert_one_line(call("train", "evaluate"), "data/cache", "make features")
     video = next(raw.rglob("*.mp4"))
-    assert_one_line(command("infer", video, cwd=tmp_path), "data/model", "make train")
+    assert_one_line(call("infer", video), "data/model", "make train")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "empty", "html", "text track"])
-def test_what_is_no_video(tmp_path, kind):
+def test_what_is_no_video(tmp_path, kind, call, monkeypatch):
     path = tmp_path / "x.mp4"
     if kind == "folder":
         path.mkdir()
@@ -178,70 +198,57 @@ def test_what_is_no_video(tmp_path, kind):
                 "text track": b"1\n00:00:00,000 --> 00:00:01,000\nhello\n",
             }[kind]
         )
-    assert_one_line(command("infer", path, cwd=tmp_path), "x.mp4", "expected")
+    monkeypatch.chdir(tmp_path)
+    assert_one_line(call("infer", path), "x.mp4", "expected")
     assert not (tmp_path / "data").exists()
 
 
-def test_wrong_options(tmp_path, made):
-    folder = made[0]
-    fit = ("train", "fit", "--cache", folder / "cache", "--model", tmp_path / "model")
-    assert_one_line(command(*fit, "--test-actors", "9"), "test actors out of 1-4")
-    assert_one_line(command(*fit, "--test-actors", "x"), "expected actors such as")
-    assert_one_line(command(*fit, "--audio-epochs", "0"), "audio epochs of at least 1")
-    assert_one_line(command(*fit, "--refit-epochs", "-1"), "refit epochs of at least 0")
-    leak = ("train", "study", "leak", "--cache", folder / "cache", "--model", tmp_path / "model")
-    assert_one_line(command(*leak, "--folds", "7"), " folds, got 7")
-    ablation = (
-        "train",
-        "study",
-        "ablation",
-        "--cache",
-        folder / "cache",
-        "--model",
-        tmp_path / "model",
-    )
-    assert_one_line(command(*ablation), "each recipe", "0 published, 0 default")
-    assert_one_line(command("infer", "x.mp4", "--min-confidence", "2"), "0 to 1, got 2.0")
+def test_wrong_options(tmp_path, cache, call):
+    places = ("--cache", cache, "--model", tmp_path / "model")
+    fit = ("train", "fit", *places)
+    assert_one_line(call(*fit, "--test-actors", "9"), "test actors out of 1-4")
+    assert_one_line(call(*fit, "--test-actors", "x"), "expected actors such as")
+    assert_one_line(call(*fit, "--audio-epochs", "0"), "audio epochs of at least 1")
+    assert_one_line(call(*fit, "--refit-epochs", "-1"), "refit epochs of at least 0")
+    assert_one_line(call("train", "study", "leak", *places, "--folds", "7"), " folds, got 7")
+    ablation = call("train", "study", "ablation", *places)
+    assert_one_line(ablation, "each recipe", "0 published, 0 default")
+    assert_one_line(call("infer", "x.mp4", "--min-confidence", "2"), "0 to 1, got 2.0")
     assert not (tmp_path / "model").exists()
 
 
-def test_a_cache_of_another_recipe_is_refused(made, raw, tmp_path):
-    folder = made[0]
-    answer = command(
-        "pipeline",
-        "features",
-        "--raw",
-        raw,
-        "--cache",
-        tmp_path / "cache",
-        "--recipe",
-        "published",
-        "--variants",
-        0,
-        "--jobs",
-        1,
+def test_a_mistake_is_one_line_of_a_process_too(tmp_path):
+    """What TensorFlow's import prints is none of it."""
+    answer = command("train", "fit", "--cache", tmp_path / "none")
+    assert_one_line(answer, "make features")
+
+
+def test_a_cache_of_another_recipe_is_refused(model, raw, tmp_path, call):
+    other = tmp_path / "cache"
+    made = call(
+        *("pipeline", "features", "--raw", raw, "--cache", other, "--jobs", 1),
+        *("--recipe", "published", "--variants", 0),
     )
-    assert answer.returncode == 0, answer.stderr
-    answer = command(
-        "train", "evaluate", "--cache", tmp_path / "cache", "--model", folder / "model"
-    )
+    assert made.returncode == 0, made.stderr
+    answer = call("train", "evaluate", "--cache", other, "--model", model)
     assert_one_line(answer, "expected a cache of the model's spec")
 
 
-def test_the_output_may_not_be_the_input(made, tmp_path):
+def test_the_output_may_not_be_the_input(model, tmp_path, call):
     video = write_video(tmp_path / "a.mp4", sound=tone(1.6))
     before = video.read_bytes()
-    answer = command("infer", video, "--model", made[0] / "model", "--out", tmp_path)
+    answer = call("infer", video, "--model", model, "--out", tmp_path)
     assert_one_line(answer, "expected another output")
     assert video.read_bytes() == before
 
 
-def test_a_sound_file_without_sound_is_refused(tmp_path):
+def test_a_sound_file_without_sound_is_refused(tmp_path, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     silent = write_video(tmp_path / "a.mp4")
-    assert_one_line(command("infer", silent, "--audio", silent, cwd=tmp_path), "no audio stream")
+    assert_one_line(call("infer", silent, "--audio", silent), "no audio stream")
     wav = write_wav(tmp_path / "b.wav", tone(1.0))
     wav.write_bytes(b"")
-    assert_one_line(command("infer", silent, "--audio", wav, cwd=tmp_path), "0 bytes")
+    assert_one_line(call("infer", silent, "--audio", wav), "0 bytes")
 
 
 def test_windows_can_be_opened_beside_pyav():

@@ -116,6 +116,7 @@ calls.clear()
 batches = iter(dataset.in_order(table, 4))
 next(batches)
 assert second.wait(WAIT_SECONDS)
+del batches  # before the interpreter ends, at whose end a reader waits for ever
 """
 
 
@@ -127,5 +128,6 @@ def test_batches_are_read_ahead_where_operations_are_deterministic(small_cache):
         check=False,
         capture_output=True,
         text=True,
+        timeout=600,
     )
     assert run.returncode == 0, run.stderr[-3000:]
