@@ -303,7 +303,7 @@ def fit_distance(
     if validation is not None and len(seen := validation.where(validation.having(name))):
         embedding = metrics.predict(branch, seen)["embedding"]
         distances = distance.nearest_mean(embedding, whitening, means)
-        limit = max(float(np.percentile(distances, 99)), np.finfo(np.float32).eps)
+        limit = max(float(np.percentile(distances, 99)), float(np.finfo(np.float32).eps))
     set_distance(network, name, whitening / limit, means / limit)
     return limit
 
