@@ -1,8 +1,12 @@
 """Streams that are fed piece by piece, and live sources."""
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,6 +157,28 @@ def test_a_callback_ends_a_live_source(loaded, tmp_path):
 
     loaded.live(path, once)
     assert len(answers) == 1
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_source_that_goes_on(tmp_path, sent, code):
+    """A camera never ends by itself; a file of a minute stands for it."""
+    write_model(tmp_path / "model", TINY)
+    source = write_video(tmp_path / "x.mp4", seconds=60.0)
+    words = ("infer.live", source, "--model", tmp_path / "model", "--serve", "0")
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", *map(str, words)],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        address = next(line.split()[1] for line in process.stdout if line.startswith("serving"))
+        with urllib.request.urlopen(f"{address}video", timeout=30) as frames:
+            frames.readline()
+            process.send_signal(sent)
+            out, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "frames," in out and len(errors.splitlines()) == 1
 
 
 def test_sources_that_are_none(loaded, tmp_path):

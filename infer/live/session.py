@@ -182,7 +182,7 @@ class Live:
         self._on_end()
 
     def wait(self) -> None:
-        """Wait for the end.
+        """Wait for the end; Ctrl-C meanwhile is one.
 
         Raises
         ------
@@ -193,6 +193,7 @@ class Live:
             for work in self._works:
                 work.result()
         finally:
+            self.stop()
             self._pool.shutdown()
             if self._microphone:
                 self._microphone.close()
