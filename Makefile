@@ -60,7 +60,8 @@ space := $(empty) $(empty)
 ablation_small = $(filter file,$(origin RAW))
 ablation_raw = $(if $(ablation_small),$(DEMO)/raw,$(RAW))
 ablation_cache = $(if $(ablation_small),$(DEMO)/cache,$(CACHE))
-ablation_features = $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(SKIP_BAD),--skip-bad)
+ablation_features = $(if $(CHANNEL),--channel $(CHANNEL)) $(if $(LABELS),--labels "$(LABELS)") \
+	$(if $(CORPUS),--corpus "$(CORPUS)") $(if $(SPEAKER),--speaker '$(SPEAKER)') $(skip_bad)
 
 .DEFAULT_GOAL := help
 # 'make -j features train' must not train on a cache that is still being made.

@@ -48,6 +48,7 @@ COMMANDS = {
     "train": of_train("fit", "shards to a trained, tested model"),
     "evaluate": of_train("evaluate", "a trained model on actors of a cache"),
     "crossval": of_train("crossval", "every fold of a protocol, summarized"),
+    "report": of_train("report", "one HTML page of a cache and a model"),
     "study": of_train("study", "named settings over splits and seeds, in one table"),
     "infer": Command("infer.__main__", (), "recordings to predictions and annotated videos"),
     "live": Command("infer.live.__main__", (), "predict a camera, a stream or a file live"),

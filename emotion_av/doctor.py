@@ -176,7 +176,7 @@ def commands(failed: Mapping[str, str]) -> Iterator[Row]:
     infer = {**PIPELINE, **INFERENCE, "face detector": ""}
     needs = {
         "sample list audit plan data features verify index prune": {*PIPELINE, "face detector"},
-        "train evaluate crossval study explain export": {*infer, *TRAINING},
+        "train evaluate crossval report study explain export": {*infer, *TRAINING},
         "infer live": {*infer},
     }
     for names, wanted in needs.items():

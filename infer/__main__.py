@@ -70,7 +70,7 @@ def parser(prog: str = PROG) -> argparse.ArgumentParser:
         action="store_const",
         const=batch.NONE,
         default=batch.VIDEO,
-        help="predictions alone, ten times faster (default: an annotated mp4 is written)",
+        help="predictions alone, in half the time (default: an annotated mp4 is written)",
     )
     kind.add_argument(
         "--overlay",

@@ -62,7 +62,10 @@ def test_every_requirement_is_looked_at():
 def test_a_missing_library_is_a_fault_of_the_commands_that_import_it():
     rows = {row.name.split()[0]: row for row in doctor.commands({"tensorflow": "none"})}
     assert rows["train"] == doctor.Row(
-        "train evaluate crossval study explain export", "missing: tensorflow", doctor.SETUP, True
+        "train evaluate crossval report study explain export",
+        "missing: tensorflow",
+        doctor.SETUP,
+        True,
     )
     assert rows["sample"].found == rows["infer"].found == "ready"
     assert not any(row.fault for row in doctor.commands({}))
@@ -102,7 +105,7 @@ def test_a_library_that_cannot_be_imported_is_named_with_its_reason(tmp_path):
     assert answer.returncode == 1
     assert "ImportError: no AVX in this processor" in row_of(answer.stdout, "tensorflow")
     assert row_of(answer.stdout, "GPU").endswith("not known without TensorFlow")
-    train = row_of(answer.stdout, "train evaluate crossval study explain export")
+    train = row_of(answer.stdout, "train evaluate crossval report study explain export")
     assert "missing: tensorflow, tf2onnx  " in train
     assert row_of(answer.stdout, "infer live").endswith("ready")
 

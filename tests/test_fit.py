@@ -159,6 +159,22 @@ def test_a_new_training_forgets_every_stage_of_the_one_before(trained, small_cac
     assert not [*tmp_path.rglob("state.json")]
 
 
+def test_the_same_training_goes_on_and_another_starts_anew(trained, small_cache, tmp_path, capsys):
+    shutil.copytree(trained[0] / "training", tmp_path / "training")
+    audio = tmp_path / "training" / "audio" / checkpoint.STATE_NAME
+    before = audio.stat().st_mtime_ns
+    judged = train(small_cache, tmp_path, go_on=None, progress=True)
+    assert f"going on with the training in {tmp_path}" in capsys.readouterr().out
+    assert audio.stat().st_mtime_ns == before and judged == trained[1]
+    one = dataclasses.replace(ONE_EPOCH, modalities=("audio",))
+    train(small_cache, tmp_path, one, go_on=None, progress=True)
+    assert "going on" not in capsys.readouterr().out
+    assert checkpoint.read_state(audio.parent, {}).epoch == 1
+    assert not (tmp_path / "training" / "video").exists()
+    audio.write_text("{")
+    assert not checkpoint.is_same(tmp_path / "training", {})
+
+
 def test_going_on_with_other_settings_is_refused(trained, small_cache, tmp_path):
     shutil.copytree(trained[0] / "training", tmp_path / "training")
     for changed, said in (({"seed": 4}, "seed 3 there, 4 now"), ({"dropout": 0.1}, "dropout 0.4")):

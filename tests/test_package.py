@@ -1,5 +1,6 @@
 """One distribution with one command; its dependencies and versions are written down once."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -90,6 +91,14 @@ def test_an_unknown_command_is_one_line_and_code_2(capsys):
     assert said.err == (
         "error: expected a command, got 'feature'; 'emotion-av --help' lists them\n"
     )
+
+
+@pytest.mark.parametrize("package", ["pipeline", "train"])
+def test_every_command_of_a_package_has_its_name(package):
+    usage = importlib.import_module(f"{package}.__main__").parser().format_usage()
+    names = re.search(r"\{([^}]*)\}", usage).group(1).split(",")
+    called = {command.words[0] for command in COMMANDS.values() if package in command.module}
+    assert called == {name.strip() for name in names}
 
 
 def test_the_command_does_the_work(tmp_path, capsys):

@@ -113,7 +113,8 @@ def parser(prog: str = PROG) -> argparse.ArgumentParser:
     fit.add_argument(
         "--resume",
         action="store_true",
-        help="go on after an interruption, from the last finished epoch",
+        help="insist on going on with the interrupted training, perhaps at another learning rate "
+        "(default: go on if it is the same, else train anew)",
     )
     fit.set_defaults(run=commands.run_fit)
 
@@ -158,7 +159,7 @@ def main(words: Sequence[str] | None = None, prog: str = PROG) -> int:
             raise
 
     if words[:1] == ["fit"]:
-        return run(command, "'make train RESUME=1' (fit --resume) goes on after the last epoch")
+        return run(command, "the same command goes on after the last finished epoch")
     return run(command)
 
 

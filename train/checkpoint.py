@@ -110,6 +110,15 @@ def read_state(folder: Path, settings: dict) -> State | None:
     return state
 
 
+def is_same(folder: Path, settings: dict) -> bool:
+    """Whether the stages below a folder are all of a training with these very settings."""
+    states = [path.read_bytes() for path in sorted(folder.glob(f"*/{STATE_NAME}"))]
+    try:
+        return bool(states) and all(json.loads(state)["settings"] == settings for state in states)
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
 def variables(model: keras.Model) -> list[keras.Variable]:
     """Variables of a compiled model, the states of its random generators, and its optimizer's."""
     return [*model.variables, *model.optimizer.variables]

@@ -98,7 +98,7 @@ def run_fit(arguments: argparse.Namespace) -> int:
         f"{format_actors(split.test)}; {device}"
     )
     print_duplicates(cache)
-    judged = fit.fit(cache, arguments.model, split, settings, arguments.resume)
+    judged = fit.fit(cache, arguments.model, split, settings, arguments.resume or None)
     print(metrics.table(judged))
     report = arguments.model / "report"
     print((report / robustness.TABLE_NAME).read_text(encoding="utf-8"), end="")

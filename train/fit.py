@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.cache.index import Index
 from pipeline.corpora.actors import Actor
 from pipeline.errors import InputError
-from train import artefact, export, runtime, sources, stage
+from train import artefact, checkpoint, export, runtime, sources, stage
 from train.data import corpora, duplicates, speaker, statistics
 from train.data.rows import Rows, select_rows, source_hashes
 from train.evaluation import calibration, distance, metrics, report, robustness
@@ -33,7 +33,7 @@ def fit(
     folder: Path,
     split: Split,
     settings: Settings,
-    go_on: bool = False,
+    go_on: bool | None = False,
     progress: bool = True,
     strategy: tf.distribute.Strategy | None = None,
 ) -> dict:
@@ -57,7 +57,8 @@ def fit(
     settings
         How to train.
     go_on
-        Whether to go on from an interrupted training in the same folder.
+        Whether to go on from an interrupted training in the same folder; None: if it is the same,
+        by settings, cache and code. Any other one in the folder is removed.
     progress
         Whether to show bars and a line an epoch.
     strategy
@@ -102,6 +103,8 @@ def fit(
         "mfcc_checksum": known.checksum,
     }
     work = folder / TRAINING_FOLDER
+    if go_on is None and (go_on := checkpoint.is_same(work, started_with)) and progress:
+        print(f"going on with the training in {work}; remove that folder to train anew")
     if not go_on:
         # All stages at once: a later one of another training must not be taken for this one's.
         shutil.rmtree(work, ignore_errors=True)

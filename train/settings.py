@@ -18,7 +18,8 @@ PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 SPEAKER_REFERENCES = ("none", "neutral", "recording")
 
-EPOCHS = ("audio_epochs", "video_epochs", "fusion_epochs", "refit_epochs")
+BRANCH_EPOCHS = tuple(f"{branch}_epochs" for branch in INPUTS)
+EPOCHS = (*BRANCH_EPOCHS, "fusion_epochs", "refit_epochs")
 
 
 def at_least(least: float) -> tuple[str, Callable[[float], bool]]:
@@ -35,8 +36,7 @@ ABOVE_ZERO = "above 0", lambda value: 0 < value < math.inf
 WITHOUT = tuple(name for names in AUGMENTATIONS.values() for name in names)
 
 BOUNDS = {
-    "audio_epochs": at_least(1),
-    "video_epochs": at_least(1),
+    **{name: at_least(1) for name in BRANCH_EPOCHS},
     "fusion_epochs": at_least(1),
     "refit_epochs": at_least(0),
     "batch_size": at_least(1),

@@ -113,7 +113,7 @@ def choices(cache: Index, modality: str, settings: Settings, folds: int = INNER_
     splits = first(protocol.folds(f"{protocol.CONTIGUOUS}:{INNER_FOLDS}", inner), folds)
     default = dataclasses.replace(settings, modalities=(modality,))
     listed = {"default": default}
-    for name in AUGMENTATIONS[modality]:
+    for name in AUGMENTATIONS.get(modality, ()):
         listed[f"without {name}"] = dataclasses.replace(default, without=(name,))
     if cache.spec.variants:
         listed["without variants"] = without_variants(default, cache.spec)
