@@ -215,7 +215,7 @@ def test_distances_are_those_that_were_fitted(random):
     label = np.repeat(np.arange(4), 30)
     embedding = random.normal(size=(120, 6)) @ random.normal(size=(6, 6)) + 3 * label[:, None]
     embedding = embedding.astype(np.float32)
-    layer = layers.EmbeddingDistance()
+    layer = layers.MahalanobisDistance()
     assert not np.asarray(layer(embedding)).any()
     whitening, means = distance.fit_gaussians(embedding, label)
     layer.whitening.assign(whitening)
@@ -239,7 +239,7 @@ EXAMPLES = {
     "Presence": ({}, (3, 4, 1)),
     "LogitAdjustment": ({"prior": [0.2] * 5}, (5,)),
     "Temperature": ({}, (5,)),
-    "EmbeddingDistance": ({"classes": 2}, (5,)),
+    "MahalanobisDistance": ({"classes": 2}, (5,)),
 }
 
 

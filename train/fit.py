@@ -226,7 +226,7 @@ def train_fusion(
         return
     seen = validation and validation.where(validation.has_audio & validation.has_video)
     for head in INPUTS:
-        # Dropout moves embeddings away from those that distances are fitted on.
+        # Dropout moves features away from those that distances are fitted on.
         set_distance(network, head, 0.0, 0.0)
     stage.train(trainer, name, training, both, seen or None, training.settings.fusion_epochs)
 
@@ -282,7 +282,7 @@ def fit_distance(
     validation: Rows | None,
     limit: float = 1.0,
 ) -> float:
-    """Fit a branch's :class:`train.models.layers.EmbeddingDistance`.
+    """Fit a branch's :class:`train.models.layers.MahalanobisDistance`.
 
     Parameters
     ----------
@@ -301,11 +301,12 @@ def fit_distance(
         Distance that 99 of 100 validation clips stay below.
     """
     own = rows.where(rows.having(name))
-    embedding = metrics.predict(branch, own)["embedding"]
-    whitening, means = distance.fit_gaussians(embedding, own.label)
+    measured = fusion.measured(branch)
+    features = metrics.predict(branch, own)[measured]
+    whitening, means = distance.fit_gaussians(features, own.label)
     if validation is not None and len(seen := validation.where(validation.having(name))):
-        embedding = metrics.predict(branch, seen)["embedding"]
-        distances = distance.nearest_mean(embedding, whitening, means)
+        features = metrics.predict(branch, seen)[measured]
+        distances = distance.nearest_mean(features, whitening, means)
         limit = max(float(np.percentile(distances, 99)), float(np.finfo(np.float32).eps))
     set_distance(network, name, whitening / limit, means / limit)
     return limit

@@ -1,4 +1,4 @@
-"""Distances of embeddings from those of training, see ``train.models.layers.EmbeddingDistance``."""
+"""Distances of features from those of training, see ``train.models.layers.MahalanobisDistance``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pipeline.spec import EMOTIONS
 
 
 def fit_gaussians(
-    embedding: NDArray[np.float32], label: NDArray[np.int64]
+    features: NDArray[np.float32], label: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Describe each class by a normal distribution; all share one covariance.
 
     Parameters
     ----------
-    embedding
+    features
         Shape (clips, features).
     label
         Index of the emotion, shape (clips,).
@@ -24,7 +24,7 @@ def fit_gaussians(
     Returns
     -------
     whitening : ndarray of float32, shape (features, features)
-        Euclidean distances of embeddings times this are Mahalanobis distances.
+        Euclidean distances of features times this are Mahalanobis distances.
     means : ndarray of float32, shape (8, features)
         Class means times ``whitening``; an absent class has that of all clips.
 
@@ -33,19 +33,19 @@ def fit_gaussians(
     The covariance is shrunk as in Ledoit & Wolf 2004, "A well-conditioned estimator for
     large-dimensional covariance matrices".
     """
-    embedding = embedding.astype(np.float64)
-    means = np.tile(embedding.mean(axis=0), (len(EMOTIONS), 1))
+    features = features.astype(np.float64)
+    means = np.tile(features.mean(axis=0), (len(EMOTIONS), 1))
     for emotion in np.unique(label):
-        means[emotion] = embedding[label == emotion].mean(axis=0)
-    covariance, _ = ledoit_wolf(embedding - means[label], assume_centered=True)
+        means[emotion] = features[label == emotion].mean(axis=0)
+    covariance, _ = ledoit_wolf(features - means[label], assume_centered=True)
     values, vectors = np.linalg.eigh(covariance)
     whitening = vectors / np.sqrt(np.maximum(values, 1e-12))
     return whitening.astype(np.float32), (means @ whitening).astype(np.float32)
 
 
 def nearest_mean(
-    embedding: NDArray[np.float32], whitening: NDArray[np.float32], means: NDArray[np.float32]
+    features: NDArray[np.float32], whitening: NDArray[np.float32], means: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Mahalanobis distance of each embedding (clips, features) to the nearest class mean."""
-    apart = (embedding @ whitening)[:, np.newaxis] - means
+    """Mahalanobis distance of each clip (clips, features) to the nearest class mean."""
+    apart = (features @ whitening)[:, np.newaxis] - means
     return np.sqrt(np.square(apart).sum(axis=-1).min(axis=1))

@@ -37,7 +37,7 @@ def build(
         Inputs are those of the branches, ``mfcc`` and ``frames`` as they lie in the cache. Outputs,
         each float32: ``fused`` and one of each branch's name, probabilities (batch, 8) that nothing
         has to be applied to; and of each branch ``<name>_distance`` (batch, 1), see
-        :class:`train.models.layers.EmbeddingDistance`. A model with a speaker reference has the
+        :class:`train.models.layers.MahalanobisDistance`. A model with a speaker reference has the
         further inputs ``mfcc_reference`` and ``frames_reference``, means over clips of the speaker
         of the further outputs ``mfcc_average`` and ``frames_average``.
 
@@ -60,8 +60,8 @@ def build(
         logits.append(temperature(answer["logits"]))
         outputs[name] = keras.layers.Softmax(dtype="float32", name=name)(logits[-1])
         present.append(layers.Presence(name=f"{name}_present")(inputs[INPUTS[name]]))
-        distance = layers.EmbeddingDistance(dtype="float32", name=f"{name}_distance")
-        distances.append(distance(answer["embedding"]))
+        distance = layers.MahalanobisDistance(dtype="float32", name=f"{name}_distance")
+        distances.append(distance(answer[measured(branch)]))
         outputs[f"{name}_distance"] = distances[-1]
         if "average" in answer:
             outputs[f"{INPUTS[name]}_average"] = answer["average"]
@@ -78,6 +78,11 @@ def build(
     pooled = layers.Temperature(dtype="float32", name="fused_temperature")(pooled)
     outputs["fused"] = keras.layers.Softmax(dtype="float32", name="fused")(pooled)
     return keras.Model(inputs, outputs, name="emotion")
+
+
+def measured(branch: keras.Model) -> str:
+    """Name the output of a branch that distances are of: its ``layer_means``, if it has any."""
+    return "layer_means" if "layer_means" in branch.output else "embedding"
 
 
 def pooled_logits(network: keras.Model) -> keras.Model:

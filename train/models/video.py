@@ -49,9 +49,10 @@ def build(spec: FeatureSpec, statistics: MfccStatistics, settings: Settings) -> 
     -------
     keras.Model
         Input ``frames`` uint8 (batch, frame_count, size, size, 3), and ``frames_reference`` (batch,
-        size / 8, size / 8, 4) where there is a speaker reference. Outputs ``embedding`` (batch, 64)
-        and ``logits`` (batch, 8); with a speaker reference also ``average``, the mean of the edges
-        over time, what references are means of.
+        size / 8, size / 8, 4) where there is a speaker reference. Outputs ``embedding`` (batch,
+        64), ``logits`` (batch, 8) and ``layer_means`` (batch, 96), the mean over space and time of
+        each feature of both stages; with a speaker reference also ``average``, the mean of the
+        edges over time, what references are means of.
 
     Notes
     -----
@@ -74,13 +75,17 @@ def build(spec: FeatureSpec, statistics: MfccStatistics, settings: Settings) -> 
         reference = (inputs["frames_reference"],)
         average = {"average": keras.ops.mean(x, axis=1)}
     x = layers.LevelAndChange(CHANGE_GAIN, name="level_and_change")(x, *reference)
+    means = []
     for stage, filters in enumerate(FILTERS):
         if stage:
             x = pool(x, f"pool_{stage}")
         x = convolve(x, filters, f"space_{stage}", f"time_{stage}")
+        means.append(keras.ops.mean(x, axis=(1, 2, 3)))
     embedding = layers.summarize(x, settings.dropout, "video")
     logits = layers.class_logits(embedding, "logits")
-    outputs = {"embedding": embedding, "logits": logits, **average}
+    # The embedding keeps what tells emotions apart. Another camera shows in what it drops.
+    layer_means = keras.layers.Concatenate(dtype="float32", name="layer_means")(means)
+    outputs = {"embedding": embedding, "logits": logits, "layer_means": layer_means, **average}
     return keras.Model(inputs, outputs, name="video_branch")
 
 

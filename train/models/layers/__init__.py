@@ -2,9 +2,9 @@
 
 from train.models.layers.decision import (
     LACKING,
-    EmbeddingDistance,
     LogitAdjustment,
     LogLinearPool,
+    MahalanobisDistance,
     Presence,
     Temperature,
 )
@@ -31,12 +31,12 @@ __all__ = [
     "MEL_BANDS",
     "ClipStandardization",
     "ColumnMean",
-    "EmbeddingDistance",
     "FillMissingFrames",
     "GreyDownscale",
     "LevelAndChange",
     "LogLinearPool",
     "LogitAdjustment",
+    "MahalanobisDistance",
     "MelBands",
     "OrientedGradients",
     "Presence",

@@ -102,8 +102,8 @@ class Temperature(keras.layers.Layer):
 
 
 @register
-class EmbeddingDistance(keras.layers.Layer):
-    """How far an embedding lies from those of training: 1 at the 99th percentile of validation.
+class MahalanobisDistance(keras.layers.Layer):
+    """How far features lie from those of training: 1 at the 99th percentile of validation.
 
     Input (batch, features); output (batch, 1), 0 or more: the Mahalanobis distance to the nearest
     class mean, divided by what 99 of 100 validation clips stay below. Above 1 a clip is unlike
@@ -117,7 +117,8 @@ class EmbeddingDistance(keras.layers.Layer):
     Notes
     -----
     Lee et al. 2018, "A simple unified framework for detecting out-of-distribution samples and
-    adversarial attacks", with the covariance that all classes share.
+    adversarial attacks", with the covariance that all classes share. Features of layers before the
+    last one, averaged over space and time, tell more than an embedding, as they found.
     """
 
     def __init__(self, classes: int = len(EMOTIONS), **options: Any) -> None:
@@ -131,9 +132,9 @@ class EmbeddingDistance(keras.layers.Layer):
         self.whitening = self.add_weight(shape=(size, size), name="whitening", **options)
         self.means = self.add_weight(shape=(self.classes, size), name="means", **options)
 
-    def call(self, embedding: keras.KerasTensor) -> keras.KerasTensor:
+    def call(self, features: keras.KerasTensor) -> keras.KerasTensor:
         """Whiten, and measure the distance to the nearest mean."""
-        white = keras.ops.matmul(embedding, self.whitening)
+        white = keras.ops.matmul(features, self.whitening)
         apart = white[:, np.newaxis] - self.means[np.newaxis]
         squares = keras.ops.sum(keras.ops.square(apart), axis=-1)
         return keras.ops.sqrt(keras.ops.min(squares, axis=-1, keepdims=True))
@@ -149,7 +150,7 @@ class LogLinearPool(keras.layers.Layer):
 
     Called with ``(logits, present, distance, correction)``: lists of (batch, classes), (batch, 1)
     and (batch, 1), one of each branch, and what the fusion's dense layers add, (batch, classes).
-    A branch weighs 1 where its modality is there and its embedding within the distances of
+    A branch weighs 1 where its modality is there and its features within the distances of
     validation clips, and by the inverse square of its distance beyond. The correction weighs the
     product of the branches' weights.
 
