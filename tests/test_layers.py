@@ -207,7 +207,7 @@ def test_a_branch_beyond_its_distances_weighs_less(random):
     pooled, logits, correction = pool([True, True], random, apart=(0.9, 1.0))
     assert pooled == pytest.approx(logits[0] + logits[1] + correction, abs=1e-5)
     pooled, logits, correction = pool([True, True], random, apart=(2.0, 0.5))
-    expected = logits[0] / 4 + logits[1] + correction / 4
+    expected = logits[0] / 256 + logits[1] + correction / 256
     assert pooled == pytest.approx(expected, abs=1e-5)
 
 
@@ -224,6 +224,15 @@ def test_distances_are_those_that_were_fitted(random):
     assert given.shape == (120, 1) and not layer.trainable_variables
     expected = distance.nearest_mean(embedding, whitening, means)
     assert given[:, 0] == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_limit_does_not_follow_the_oddest_person(random):
+    distances = np.exp(random.normal(1.0, 0.2, 20_000))
+    limit = distance.usual_limit(distances)
+    assert np.mean(distances < limit) == pytest.approx(0.99, abs=3e-3)
+    odd = np.concatenate([distances, np.full(600, 40.0)])
+    assert distance.usual_limit(odd) == pytest.approx(limit, rel=0.05)
+    assert 0 < distance.usual_limit(np.zeros(5)) < 1e-6
 
 
 # All of them

@@ -298,7 +298,7 @@ def fit_distance(
     Returns
     -------
     float
-        Distance that 99 of 100 validation clips stay below.
+        Distance that 99 of 100 clips like those of validation stay below.
     """
     own = rows.where(rows.having(name))
     measured = fusion.measured(branch)
@@ -307,7 +307,7 @@ def fit_distance(
     if validation is not None and len(seen := validation.where(validation.having(name))):
         features = metrics.predict(branch, seen)[measured]
         distances = distance.nearest_mean(features, whitening, means)
-        limit = max(float(np.percentile(distances, 99)), float(np.finfo(np.float32).eps))
+        limit = distance.usual_limit(distances)
     set_distance(network, name, whitening / limit, means / limit)
     return limit
 

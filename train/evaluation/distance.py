@@ -8,6 +8,12 @@ from sklearn.covariance import ledoit_wolf
 
 from pipeline.spec import EMOTIONS
 
+NORMAL_DEVIATION = 1.4826
+"""Standard deviation of a normal distribution, in median absolute deviations."""
+
+NORMAL_99 = 2.3263
+"""Its 99th percentile, in standard deviations above the mean."""
+
 
 def fit_gaussians(
     features: NDArray[np.float32], label: NDArray[np.int64]
@@ -41,6 +47,19 @@ def fit_gaussians(
     values, vectors = np.linalg.eigh(covariance)
     whitening = vectors / np.sqrt(np.maximum(values, 1e-12))
     return whitening.astype(np.float32), (means @ whitening).astype(np.float32)
+
+
+def usual_limit(distances: NDArray[np.float32]) -> float:
+    """Return what 99 of 100 distances like these, (clips,), stay below; above 0.
+
+    Their logarithm is taken as normal, with its median and its median absolute deviation (Rousseeuw
+    & Croux 1993, "Alternatives to the median absolute deviation"): the 99th percentile of the few
+    people of a validation would be that of the oddest one.
+    """
+    logs = np.log(np.maximum(distances, np.finfo(np.float32).eps))
+    middle = np.median(logs)
+    deviation = NORMAL_DEVIATION * np.median(np.abs(logs - middle))
+    return float(np.exp(middle + NORMAL_99 * deviation))
 
 
 def nearest_mean(

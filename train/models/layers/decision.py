@@ -13,6 +13,10 @@ from train.models.layers.shared import register
 LACKING = -1e9
 """Logit of a class that a corpus lacks; its share of a softmax is zero in float32."""
 
+STEEPNESS = 8.0
+"""A branch at 1.25 times the usual distance weighs a sixth. Beyond what a network was trained on it is
+as sure as ever: with a square it would outvote the other branch."""
+
 PRESENT_ROW = 0.5
 """Height of the row of pixels, as a part of the frame, by which frames are known to be there."""
 
@@ -103,11 +107,11 @@ class Temperature(keras.layers.Layer):
 
 @register
 class MahalanobisDistance(keras.layers.Layer):
-    """How far features lie from those of training: 1 at the 99th percentile of validation.
+    """How far features lie from those of training: 1 at the limit of validation.
 
     Input (batch, features); output (batch, 1), 0 or more: the Mahalanobis distance to the nearest
-    class mean, divided by what 99 of 100 validation clips stay below. Above 1 a clip is unlike
-    anything the branch was trained on. Until it is fitted all distances are 0.
+    class mean, divided by what 99 of 100 clips like those of validation stay below. Above 1 a clip
+    is unlike anything the branch was trained on. Until it is fitted all distances are 0.
 
     Parameters
     ----------
@@ -151,8 +155,8 @@ class LogLinearPool(keras.layers.Layer):
     Called with ``(logits, present, distance, correction)``: lists of (batch, classes), (batch, 1)
     and (batch, 1), one of each branch, and what the fusion's dense layers add, (batch, classes).
     A branch weighs 1 where its modality is there and its features within the distances of
-    validation clips, and by the inverse square of its distance beyond. The correction weighs the
-    product of the branches' weights.
+    validation clips, and beyond by its distance to the power of -``STEEPNESS``. The correction
+    weighs the product of the branches' weights.
 
     Parameters
     ----------
@@ -181,7 +185,8 @@ class LogLinearPool(keras.layers.Layer):
         together, pooled = 1.0, 0.0
         parts = zip(logits, present, distance, self.trained, strict=True)
         for values, there, apart, trained in parts:
-            weight = there * float(trained) / keras.ops.square(keras.ops.maximum(apart, 1.0))
+            within = keras.ops.maximum(apart, 1.0) ** -STEEPNESS
+            weight = there * float(trained) * within
             pooled, together = pooled + weight * values, together * weight
         return pooled + together * correction
 
