@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import bench.__main__
+import bench.hog
 import emotion_av.__main__
 import infer.__main__
 import infer.app.__main__
@@ -29,6 +30,7 @@ PARSERS = {
     "infer.export": infer.export.__main__.parser,
     "infer.live": infer.live.__main__.parser,
     "bench": bench.__main__.parser,
+    "bench.hog": bench.hog.parser,
 }
 OTHERS = ("pip", "pytest", "dask", "venv", "uv", "mypy", "coverage")
 RUN = ".venv/bin/python -m "

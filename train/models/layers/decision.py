@@ -14,8 +14,8 @@ LACKING = -1e9
 """Logit of a class that a corpus lacks; its share of a softmax is zero in float32."""
 
 STEEPNESS = 8.0
-"""A branch at 1.25 times the usual distance weighs a sixth. Beyond what a network was trained on it is
-as sure as ever: with a square it would outvote the other branch."""
+"""A branch at 1.25 times the usual distance weighs a sixth. Beyond what it was trained on a network
+is as sure as ever: with a square it would outvote the other branch."""
 
 PRESENT_ROW = 0.5
 """Height of the row of pixels, as a part of the frame, by which frames are known to be there."""
