@@ -1,6 +1,6 @@
 """The video branch: a (2+1)D CNN on the edges of a face, and on their change over time.
 
-A network on grey values learns a dozen faces by heart. Edge directions in small cells are more
+A network on grey values memorises a dozen faces. Edge directions in small cells are more
 alike between people: they hold no exact contour, no skin and no light.
 """
 
