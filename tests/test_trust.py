@@ -69,7 +69,7 @@ def test_nothing_is_written_for_systems_that_are_not_supported():
     for path in SOURCES:
         for word in ("win32", "msvcrt", "os.name", "platform.system"):
             assert word not in path.read_text("utf-8"), f"{path}: {word}"
-    assert "Needs Linux or macOS" in (ROOT / "README.md").read_text("utf-8")
+    assert "Needs Linux, or macOS" in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_models_are_loaded_in_safe_mode():
