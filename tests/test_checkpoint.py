@@ -137,9 +137,9 @@ def test_damaged_and_foreign_weights_are_refused(saved):
             checkpoint.load(into, folder, path.name, state)
 
     path.write_bytes(content[:-9])
-    refused(r"epoch-1\.npz as it was written, got other content; train without --resume")
+    refused(r"epoch-1\.npz as it was written, got other content; remove ")
     path.unlink()
-    refused(r"weights at .*epoch-1\.npz, got nothing; train without --resume")
+    refused(r"weights at .*epoch-1\.npz, got nothing; remove ")
     path.write_bytes(content)
     refused(r"weights of this network in .*epoch-1\.npz, got those of another", network(units=4))
     assert all(np.array_equal(a, b) for a, b in zip(before, values_of(model), strict=True))

@@ -298,7 +298,7 @@ def test_weights_that_are_not_what_was_written_are_refused(small_cache, undistur
     with pytest.raises(InputError, match=rf"{state.best} as it was written, got other"):
         train(small_cache, tmp_path, go_on=True)
     path.unlink()
-    with pytest.raises(InputError, match=rf"{state.best}, got nothing; train without --resume"):
+    with pytest.raises(InputError, match=rf"{state.best}, got nothing; remove "):
         train(small_cache, tmp_path, go_on=True)
 
 

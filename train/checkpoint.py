@@ -146,7 +146,7 @@ def load(model: keras.Model, folder: Path, name: str, state: State) -> None:
     InputError
         If the file is missing, is not what was written, or holds another network.
     """
-    path, again = folder / name, f"train without --resume, or remove {folder}"
+    path, again = folder / name, f"remove {folder.parent} to train anew"
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
