@@ -19,9 +19,10 @@ from bench import media
 from bench.timing import medians
 from pipeline.cache import index
 from pipeline.spec import EMOTIONS
-from train import runtime, stage
+from train import runtime
 from train.data import dataset, reader, statistics
 from train.data.rows import Rows, select_rows
+from train.loop import stage
 from train.models import video
 from train.settings import Settings
 

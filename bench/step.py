@@ -13,9 +13,10 @@ import numpy as np
 
 from bench.timing import medians
 from pipeline.spec import EMOTIONS, FeatureSpec
-from train import runtime, stage
+from train import runtime
 from train.data.statistics import MfccStatistics
 from train.heads import INPUTS
+from train.loop import stage
 from train.models import audio, fusion, layers, video
 from train.settings import Settings
 

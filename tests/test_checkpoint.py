@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from train import checkpoint
+from train.loop import checkpoint
 
 
 def network(units=3, rate=0.1):

@@ -8,8 +8,8 @@ from conftest import write_rows
 from small_training import SETTINGS, train
 
 from pipeline.errors import InputError
-from train import stage
 from train.data import duplicates, rows
+from train.loop import stage
 
 EMOTIONS = ("neutral", "happy", "angry", "surprised")
 

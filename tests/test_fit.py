@@ -13,10 +13,11 @@ from small_training import BUILDERS, SETTINGS, SPLIT, STAGES, train
 
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS
-from train import __main__, artefact, checkpoint, fit, stage
+from train import __main__, artefact, fit
 from train.data import rows, speaker
 from train.evaluation import calibration, distance, metrics
 from train.heads import HEADS, LEFT_OUT, UNTAUGHT
+from train.loop import checkpoint, stage
 from train.studies.protocol import Split
 
 ONE_EPOCH = dataclasses.replace(

@@ -21,8 +21,9 @@ from small_training import SETTINGS, SPLIT, STAGES, train
 
 from pipeline import atomic
 from pipeline.errors import STORAGE_ERRNOS, InputError
-from train import artefact, checkpoint, stage
+from train import artefact
 from train.evaluation import figures, report, robustness
+from train.loop import checkpoint, stage
 
 pytestmark = pytest.mark.torture
 ROOT = Path(__file__).parents[1]

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from train import schedule
+from train.loop import schedule
 from train.settings import Settings
 
 

@@ -21,10 +21,11 @@ from pipeline.corpora import actors
 from pipeline.corpora.sources import Source
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS
-from train import __main__, artefact, fit, stage
+from train import __main__, artefact, fit
 from train.data import corpora, corpus_names, dataset, duplicates, reader, rows, statistics
 from train.evaluation import calibration, metrics
 from train.heads import HEADS
+from train.loop import stage
 from train.models import layers
 from train.studies import protocol, runner, summary
 

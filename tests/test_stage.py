@@ -14,8 +14,9 @@ from scipy import special
 from small_training import BUILDERS, SETTINGS
 
 from pipeline.errors import InputError
-from train import checkpoint, runtime, schedule, stage
+from train import runtime
 from train.data import dataset, rows, statistics
+from train.loop import checkpoint, schedule, stage
 from train.models import fusion
 from train.settings import Settings
 
@@ -296,7 +297,7 @@ cpus = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
 from pipeline.cache import index
-from train import stage
+from train.loop import stage
 from train.data import rows
 from train.models import layers
 from train.settings import Settings

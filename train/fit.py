@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from pipeline.cache.index import Index
 from pipeline.corpora.actors import Actor
 from pipeline.errors import InputError
-from train import artefact, checkpoint, export, runtime, sources, stage
+from train import artefact, export, runtime, sources
 from train.data import corpora, duplicates, speaker, statistics
 from train.data.rows import Rows, select_rows, source_hashes
 from train.evaluation import calibration, distance, metrics, report, robustness
 from train.heads import INPUTS
+from train.loop import checkpoint, stage
 from train.models import fusion, layers
 from train.settings import Settings
 from train.studies.protocol import Split

@@ -14,12 +14,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipeline import atomic
-from train import checkpoint, runtime, schedule
+from train import runtime
 from train.data import dataset
 from train.data.rows import Rows
 from train.data.statistics import Prior
+from train.loop import checkpoint, schedule
+from train.loop.progress import Progress
 from train.models.layers import LogitAdjustment
-from train.progress import Progress
 from train.settings import Settings
 
 LOG_NAME = "log.csv"

@@ -1,0 +1,1 @@
+"""One training loop: optimizer, schedule, checkpoints, bars."""
