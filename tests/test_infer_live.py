@@ -1,13 +1,16 @@
 """Streams that are fed piece by piece, and live sources."""
 
+import io
 import json
 import signal
+import socketserver
 import subprocess
 import sys
 import threading
 import urllib.request
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from conftest import RATE, TINY, tone, write_model, write_video, write_wav
@@ -79,6 +82,36 @@ def test_a_stream_of_one_kind_alone(loaded):
         heard.hear(np.zeros(9, np.int16))
 
 
+def test_sound_is_heard_at_its_time(loaded):
+    """What a stream answers about is what a file with the same sound at the same times holds."""
+    sound, silence = tone(8.0), np.zeros(2 * RATE, np.float32)
+    late = np.concatenate([silence, sound[: 3 * RATE], silence, sound[3 * RATE :]])
+    whole, timed = loaded.stream(RATE), loaded.stream(RATE)
+    for _ in feed(whole, 5.0, late[2 * RATE :]):
+        pass
+    for number in range(30):
+        end = (number + 1) / 10
+        # Bursts of a network are not gaps.
+        timed.hear(
+            sound[round((end - 0.1) * RATE) : round(end * RATE)], 2 + end + 0.1 * (number % 3)
+        )
+    timed.hear(sound[3 * RATE : round(3.1 * RATE)], 7.1)
+    for number in range(31, 60):
+        end = (number + 1) / 10
+        timed.hear(sound[round((end - 0.1) * RATE) : round(end * RATE)])
+    assert timed.seconds == pytest.approx(10.0, abs=0.05)
+    for _ in feed(whole, 3.0, sound[3 * RATE :]):
+        pass
+    (expected,), (made,) = whole.predict(), timed.predict()
+    assert made.end_seconds == pytest.approx(expected.end_seconds + 2, abs=0.05)
+    assert made.voice == pytest.approx(expected.voice, abs=0.01)
+    # A microphone whose clock is ahead: nothing is made up.
+    ahead = loaded.stream(RATE)
+    for number in range(100):
+        ahead.hear(sound[: RATE // 10], 0.09 * (number + 1))
+    assert ahead.seconds == pytest.approx(9.0, abs=0.35)
+
+
 def test_a_stream_does_not_grow(loaded):
     stream = loaded.stream(RATE)
     sizes = []
@@ -145,6 +178,45 @@ def test_a_file_is_played_and_answered(loaded, tmp_path):
     assert running.figures.captured == 16 and running.figures.drawn == len(frames) >= 1
     assert frames == sorted(frames)
     assert "16 frames" in running.figures.text() and not running.running
+
+
+def as_transport_stream(path):
+    """What a camera sends: MPEG-TS, which has no beginning."""
+    memory = io.BytesIO()
+    with av.open(path) as source, av.open(memory, "w", format="mpegts") as target:
+        copies = {stream: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream]
+                target.mux(packet)
+    return memory.getvalue()
+
+
+def test_a_camera_that_breaks_off_is_asked_again(loaded, tmp_path, caplog):
+    """Each connection gives a second of video and ends, as a camera does that loses power."""
+    sent = as_transport_stream(write_video(tmp_path / "a.mp4", 1.0, sound=tone(1.0)))
+
+    class Camera(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.sendall(sent)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Camera) as camera:
+        threading.Thread(target=camera.serve_forever, daemon=True).start()
+        times = []
+
+        def count(seconds, frame):
+            times.append(seconds)
+            if running.figures.captured > 10:
+                running.stop()
+
+        address = f"tcp://127.0.0.1:{camera.server_address[1]}"
+        running = Live(loaded.model, address, on_frame=count)
+        running.start()
+        running.wait()
+        camera.shutdown()
+    assert running.figures.captured > 10 and times == sorted(times)
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.split(": ")[0] for line in said] == [f"{address} broke off", f"{address} is back"]
 
 
 def test_a_callback_ends_a_live_source(loaded, tmp_path):

@@ -7,6 +7,7 @@ answers twice a second. Frames that come too fast are dropped, never queued.
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 from collections import deque
@@ -28,11 +29,16 @@ from pipeline.errors import InputError
 from pipeline.media import capture, video
 from pipeline.media.video import Frame
 
+log = logging.getLogger(__name__)
+
 STEP_SECONDS = 0.5
 """From answer to answer."""
 
 LARGEST_SIDE_PX = 1280
 """Of what is shown."""
+
+RETRY_SECONDS = 2.0
+"""Until a camera that broke off is asked again."""
 
 MEASURED = 1000
 """Newest frames and answers that the figures are made of."""
@@ -152,7 +158,7 @@ class Live:
         self._microphone = None
         if source.isdecimal() and microphone:
             try:
-                self._microphone = capture.Microphone(lambda block: self._stream.hear(block))
+                self._microphone = capture.Microphone(self._hear)
                 rate = self._microphone.rate
             except InputError as error:
                 self.notes.append(f"no sound: {error}")
@@ -165,9 +171,11 @@ class Live:
         self._asked = threading.Event()
         self._pool = futures.ThreadPoolExecutor(3)
         self._works: list[futures.Future] = []
+        self._began = time.monotonic()
 
     def start(self) -> None:
         """Begin."""
+        self._began = time.monotonic()
         if self._microphone:
             self._microphone.start()
         for work in (self._capture, self._draw, self._answer):
@@ -198,20 +206,50 @@ class Live:
             if self._microphone:
                 self._microphone.close()
 
+    def _clock(self) -> float:
+        return time.monotonic() - self._began
+
+    def _hear(self, samples: np.ndarray) -> None:
+        self._stream.hear(samples, self._clock())
+
     @property
     def running(self) -> bool:
         """Whether frames may still come."""
         return not self._asked.is_set()
 
     def _capture(self) -> None:
-        def hear(block: np.ndarray) -> None:
-            if block.size:
-                self._stream.hear(block)
-
-        for seconds, frame in capture.frames_of(self._source, hear):
+        for seconds, frame in self._frames():
             self.figures.captured += 1
             self._latest.put((seconds, time.monotonic(), frame))
             if self._asked.is_set():
+                return
+
+    def _frames(self) -> Iterator[tuple[float, Frame]]:
+        """Yield what comes; a camera that broke off is asked again until it is back."""
+        broken = False
+        while True:
+            reason = "nothing more came"
+            try:
+                for timed in capture.frames_of(self._source, self._stream.hear, self._clock):
+                    if broken:
+                        log.warning("%s is back", self._source)
+                    broken = False
+                    yield timed
+            except InputError as error:
+                if not self.figures.captured or not capture.is_endless(self._source):
+                    raise
+                reason = str(error)
+            if not capture.is_endless(self._source):
+                return
+            if not self.figures.captured:
+                raise InputError(
+                    f"expected frames from {self._source}, got none; see whether another program "
+                    "uses it"
+                )
+            if not broken:
+                log.warning("%s broke off: %s; asking again until it is back", self._source, reason)
+            broken = True
+            if self._asked.wait(RETRY_SECONDS):
                 return
 
     def _draw(self) -> None:

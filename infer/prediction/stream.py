@@ -28,6 +28,10 @@ SEARCH_SECONDS = 0.09
 KEPT_SECONDS = 10.0
 """How long it is known where faces were."""
 
+DRIFT_SECONDS = 0.25
+"""Sound that comes this far from its time is moved there: network streams come in bursts below it,
+and the clocks of a camera and of a microphone need an hour to drift so far apart."""
+
 
 class Stream:
     """Answers about the newest window of sound and frames that come piece by piece.
@@ -79,8 +83,16 @@ class Stream:
             return self._frames[-1][0]
         return (self._first_sample + len(self._sound)) / self.model.spec.sample_rate_hz
 
-    def hear(self, samples: NDArray[np.floating]) -> None:
-        """Take the next sound, float in [-1, 1], (samples,) or (samples, channels).
+    def hear(self, samples: NDArray[np.floating], end: float | None = None) -> None:
+        """Take the next sound.
+
+        Parameters
+        ----------
+        samples
+            Float in [-1, 1], (samples,) or (samples, channels).
+        end
+            Time at which they end, in seconds on the clock of the frames. None: they follow those
+            before, the first of which began at 0.
 
         Raises
         ------
@@ -99,8 +111,17 @@ class Stream:
             return
         channels = samples.astype(np.float32).reshape(len(samples), -1).T
         made = self._resampler.resample_chunk(audio.mean_of_channels(channels))
-        most = round(2 * self._reach_seconds * self.model.spec.sample_rate_hz)
+        hz = self.model.spec.sample_rate_hz
+        most = round(2 * self._reach_seconds * hz)
         with self._lock:
+            if end is not None:
+                late = round(end * hz) - len(made) - self._first_sample - len(self._sound)
+                if not len(self._sound):
+                    self._first_sample += late
+                elif abs(late) > DRIFT_SECONDS * hz:
+                    silence = np.zeros(min(max(0, late), most), np.float32)
+                    self._first_sample += late - len(silence)
+                    self._sound = np.concatenate([self._sound, silence])
             held = np.concatenate([self._sound, made])
             passed = max(0, len(held) - most)
             self._sound, self._first_sample = held[passed:], self._first_sample + passed

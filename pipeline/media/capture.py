@@ -15,14 +15,25 @@ from pipeline.errors import InputError
 from pipeline.media.container import guarded, opened, origin_seconds
 from pipeline.media.video import Frame
 
-NETWORK_SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://")
+ENDLESS_SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "srt://", "tcp://", "udp://")
+"""Of cameras in a network, whose streams break off rather than end."""
+
+NETWORK_SCHEMES = (*ENDLESS_SCHEMES, "http://", "https://")
 NETWORK_TIMEOUT_SECONDS = 10.0
 
-OnSound = Callable[[NDArray[np.float32]], None]
-"""Takes the next samples, (samples, channels) in [-1, 1]."""
+OnSound = Callable[[NDArray[np.float32], float], None]
+"""Takes the next samples, (samples, channels) in [-1, 1], and the time at which they end."""
+
+Clock = Callable[[], float]
+"""Returns the seconds since a session began."""
 
 
-def frames_of(source: str, on_sound: OnSound) -> Iterator[tuple[float, Frame]]:
+def is_endless(source: str) -> bool:
+    """Whether a source that ends has broken off: a camera, or the stream of one."""
+    return source.isdecimal() or source.startswith(ENDLESS_SCHEMES)
+
+
+def frames_of(source: str, on_sound: OnSound, clock: Clock) -> Iterator[tuple[float, Frame]]:
     """Yield frames at the moment they happen.
 
     Parameters
@@ -31,11 +42,12 @@ def frames_of(source: str, on_sound: OnSound) -> Iterator[tuple[float, Frame]]:
         The number of a camera, the address of a stream, or a file, which is played in real time.
     on_sound
         Is given the sound of a stream or a file; cameras have none.
+    clock
+        Gives the times of cameras and streams; those of a file are its own.
 
     Yields
     ------
     seconds : float
-        Since the beginning.
     frame : Frame
 
     Raises
@@ -44,9 +56,9 @@ def frames_of(source: str, on_sound: OnSound) -> Iterator[tuple[float, Frame]]:
         If there is no such source.
     """
     if source.isdecimal():
-        return of_camera(int(source))
+        return of_camera(int(source), clock)
     if source.startswith(NETWORK_SCHEMES):
-        return of_network(source, on_sound)
+        return of_network(source, on_sound, clock)
     return of_file(Path(source), on_sound)
 
 
@@ -61,7 +73,7 @@ def sound_rate(source: str) -> int | None:
         return container.streams.audio[0].rate if container.streams.audio else None
 
 
-def of_camera(number: int) -> Iterator[tuple[float, Frame]]:
+def of_camera(number: int, clock: Clock) -> Iterator[tuple[float, Frame]]:
     """Yield the frames of a camera."""
     camera = cv2.VideoCapture(number)
     try:
@@ -71,37 +83,46 @@ def of_camera(number: int) -> Iterator[tuple[float, Frame]]:
             )
         # The newest frame, not the oldest that nobody has taken.
         camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        started = time.monotonic()
         while True:
             came, picture = camera.read()
             if not came:
                 return
-            yield time.monotonic() - started, Frame.from_ndarray(picture, "bgr24")
+            yield clock(), Frame.from_ndarray(picture, "bgr24")
     finally:
         camera.release()
 
 
-def of_network(address: str, on_sound: OnSound) -> Iterator[tuple[float, Frame]]:
+def of_network(address: str, on_sound: OnSound, clock: Clock) -> Iterator[tuple[float, Frame]]:
     """Yield the frames of a stream as they arrive."""
     with opened_address(address) as container:
-        started = time.monotonic()
-        for frame in decoded(container, Path(address)):
-            if isinstance(frame, av.AudioFrame):
-                on_sound(samples_of(frame))
-            else:
-                yield time.monotonic() - started, frame
+        try:
+            for frame in decoded(container, Path(address)):
+                if isinstance(frame, av.AudioFrame):
+                    on_sound(samples_of(frame), clock())
+                else:
+                    yield clock(), frame
+        except av.error.FFmpegError as error:
+            raise InputError(
+                f"expected more of the stream at {address}, got: {reason_of(error)}; see whether "
+                "it is still there"
+            ) from error
 
 
 def opened_address(address: str) -> av.container.InputContainer:
     """Open a stream of the network."""
-    options = {"rtsp_transport": "tcp", "fflags": "nobuffer"}
+    # FFmpeg's "nobuffer" would drop what it looked at, and with it all frames up to a key frame.
+    options = {"rtsp_transport": "tcp"}
     try:
         return av.open(address, options=options, timeout=NETWORK_TIMEOUT_SECONDS)
     except (av.error.FFmpegError, OSError) as error:
-        reason = error.strerror or type(error).__name__
         raise InputError(
-            f"expected a stream at {address}, got: {reason}; check the address"
+            f"expected a stream at {address}, got: {reason_of(error)}; check the address"
         ) from error
+
+
+def reason_of(error: OSError) -> str:
+    """Say in a few words what an error is."""
+    return error.strerror or type(error).__name__
 
 
 def of_file(path: Path, on_sound: OnSound) -> Iterator[tuple[float, Frame]]:
@@ -115,7 +136,7 @@ def of_file(path: Path, on_sound: OnSound) -> Iterator[tuple[float, Frame]]:
             if ahead > 0:
                 time.sleep(ahead)
             if isinstance(frame, av.AudioFrame):
-                on_sound(samples_of(frame))
+                on_sound(samples_of(frame), seconds + frame.samples / frame.rate)
             else:
                 yield seconds, frame
 
@@ -154,7 +175,7 @@ class Microphone:
         If sounddevice is not installed, or there is no microphone.
     """
 
-    def __init__(self, on_sound: OnSound) -> None:
+    def __init__(self, on_sound: Callable[[NDArray[np.float32]], None]) -> None:
         try:
             import sounddevice
         except (ImportError, OSError) as error:
