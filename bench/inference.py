@@ -20,7 +20,7 @@ from infer.prediction.predict import Analysis, Options
 from infer.reading.recording import open_recording
 from infer.stop import Stop
 from pipeline.corpora import scan
-from train.artefact import MODEL_NAME
+from train.description import KERAS_NAME
 
 ROUNDS = 3
 BARE_START = """
@@ -112,7 +112,7 @@ def measure(folder: Path, model: Path) -> Iterator[dict]:
     }
     took = medians(
         ROUNDS,
-        bare=partial(start, BARE_START, model / MODEL_NAME),
+        bare=partial(start, BARE_START, model / KERAS_NAME),
         ours=partial(start, FIRST_PREDICTION, model, clip),
     )
     yield {

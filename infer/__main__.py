@@ -125,6 +125,11 @@ def infer(arguments: argparse.Namespace) -> int:
         raise InputError(f"expected sound in {sound}, got no audio stream; name another file")
     if arguments.show:
         refuse_without_display()
+        if arguments.kind == batch.NONE and not container.probe(jobs[-1].path).has_video:
+            raise InputError(
+                f"expected video in {jobs[-1].path} for --show, got none; leave --no-video or "
+                "--show away"
+            )
     model = open_model(arguments.model, arguments.backend)
     outputs = batch.Outputs(arguments.kind, arguments.formats, arguments.explain)
     stop, failed, last = Stop(), [], None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from infer.stop import Stop
 from pipeline import atomic
 from pipeline.console import bar
 from pipeline.corpora.scan import MEDIA_SUFFIXES
+from pipeline.corpora.sources import printable
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS
 
@@ -67,12 +67,11 @@ class Done:
     result: Result | None
     files: tuple[Path, ...]
     error: str = ""
-    seconds: float = 0.0
 
     def record(self) -> dict:
         """Return a row of the summary."""
         result = self.result
-        row = {"file": str(self.job.path), "error": self.error}
+        row = {"file": printable(self.job.path), "error": printable(self.error)}
         if result is None:
             names = ("emotion", "probability", "basis", "voice", "face", "faces", "windows")
             return row | dict.fromkeys((*names, "duration_seconds", "notes"), "")
@@ -117,7 +116,8 @@ def jobs_of(
             f"expected one recording for the sound of {sound}, got {len(found)}; name one"
         )
     jobs: list[Job] = []
-    taken: set[Path] = set()
+    # A recording that is called "summary" leaves that name to the summary.
+    taken = {out / Path(SUMMARY_NAME).stem} if len(found) > 1 else set()
     for path, name in found:
         stem, number = out / name, 2
         while stem in taken:
@@ -133,7 +133,6 @@ def run(
     options: Options,
     outputs: Outputs,
     stop: Stop,
-    progress: bool = True,
 ) -> Iterator[Done]:
     """Do the jobs in turn, and write a summary of several.
 
@@ -147,8 +146,6 @@ def run(
         How, and what to write.
     stop
         Asked all the time; what is made then is finished up to there.
-    progress
-        Whether to show a bar.
 
     Yields
     ------
@@ -157,14 +154,15 @@ def run(
     """
     finished: list[Done] = []
     several = len(jobs) > 1
+    read = {path for job in jobs for path in (job.path, job.sound, job.reference) if path}
+    inputs = {identity(path) for path in read if path.exists()}
     # Of one recording the length is not known yet.
     unit, total = ("file", float(len(jobs))) if several else ("s", 1.0)
     shape = "{l_bar}{bar}| {n:.1f}/{total:.1f} [{elapsed}<{remaining}]"
     # After a moment only: what is refused at once is one line.
     looks = {"desc": "infer", "unit": unit, "bar_format": shape, "delay": BAR_DELAY_SECONDS}
-    with bar(total=total, disable=not progress, **looks) as shown:
+    with bar(total=total, **looks) as shown:
         for number, job in enumerate(jobs):
-            began = time.monotonic()
 
             def tell(seconds: float, length: float, number: int = number) -> None:
                 if several:
@@ -174,10 +172,11 @@ def run(
                 shown.update(0)
 
             try:
+                refuse_input(target_of(job, outputs.kind), job, inputs)
                 result, files = work(model, job, options, outputs, stop, tell)
-                done = Done(job, result, files, seconds=time.monotonic() - began)
+                done = Done(job, result, files)
             except InputError as error:
-                done = Done(job, None, (), str(error), time.monotonic() - began)
+                done = Done(job, None, (), str(error))
             finished.append(done)
             if several:
                 text = formats.table([each.record() for each in finished])
@@ -214,8 +213,6 @@ def work(
     InputError
         If it cannot be read; nothing is written then.
     """
-    target = job.stem.with_name(f"{job.stem.name}{'.mkv' if outputs.kind == OVERLAY else '.mp4'}")
-    refuse_input(target, job)
     taken = open_recording(job.path, job.sound, model.spec)
     known = reference_of(model, job.path, job.sound, job.reference)
     kind = outputs.kind
@@ -228,6 +225,7 @@ def work(
         tell(seconds, taken.duration_seconds)
 
     files: list[Path] = []
+    target = target_of(job, kind)
     job.stem.parent.mkdir(parents=True, exist_ok=True)
     if kind == VIDEO:
         analysis = annotate.annotate(model, taken, target, options, stop, progress, known)
@@ -249,16 +247,21 @@ def work(
         files.append(target)
     files += formats.write(result, job.stem, outputs.formats)
     if outputs.explain:
-        files.append(explained(model, job, result, known))
+        files.append(explained(model, job, result, known, every_frame=kind == VIDEO))
     return result, tuple(files)
 
 
-def explained(model: Model, job: Job, result: Result, known: References | None) -> Path:
-    """Draw where the model looks in the window that speaks most for the answer."""
+def explained(
+    model: Model, job: Job, result: Result, known: References | None, every_frame: bool = False
+) -> Path:
+    """Draw where the model looks in the window that speaks most for the answer.
+
+    ``every_frame`` says that every frame was decoded for the result, as an annotated video needs.
+    """
     label = int(result.probabilities.argmax())
     window = max(result.main, key=lambda window: float(window.probabilities[label]))
     again = open_recording(job.path, job.sound, model.spec)
-    tensors = explain.window_tensors(model, again, window, known)
+    tensors = explain.window_tensors(model, again, window, known, every_frame)
     network = explain.load_network(model.folder)
     title = f"{result.file} from {window.start_seconds:.1f} s: {EMOTIONS[label]}"
     path = job.stem.with_name(f"{job.stem.name}-explain.png")
@@ -267,11 +270,21 @@ def explained(model: Model, job: Job, result: Result, known: References | None) 
     return path
 
 
-def refuse_input(target: Path, job: Job) -> None:
-    """Raise where the output would replace what is read."""
-    sources = [path for path in (job.path, job.sound, job.reference) if path is not None]
-    if target.exists() and any(s.exists() and target.samefile(s) for s in sources):
+def target_of(job: Job, kind: str) -> Path:
+    """Return the path of the video that is written of a job."""
+    return job.stem.with_name(f"{job.stem.name}{'.mkv' if kind == OVERLAY else '.mp4'}")
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """Return what two paths of one file have in common."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def refuse_input(target: Path, job: Job, inputs: Collection[tuple[int, int]]) -> None:
+    """Raise where the output of a job would replace a file that any job reads."""
+    if target.exists() and identity(target) in inputs:
         raise InputError(
-            f"expected another output than the input {job.path}, got the same; "
+            f"expected another output of {job.path} than the input {target}, got the same; "
             "name another folder with --out"
         )

@@ -18,17 +18,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from infer.prediction.model import Model, read_description
+from infer.prediction.model import Model
 from infer.prediction.predict import Analysis, Options
 from infer.prediction.reference import References
 from infer.prediction.results import WindowPrediction
+from infer.reading.ahead import ahead
 from infer.reading.recording import Recording
+from infer.reading.windows import FRAMES_AHEAD
 from pipeline import atomic
 from pipeline.console import Parser, run
 from pipeline.errors import InputError
+from pipeline.media import video
 from pipeline.spec import EMOTIONS
-from train import runtime
-from train.heads import INPUTS
+from train import description, runtime
+from train.heads import INPUTS, TENSORS
 
 if TYPE_CHECKING:
     import keras
@@ -140,7 +143,7 @@ def png_bytes(tensors: Tensors, found: Mapping[str, NDArray[np.float32]], title:
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     (upper,), (lower,) = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.3))
     frames = tensors["frames"][0]
     places = np.linspace(0, len(frames) - 1, SHOWN_FRAMES).round().astype(int)
@@ -173,6 +176,7 @@ def window_tensors(
     recording: Recording,
     wanted: WindowPrediction,
     references: References | None = None,
+    every_frame: bool = False,
 ) -> Tensors:
     """Make the inputs that a prediction was made from, one row each.
 
@@ -184,6 +188,8 @@ def window_tensors(
         The prediction.
     references
         What it was made with.
+    every_frame
+        Whether every frame of the video was decoded for it.
     """
     rows: list[dict[str, NDArray]] = []
 
@@ -191,7 +197,12 @@ def window_tensors(
         rows.append(dict(tensors))
         return model.answer(tensors)
 
-    for made in Analysis(replace(model, answer=keep), recording, Options(), references):
+    options, coming = Options(), None
+    if every_frame and recording.video is not None:
+        untimed = model.spec.untimed_frame_seconds
+        frames = video.timed_frames(recording.video, 0.0, options.threads, untimed_seconds=untimed)
+        coming = ahead(frames, FRAMES_AHEAD)
+    for made in Analysis(replace(model, answer=keep), recording, options, references, coming):
         for number, window in enumerate(made):
             same = window.start_seconds == wanted.start_seconds
             if same and window.track == wanted.track:
@@ -207,7 +218,7 @@ def load_network(folder: Path) -> keras.Model:
     InputError
         If there is none.
     """
-    read_description(folder)
+    description.read(folder)
     runtime.start_tensorflow()
     from train import artefact
 
@@ -223,10 +234,16 @@ def explain_cache(model: Path, cache: Path) -> list[Path]:
         The figures; an emotion that no row is taken for has none.
     """
     network = load_network(model)
-    from train import artefact
     from train.export import cached_rows
 
-    tensors, label = cached_rows(cache, artefact.load(model).spec.digest)
+    described, spec = description.read(model)
+    if set(network.input) != set(TENSORS):
+        raise InputError(
+            f"expected a model without a speaker reference in {model}, got one that compares with "
+            f"{described['settings'].get('speaker_reference')} clips; explain a recording with "
+            "'make infer EXPLAIN=1'"
+        )
+    tensors, label = cached_rows(cache, spec.digest)
     fused = np.asarray(network(tensors, training=False)["fused"])
     written = []
     for number, emotion in enumerate(EMOTIONS):

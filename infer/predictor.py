@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ class Predictor:
         audio
             Instead of a file: samples in [-1, 1], (samples,) or (samples, channels).
         rate
-            Samples a second of ``audio``.
+            Samples a second of ``audio``; without audio, frames a second.
         frame_rate, times
             Frames a second of ``frames``, or the second of each since the first sample. Without
             both, the frames are spread over the length of ``audio``.
@@ -250,11 +250,13 @@ def from_arrays(
         if frame_rate is None and samples is None:
             frame_rate = rate
         frame_rate = frame_rate or (len(shown) / seconds if seconds else None)
-        if not frame_rate:
-            raise InputError("expected frame_rate= or times= of the frames, got neither")
+        if not frame_rate or not 0 < frame_rate < math.inf:
+            raise InputError(
+                f"expected frame_rate= above 0 or times= of the frames, got {frame_rate}; give one"
+            )
         times = [number / frame_rate for number in range(len(shown))]
     moments = [] if times is None else list(map(float, times))
-    if len(moments) != len(shown) or any(np.diff(moments) <= 0):
+    if len(moments) != len(shown) or not (np.diff(moments) > 0).all():
         raise InputError(
             f"expected an ascending time for each of {len(shown)} frames, got {len(moments)} times "
             "or some that do not ascend"
@@ -285,7 +287,7 @@ def mono(
 ) -> NDArray[np.float32]:
     """Mix samples, (samples,) or (samples, channels), down to one channel of another rate."""
     samples = np.asarray(samples)
-    if not rate or rate <= 0:
+    if not rate or not 0 < rate < math.inf:
         raise InputError(f"expected the rate= of the audio in samples a second, got {rate}")
     if not np.issubdtype(samples.dtype, np.floating):
         raise InputError(
@@ -297,7 +299,7 @@ def mono(
         )
     channels = samples.astype(np.float32).reshape(len(samples), -1).T
     waveform = audio.mean_of_channels(channels)
-    return soxr.resample(waveform, float(Fraction(rate)), wanted_hz, resampler)
+    return soxr.resample(waveform, float(rate), wanted_hz, resampler)
 
 
 def checked(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -176,3 +176,36 @@ def test_a_result_is_drawn_without_predicting_again(loaded, face, tmp_path, kind
     annotate.redraw(analysis.result(), taken(path, loaded), other, spec, told.append)
     assert one.read_bytes() == other.read_bytes()
     assert told == sorted(told) and told[-1] > 2.5
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "code"),
+    [
+        ("POST", {}, 200),
+        ("POST", {"origin": "http://127.0.0.1:7860"}, 200),
+        ("POST", {"origin": "http://elsewhere.example"}, 403),
+        ("POST", {"origin": "http://127.0.0.1:3000"}, 403),
+        ("POST", {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, 403),
+        ("GET", {"sec-fetch-site": "same-site", "sec-fetch-mode": "no-cors"}, 403),
+        ("GET", {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, 200),
+        ("GET", {"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"}, 200),
+    ],
+)
+def test_another_site_may_link_to_the_page_and_do_nothing_else(method, headers, code):
+    testing = pytest.importorskip("starlette.testclient", reason="needs Gradio")
+    from starlette.responses import PlainTextResponse
+
+    from infer.app.guard import SameOriginOnly
+
+    client = testing.TestClient(SameOriginOnly(PlainTextResponse("page")), "http://127.0.0.1:7860")
+    answered = client.request(method, "/upload", headers=headers)
+    assert answered.status_code == code
+    assert "default-src 'self'" in answered.headers["content-security-policy"]
+
+
+def test_no_port_is_one_line(loaded):
+    pytest.importorskip("gradio", reason="needs Gradio: 'make setup-app'")
+    from infer.app import serving
+
+    with pytest.raises(InputError, match="free port, got 70000"), serving.serving(loaded, 70_000):
+        pass

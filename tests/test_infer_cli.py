@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,6 +54,37 @@ def test_several_files_and_a_bad_one(model, tmp_path, capsys):
     assert [bool(row["error"]) for row in rows] == [False, True, False, False, False]
     assert rows[0]["emotion"] == json.loads((out / "a.json").read_text())["emotion"]
     assert all("drawn faces only" in row["notes"] for row in rows if not row["error"])
+
+
+def test_no_recording_is_replaced_by_the_output_of_another(model, tmp_path, capsys):
+    first = write_video(tmp_path / "a.mp4", sound=tone(1.6))
+    shutil.copy(first, tmp_path / "a.mkv")
+    shutil.copy(first, tmp_path / "summary.mp4")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert call(tmp_path, "--model", model, "--out", tmp_path, "--formats", "csv") == 1
+    assert all((tmp_path / name).read_bytes() == content for name, content in before.items())
+    assert "a.mkv than the input" in capsys.readouterr().err
+    assert len(list(csv.DictReader((tmp_path / "summary.csv").open()))) == 3
+    assert (tmp_path / "summary-2.csv").is_file()
+
+
+def test_names_that_are_no_text(model, tmp_path):
+    """Dollar signs mean formulas to Matplotlib; a byte that is not UTF-8 is a name on Linux."""
+    names = (b"cost $5_{ $.wav", b"caf\xe9.wav")
+    paths = [tmp_path / os.fsdecode(name) for name in names]
+    for path in paths:
+        write_wav(tmp_path / "a.wav", tone(1.2)).rename(path)
+    words = ("-m", "infer", *paths, "--model", model, "--out", tmp_path / "out", "--no-video")
+    done = subprocess.run(
+        [sys.executable, *words, "--formats", "all"],
+        cwd=ROOT,
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out").iterdir())) == 2 * 7 + 1
+    assert "caf\\xe9.wav" in (tmp_path / "out" / "summary.csv").read_text(encoding="utf-8")
 
 
 def test_one_file_in_every_way(model, tmp_path, capsys):

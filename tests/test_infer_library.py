@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from conftest import RATE, TINY, tone, write_model, write_video, write_wav
 
-from infer import load
-from infer.prediction import results
+from infer import explain, load
+from infer.output import annotate
+from infer.prediction import reference, results
 from infer.prediction.model import Model
 from infer.prediction.predict import Analysis, Options
 from infer.predictor import Predictor
@@ -86,6 +87,66 @@ def test_frames_decoded_for_drawing_give_the_rows_of_a_full_decode(take):
     assert sum(same_row(tensors, row) for tensors in rows) == 1
 
 
+def test_what_is_explained_is_what_was_predicted(take, tmp_path):
+    """An annotated video decodes every frame, predictions alone those that others refer to."""
+    spec = FeatureSpec(variants=())
+    for every_frame in (True, False):
+        asked, again = [], []
+        model = recording_model(spec, asked)
+        opened = recording.open_recording(take, None, spec)
+        if every_frame:
+            made = annotate.annotate(model, opened, tmp_path / "a.mp4", Options()).predictions
+        else:
+            made = [window for windows in Analysis(model, opened, Options()) for window in windows]
+        opened = recording.open_recording(take, None, spec)
+        tensors = explain.window_tensors(
+            recording_model(spec, again), opened, made[-1], every_frame=every_frame
+        )
+        assert (tensors["frames"] == asked[-1]["frames"]).all()
+
+
+@pytest.mark.parametrize(
+    ("learned", "sound", "said"),
+    [
+        (("audio", "video"), True, "windows: there the answer comes from the voice alone, or"),
+        (("audio", "video"), False, "no sound; no face in"),
+        (("video",), True, "windows: there the answer comes from the whole picture"),
+        (("audio",), True, "the model has learned nothing from video: it is left out"),
+    ],
+)
+def test_notes_are_about_what_the_model_has_learned(tmp_path, learned, sound, said):
+    path = write_video(tmp_path / "a.mp4", 2.4, sound=tone(2.4) if sound else None)
+    model = recording_model(TINY, [], ("fused", *learned))
+    analysis = Analysis(model, recording.open_recording(path, None, TINY), Options())
+    list(analysis)
+    notes = "; ".join(analysis.result().notes)
+    assert said in notes and "silent" not in notes
+    assert ("face alone" in notes, "no face" in notes) == (False, "video" in learned)
+
+
+def test_a_reference_is_the_mean_over_a_recording(take):
+    """The windows of a recording that has a voice and a face, end to end."""
+    spec = FeatureSpec(variants=())
+    rows = []
+    even = recording_model(spec, rows)
+
+    def answer(tensors):
+        means = {"audio_average": tensors["mfcc"].mean(axis=(2, 3))}
+        grey = tensors["frames"].astype(np.float32).mean(axis=(1, 4))
+        cells = grey.reshape(len(grey), 14, 8, 14, 8).mean(axis=(2, 4))
+        return even.answer(tensors) | {
+            "mfcc_average": means["audio_average"],
+            "frames_average": np.repeat(cells[..., np.newaxis], 4, axis=-1),
+        }
+
+    settings = {"settings": {"speaker_reference": "recording"}}
+    model = dataclasses.replace(even, answer=answer, description=settings)
+    found = reference.reference_of(model, take, None, None)
+    assert found["mfcc_reference"].shape == (40,) and len(rows) >= 1
+    expected = np.mean([row["mfcc"][0].mean(axis=(1, 2)) for row in rows], axis=0)
+    assert found["mfcc_reference"] == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared clips are not here")
 def test_a_camera_clip_gives_its_cached_row():
     path = next(SHARED.glob("*.mp4"))
@@ -128,6 +189,8 @@ def test_arrays_are_answered_as_their_file_is(loaded, tmp_path):
         ({"frames": [np.zeros((8, 8, 3), np.uint8)]}, "frame_rate="),
         ({"frames": [np.zeros((8, 8))], "rate": 10}, "uint8"),
         ({"frames": [np.zeros((8, 8, 3), np.uint8)] * 2, "times": [0.1]}, "ascending"),
+        ({"audio": tone(1.0), "rate": float("nan")}, "rate="),
+        ({"frames": [np.zeros((8, 8, 3), np.uint8)], "frame_rate": float("inf")}, "frame_rate="),
         ({"path": "x.mp4", "audio": tone(1.0), "rate": RATE}, "both"),
     ],
 )

@@ -41,7 +41,7 @@ def test_a_face_that_moves_by_its_own_width_is_followed():
 def test_a_missed_find_costs_no_number_and_a_long_absence_does():
     tracker, numbers = follow([[face(100)], [], [face(110)], *[[]] * 8, [face(110)]])
     assert [n for n in numbers if n] == [[1], [1], [2]]
-    assert [track.number for track in tracker.tracks] == [1, 2]
+    assert list(tracker.tracks) == [1, 2]
 
 
 def test_another_face_in_the_same_place_at_the_same_time_is_another():
@@ -58,6 +58,14 @@ def test_a_box_moves_evenly_between_finds_and_goes_after_half_a_second():
     assert track.at(0.64)[0].x == pytest.approx(40)
     assert track.at(0.66) is None and track.at(2.0) is None and track.at(-0.3) is None
     assert tracks.LOST_SECONDS == 0.5
+
+
+def test_faces_that_left_long_ago_are_forgotten():
+    tracker = Tracker()
+    for number in range(50):
+        tracker.update(10.0 * number, [face(100)])
+        tracker.forget(10.0 * number - 15)
+    assert list(tracker.tracks) == [49, 50] and tracker.get(3).at(20.0) is None
 
 
 def test_faces_of_an_earlier_frame_are_recognised():
@@ -89,6 +97,14 @@ def test_smoothing_is_a_first_order_low_pass():
         state, _ = smoother(n / 2, second)
         assert state[2] == pytest.approx(np.exp(-n / 4), abs=1e-5)
         assert state.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_an_earlier_answer_does_not_shake_the_filter():
+    smoother = Smoother(1.0)
+    first, second = (np.eye(8, dtype=np.float32)[n] for n in (1, 2))
+    smoother(3.0, first)
+    smoothed, label = smoother(0.5, second)
+    assert smoothed == pytest.approx(first) and label == EMOTIONS[1]
 
 
 def test_a_label_does_not_flicker():

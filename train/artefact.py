@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import re
 import subprocess
 import zipfile
 import zlib
@@ -16,20 +15,16 @@ import keras
 from pipeline import atomic
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS, FeatureSpec
-from train import models  # noqa: F401 - registers the layers of a saved model
+from train import (
+    description,
+    models,  # noqa: F401 - registers the layers of a saved model
+)
+from train.description import DESCRIPTION_NAME, FORMAT_VERSION, KERAS_NAME, TRAIN_AGAIN
 from train.heads import HEADS
 from train.studies.protocol import Split
 
-MODEL_NAME = "model.keras"
-DESCRIPTION_NAME = "model.json"
-DESCRIPTION_VERSION = 2
-TRAIN_AGAIN = "use the code that trained it, or train again"
 DAMAGE_ERRORS = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError)
-"""What reading a description or a model raises where it is not what was written."""
-
-DESCRIPTION_KINDS = {"actors": dict, "settings": dict, "metrics": dict, "seen": list, "cache": str}
-ACTOR_PATTERN = re.compile(r"[^:]+:\d+")
-"""An actor of one of several corpora."""
+"""What reading a model raises where it is not what was written."""
 
 LIBRARIES = ("tensorflow", "keras", "numpy", "librosa", "opencv-python", "av", "h5py")
 
@@ -87,8 +82,8 @@ def save(artefact: Artefact, folder: Path) -> None:
     OSError
         If the disk refuses; what was there stays.
     """
-    description = {
-        "format_version": DESCRIPTION_VERSION,
+    described = {
+        "format_version": FORMAT_VERSION,
         "spec": json.loads(artefact.spec.to_json()),
         "spec_digest": artefact.spec.digest,
         "emotions": EMOTIONS,
@@ -109,51 +104,22 @@ def save(artefact: Artefact, folder: Path) -> None:
         "seen": artefact.seen,
     }
     # Keras takes a file for a model by its suffix.
-    partial, text = folder / f"partial-{MODEL_NAME}", folder / f"partial-{DESCRIPTION_NAME}"
+    partial, text = folder / f"partial-{KERAS_NAME}", folder / f"partial-{DESCRIPTION_NAME}"
     try:
         with atomic.refusals_named(partial):
             # A fresh wrapper around the same layers: without the optimizer it is a third as large.
             network = artefact.model
             keras.Model(network.input, network.output, name=network.name).save(partial)
         with atomic.refusals_named(text):
-            text.write_text(json.dumps(description, indent=1), encoding="utf-8")
+            text.write_text(json.dumps(described, indent=1), encoding="utf-8")
         atomic.sync(partial)
         atomic.sync(text)
         (folder / DESCRIPTION_NAME).unlink(missing_ok=True)
-        atomic.replace_durably(partial, folder / MODEL_NAME)
+        atomic.replace_durably(partial, folder / KERAS_NAME)
         atomic.replace_durably(text, folder / DESCRIPTION_NAME)
     finally:
         partial.unlink(missing_ok=True)
         text.unlink(missing_ok=True)
-
-
-def read_description(folder: Path) -> dict:
-    """Read ``model.json``.
-
-    Raises
-    ------
-    InputError
-        If it is missing, or describes something this code cannot serve.
-    """
-    path = folder / DESCRIPTION_NAME
-    if not path.is_file() or not (folder / MODEL_NAME).is_file():
-        raise InputError(
-            f"expected {MODEL_NAME} and {DESCRIPTION_NAME} in {folder}, got neither or one; "
-            "run 'make train' first"
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version, emotions = content["format_version"], tuple(content["emotions"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(
-            f"expected a model description in {path}, got: {error}; {TRAIN_AGAIN}"
-        ) from error
-    if version != DESCRIPTION_VERSION or emotions != EMOTIONS:
-        raise InputError(
-            f"expected a model of format {DESCRIPTION_VERSION} for {EMOTIONS} in {path}, got "
-            f"format {version} for {emotions}; {TRAIN_AGAIN}"
-        )
-    return content
 
 
 def load(folder: Path) -> Artefact:
@@ -164,16 +130,11 @@ def load(folder: Path) -> Artefact:
     InputError
         If a file is missing, or holds something this code cannot serve.
     """
-    content = read_description(folder)
+    content, spec = description.read(folder)
+    actors = {side: tuple(numbers) for side, numbers in content["actors"].items()}
     try:
-        spec = FeatureSpec.from_json(json.dumps(content["spec"]))
-        refuse_other_kinds(content)
-        actors = {side: tuple(numbers) for side, numbers in content["actors"].items()}
-        known = FeatureSpec().revision
-        if spec.revision != known:
-            raise ValueError(f"revision {spec.revision} of the features, this code makes {known}")
         # Safe mode: a model file from elsewhere must not bring code with it.
-        model = keras.models.load_model(folder / MODEL_NAME, compile=False, safe_mode=True)
+        model = keras.models.load_model(folder / KERAS_NAME, compile=False, safe_mode=True)
         return Artefact(
             model,
             spec,
@@ -191,27 +152,6 @@ def load(folder: Path) -> Artefact:
         raise InputError(
             f"expected a model this code can serve in {folder}, got: {reason}; {TRAIN_AGAIN}"
         ) from error
-
-
-def refuse_other_kinds(content: dict) -> None:
-    """Compare the parts of a description with what :func:`save` writes.
-
-    Raises
-    ------
-    KeyError, TypeError
-        If one is missing, or of another kind.
-    """
-    for name, kind in DESCRIPTION_KINDS.items():
-        if not isinstance(content[name], kind):
-            raise TypeError(f"expected {kind.__name__} for {name}, got {content[name]!r}")
-    named = [actor for actors in content["actors"].values() for actor in actors]
-    if not all(type(actor) is int or ACTOR_PATTERN.fullmatch(str(actor)) for actor in named):
-        raise TypeError(f"expected numbers of actors, got {named!r}")
-    for corpus in content.get("corpora", ()):
-        if not set(corpus["emotions"]) <= set(EMOTIONS) or not isinstance(corpus["name"], str):
-            raise TypeError(f"expected a corpus and its emotions, got {corpus!r}")
-    if not all(isinstance(sha256, str) for sha256 in content["seen"]):
-        raise TypeError("expected hashes of the recordings seen, got something else")
 
 
 def library_versions() -> dict[str, str]:

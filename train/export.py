@@ -19,13 +19,13 @@ from pipeline import atomic
 from pipeline.cache import index
 from pipeline.errors import InputError
 from pipeline.spec import CLEAN
+from train.description import DESCRIPTION_NAME, KERAS_NAME, ONNX_NAME
 
 log = logging.getLogger(__name__)
 
 Tensors = Mapping[str, NDArray]
 Runner = Callable[[Tensors], dict[str, NDArray[np.float32]]]
 
-ONNX_NAME = "model.onnx"
 ONNX_OPSET = 17
 """Read by every ONNX Runtime since 1.12 and by ONNX Runtime Web."""
 
@@ -85,8 +85,8 @@ def write_onnx_if_possible(network: keras.Model, folder: Path) -> None:
 
 def described(folder: Path) -> dict[str, str]:
     """Return what an export of this model carries, each part as text."""
-    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    made_from = hashlib.sha256((folder / "model.keras").read_bytes()).hexdigest()
+    content = json.loads((folder / DESCRIPTION_NAME).read_text(encoding="utf-8"))
+    made_from = hashlib.sha256((folder / KERAS_NAME).read_bytes()).hexdigest()
     return {name: json.dumps(content.get(name)) for name in DESCRIBED} | {"keras_sha256": made_from}
 
 

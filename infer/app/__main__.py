@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import threading
@@ -68,10 +69,14 @@ def serve(arguments: argparse.Namespace) -> int:
 
 
 def warm_up(predictor: Predictor) -> None:
-    """Predict noise, so that what libraries load and compile on first use is ready."""
+    """Predict noise, so that what libraries load and compile on first use is ready.
+
+    A model with a speaker reference cannot.
+    """
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 255, (50, 120, 160, 3), np.uint8)
-    predictor.predict(frames=frames, audio=rng.normal(0, 0.1, 32_000), rate=16_000)
+    with contextlib.suppress(InputError):
+        predictor.predict(frames=frames, audio=rng.normal(0, 0.1, 32_000), rate=16_000)
 
 
 def main(words: Sequence[str] | None = None, prog: str = PROG) -> int:

@@ -1,9 +1,12 @@
-"""Keeps the page to itself: browsers are told to ask no other address for anything."""
+"""Keeps the page to itself: no other site may use it, and browsers may ask no other address."""
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from infer.local import is_foreign
 
 POLICY = "; ".join(
     (
@@ -18,7 +21,7 @@ POLICY = "; ".join(
 
 
 class SameOriginOnly:
-    """Adds the policy to every answer, whatever the library's pages name.
+    """Refuses other sites' requests, and adds the policy to every answer.
 
     Parameters
     ----------
@@ -39,4 +42,6 @@ class SameOriginOnly:
                 headers["Referrer-Policy"] = "no-referrer"
             await send(message)
 
-        await self.app(scope, receive, guarded)
+        foreign = scope["type"] == "http" and is_foreign(scope["method"], Headers(scope=scope))
+        app = PlainTextResponse("another site may not ask", 403) if foreign else self.app
+        await app(scope, receive, guarded)

@@ -215,8 +215,11 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
                         made |= finished(Answered(folder, taken, own, step.result))
                     yield made
                 forget(before)
-            except InputError as error:
+            except BaseException as error:
+                # A visitor who leaves ends the generator.
                 shutil.rmtree(folder, ignore_errors=True)
+                if not isinstance(error, InputError):
+                    raise
                 yield {
                     player: None,
                     message: gr.Markdown(answer.plain(error, taken, own), visible=True),
@@ -237,13 +240,18 @@ def build(predictor: Predictor, work: Path, limits: Limits) -> gr.Blocks:
             if now is None:
                 return {message: gr.Markdown(GONE, visible=True)}
             path = now.folder / f"{now.path.stem}-annotated.mp4"
-            recording = open_recording(now.path, None, predictor.model.spec)
-            length = max(recording.duration_seconds, 1e-9)
+            length = max(now.result.duration_seconds, 1e-9)
 
             def tell(seconds: float) -> None:
                 progress(min(1.0, seconds / length), desc="drawing")
 
-            annotate.redraw(now.result, recording, path, predictor.model.spec, tell)
+            try:
+                recording = open_recording(now.path, None, predictor.model.spec)
+                annotate.redraw(now.result, recording, path, predictor.model.spec, tell)
+            except InputError as error:
+                return {
+                    message: gr.Markdown(answer.plain(error, now.path, now.reference), visible=True)
+                }
             return {
                 render: gr.Button(visible=False),
                 video: gr.DownloadButton(value=str(path), visible=True),

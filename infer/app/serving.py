@@ -14,11 +14,10 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from infer.app import page
 from infer.app.guard import SameOriginOnly
+from infer.local import HOST, LOCAL_NAMES
 from infer.predictor import Predictor
 from pipeline.errors import InputError
 
-HOST = "127.0.0.1"
-LOCAL_NAMES = ("127.0.0.1", "localhost")
 MOST_WAITING = 16
 """Recordings that wait for their turn; one is read at a time."""
 
@@ -78,7 +77,7 @@ def serving(
                     ]
                 },
             )
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             raise InputError(
                 f"expected a free port, got {port}: {error}; name another with --port"
             ) from error

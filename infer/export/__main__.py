@@ -7,10 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from infer.prediction.model import read_description
 from pipeline.console import Parser, run
 from pipeline.errors import InputError
-from train import runtime
+from train import description, runtime
 
 PROG = "python -m infer.export"
 FORMATS = ("onnx", "litert", "saved_model")
@@ -34,7 +33,7 @@ def parser(prog: str = PROG) -> argparse.ArgumentParser:
 
 def export_command(arguments: argparse.Namespace) -> int:
     """Export, compare, print."""
-    read_description(arguments.model)
+    description.read(arguments.model)
     runtime.start_tensorflow()
     from infer.export import convert
     from train import artefact

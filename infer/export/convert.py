@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from pipeline import atomic
 from pipeline.errors import InputError
+from train.description import ONNX_NAME
 from train.export import (
     DESCRIBED,
-    ONNX_NAME,
     Runner,
     Tensors,
     compare,

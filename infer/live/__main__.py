@@ -98,17 +98,19 @@ def live(arguments: argparse.Namespace) -> int:
                 running.wait()
     finally:
         running.stop()
-        print(running.figures.text())
+        if running.figures.captured:
+            print(running.figures.text())
     return 0
 
 
 def show(running: Live, frames: Slot) -> None:
     """Show frames in a window until a key is pressed or it is closed."""
     title = "emotions: any key ends"
-    for _, frame in frames.newer():
+    for frame in frames.newer():
         cv2.imshow(title, frame.to_ndarray(format="bgr24"))
-        closed = cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1
-        if cv2.waitKey(1) >= 0 or closed:
+        # The window is closed while it waits, and the next frame would open another one.
+        pressed = cv2.waitKey(1) >= 0
+        if pressed or cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1:
             break
     cv2.destroyAllWindows()
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 # Before PyAV, see infer/__init__.py.
 import cv2
 
+from infer.local import HOST, LOCAL_NAMES, is_foreign
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
     from infer.live.session import Slot
     from pipeline.media.video import Frame
 
-HOST = "127.0.0.1"
 BOUNDARY = "frame"
 
 PAGE = """<!doctype html>
@@ -70,8 +70,12 @@ def serving(port: int, frames: Slot, answers: Slot, notes: list[str]) -> Iterato
         def do_GET(self) -> None:
             kinds = {"/": self.page, "/video": self.video, "/events": self.events}
             answer = kinds.get(self.path)
-            if answer is None or self.headers.get("Host", "").split(":")[0] not in LOCAL_NAMES:
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            if answer is None or headers.get("host", "").split(":")[0] not in LOCAL_NAMES:
                 self.send_error(404)
+                return
+            if is_foreign("GET", headers):
+                self.send_error(403)
                 return
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 answer()
@@ -89,14 +93,14 @@ def serving(port: int, frames: Slot, answers: Slot, notes: list[str]) -> Iterato
 
         def video(self) -> None:
             self.begin(f"multipart/x-mixed-replace; boundary={BOUNDARY}")
-            for _, frame in frames.newer():
+            for frame in frames.newer():
                 content = jpeg(frame)
                 head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}"
                 self.wfile.write(f"{head}\r\n\r\n".encode() + content + b"\r\n")
 
         def events(self) -> None:
             self.begin("text/event-stream")
-            for _, made in answers.newer():
+            for made in answers.newer():
                 text = json.dumps([each.record() for each in made])
                 self.wfile.write(f"data: {text}\n\n".encode())
                 self.wfile.flush()
@@ -110,7 +114,6 @@ def serving(port: int, frames: Slot, answers: Slot, notes: list[str]) -> Iterato
         raise InputError(
             f"expected a free port, got {port}: {error}; name another with --serve"
         ) from error
-    server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -118,9 +121,6 @@ def serving(port: int, frames: Slot, answers: Slot, notes: list[str]) -> Iterato
     finally:
         server.shutdown()
         server.server_close()
-
-
-LOCAL_NAMES = ("127.0.0.1", "localhost")
 
 
 def jpeg(frame: Frame) -> bytes:

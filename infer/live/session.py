@@ -6,6 +6,7 @@ answers twice a second. Frames that come too fast are dropped, never queued.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import threading
@@ -30,6 +31,11 @@ from pipeline.media import capture, video
 from pipeline.media.video import Frame
 
 log = logging.getLogger(__name__)
+
+
+class _Ended(Exception):
+    """Leaves a source that gives sound alone: where frames come, each of them is asked."""
+
 
 STEP_SECONDS = 0.5
 """From answer to answer."""
@@ -67,8 +73,8 @@ class Slot:
             self.closed = True
             self._changed.notify_all()
 
-    def newer(self) -> Iterator[tuple[int, Any]]:
-        """Yield what is held whenever it has changed, with its number from 1 on, until the end."""
+    def newer(self) -> Iterator[Any]:
+        """Yield what is held whenever it has changed, until the end."""
         seen = 0
         while True:
             with self._changed:
@@ -76,7 +82,7 @@ class Slot:
                 if self._number == seen:
                     return
                 seen, held = self._number, self._held
-            yield seen, held
+            yield held
 
 
 @dataclass
@@ -158,7 +164,9 @@ class Live:
         self._microphone = None
         if source.isdecimal() and microphone:
             try:
-                self._microphone = capture.Microphone(self._hear)
+                self._microphone = capture.Microphone(
+                    lambda block: self._stream.hear(block, self._clock())
+                )
                 rate = self._microphone.rate
             except InputError as error:
                 self.notes.append(f"no sound: {error}")
@@ -209,20 +217,18 @@ class Live:
     def _clock(self) -> float:
         return time.monotonic() - self._began
 
-    def _hear(self, samples: np.ndarray) -> None:
-        self._stream.hear(samples, self._clock())
-
-    @property
-    def running(self) -> bool:
-        """Whether frames may still come."""
-        return not self._asked.is_set()
+    def _hear(self, samples: np.ndarray, end: float) -> None:
+        if self._asked.is_set():
+            raise _Ended
+        self._stream.hear(samples, end)
 
     def _capture(self) -> None:
-        for seconds, frame in self._frames():
-            self.figures.captured += 1
-            self._latest.put((seconds, time.monotonic(), frame))
-            if self._asked.is_set():
-                return
+        with contextlib.suppress(_Ended):
+            for seconds, frame in self._frames():
+                self.figures.captured += 1
+                self._latest.put((seconds, time.monotonic(), frame))
+                if self._asked.is_set():
+                    return
 
     def _frames(self) -> Iterator[tuple[float, Frame]]:
         """Yield what comes; a camera that broke off is asked again until it is back."""
@@ -230,7 +236,7 @@ class Live:
         while True:
             reason = "nothing more came"
             try:
-                for timed in capture.frames_of(self._source, self._stream.hear, self._clock):
+                for timed in capture.frames_of(self._source, self._hear, self._clock):
                     if broken:
                         log.warning("%s is back", self._source)
                     broken = False
@@ -254,7 +260,7 @@ class Live:
 
     def _draw(self) -> None:
         size = None
-        for _, (seconds, came, frame) in self._latest.newer():
+        for seconds, came, frame in self._latest.newer():
             self._stream.see(frame, seconds)
             size = size or video.fitted(frame, 2, LARGEST_SIDE_PX)
             upright = video.upright_yuv(frame, *size)

@@ -86,7 +86,7 @@ def annotate(
     Returns
     -------
     Analysis
-        With all its predictions; those up to the end of the video where it was stopped.
+        With all its predictions; where it was stopped, those that were made by then.
 
     Raises
     ------
@@ -125,7 +125,8 @@ def watched(
 class Drawing:
     """Frames of a video, drawn on once the windows around them are predicted.
 
-    A frame waits for the window whose middle comes next: about three seconds of frames are held.
+    A frame waits for the window whose middle comes next: four to five seconds of frames are
+    held.
 
     Parameters
     ----------

@@ -23,19 +23,17 @@ class Showing:
     def __init__(self, track_of: Callable[[int], Track]) -> None:
         self._track_of = track_of
         self._windows: dict[int | None, list[WindowPrediction]] = {}
-        self._numbers: set[int] = set()
-
-    @property
-    def several(self) -> bool:
+        self._first: int | None = None
+        self.several = False
         """Whether there were answers about several faces."""
-        return len(self._numbers) > 1
 
     def add(self, predictions: list[WindowPrediction]) -> None:
         """Take the predictions of the next window."""
         for made in predictions:
             self._windows.setdefault(made.track, []).append(made)
             if made.track is not None:
-                self._numbers.add(made.track)
+                self._first = self._first or made.track
+                self.several |= made.track != self._first
 
     def forget(self, before_seconds: float) -> None:
         """Drop what no later moment needs."""

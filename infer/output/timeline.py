@@ -51,7 +51,9 @@ def png_bytes(result: Result) -> bytes:
     axes.invert_yaxis()
     axes.set_xlim(0, seconds)
     axes.set_xlabel("seconds")
-    axes.set_title(f"{result.file}: {result.emotion} {100 * result.probability:.0f} %")
+    # A file's name may have dollar signs.
+    title = f"{result.file}: {result.emotion} {100 * result.probability:.0f} %"
+    axes.set_title(title, parse_math=False)
     used = labels(result)
     handles = [Patch(color=fraction(COLOURS[name])) for name in used]
     figure.legend(handles, used, loc="outside lower center", ncols=len(used), frameon=False)
@@ -143,7 +145,7 @@ def html_text(result: Result, source: str) -> str:
     return PAGE.format(
         title=title,
         kind=kind,
-        source=html.escape(urllib.parse.quote(source)),
+        source=html.escape(urllib.parse.quote(source, errors="surrogateescape")),
         svg=svg_text(result),
         legend=legend,
         notes=notes,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -14,15 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.spec import EMOTIONS, FeatureSpec
+from pipeline.spec import FeatureSpec
+from train import description
+from train.description import KERAS_NAME, ONNX_NAME
 from train.heads import HEADS, INPUTS
 
 log = logging.getLogger(__name__)
 
-DESCRIPTION_NAME, KERAS_NAME, ONNX_NAME = "model.json", "model.keras", "model.onnx"
-FORMAT_VERSIONS = (2,)
 BACKENDS = ("auto", "onnx", "keras")
-TRAIN_AGAIN = "use the code that trained it, or train again"
 MOST_THREADS = 4
 """The graph is small: more threads wait for each other."""
 
@@ -77,7 +75,7 @@ class Model:
         return self.description["settings"].get("speaker_reference", "none")
 
 
-def open_model(folder: Path, backend: str = "auto", threads: int | None = None) -> Model:
+def open_model(folder: Path, backend: str = "auto") -> Model:
     """Open a folder that training left.
 
     Parameters
@@ -87,8 +85,6 @@ def open_model(folder: Path, backend: str = "auto", threads: int | None = None) 
     backend
         ``"onnx"`` needs ``model.onnx``; ``"keras"`` imports TensorFlow; ``"auto"`` takes Keras
         only where there is no ``model.onnx`` of the same ``model.keras``.
-    threads
-        Of one call; None takes the cores of this machine, at most ``MOST_THREADS``.
 
     Raises
     ------
@@ -97,54 +93,20 @@ def open_model(folder: Path, backend: str = "auto", threads: int | None = None) 
     """
     if backend not in BACKENDS:
         raise InputError(f"expected a backend of {', '.join(BACKENDS)}, got {backend!r}")
-    description, spec = read_description(folder)
-    learned = tuple(description.get("learned", HEADS))
-    threads = threads or min(MOST_THREADS, os.cpu_count() or 1)
-    found = None if backend == "keras" else open_onnx(folder, threads)
+    content, spec = description.read(folder)
+    learned = tuple(content.get("learned", HEADS))
+    found = None if backend == "keras" else open_onnx(folder)
     if found is None and backend == "onnx":
         raise InputError(
             f"expected {ONNX_NAME} of the {KERAS_NAME} in {folder}, got none; "
             f"run 'make export FORMAT=onnx MODEL={folder}'"
         )
     inputs, answer = found or open_keras(folder)
-    used = "onnx" if found else "keras"
-    return Model(folder, spec, learned, inputs, description, used, answer)
-
-
-def read_description(folder: Path) -> tuple[dict, FeatureSpec]:
-    """Read ``model.json`` and the spec in it.
-
-    Raises
-    ------
-    InputError
-        If it is missing, or describes something this code cannot serve.
-    """
-    path = folder / DESCRIPTION_NAME
-    if not path.is_file() or not (folder / KERAS_NAME).is_file():
-        raise InputError(
-            f"expected {KERAS_NAME} and {DESCRIPTION_NAME} in {folder}, got neither or one; run "
-            "'make train' first, or 'make demo' for a model of drawn faces"
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version, emotions = content["format_version"], tuple(content["emotions"])
-        if version not in FORMAT_VERSIONS or emotions != EMOTIONS:
-            raise ValueError(f"format {version} for {', '.join(map(str, emotions))}")
-        spec = FeatureSpec.from_json(json.dumps(content["spec"]))
-        known = FeatureSpec().revision
-        if spec.revision != known:
-            raise ValueError(f"revision {spec.revision} of the features, this code makes {known}")
-        if not isinstance(content["settings"], dict):
-            raise TypeError("settings that are no table")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(
-            f"expected a model this code can serve in {folder}, got: {error}; {TRAIN_AGAIN}"
-        ) from error
-    return content, spec
+    return Model(folder, spec, learned, inputs, content, "onnx" if found else "keras", answer)
 
 
 def open_onnx(
-    folder: Path, threads: int
+    folder: Path,
 ) -> tuple[tuple[str, ...], Callable[[Tensors], dict[str, NDArray[np.float32]]]] | None:
     """Open ``model.onnx``; None where there is none, or one of another ``model.keras``.
 
@@ -159,7 +121,7 @@ def open_onnx(
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = min(MOST_THREADS, os.cpu_count() or 1)
     options.log_severity_level = 3
     # Threads that wait would take the time of those that decode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

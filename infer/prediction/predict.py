@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -176,6 +176,14 @@ class Answering:
             for name, values in self._references.items()
         }
 
+    def forget(self, kept: Collection[int]) -> None:
+        """Drop the filters of faces that are no longer followed, for streams without an end."""
+        self._smoothers = {
+            track: filter_of
+            for track, filter_of in self._smoothers.items()
+            if track is None or track in kept
+        }
+
     def smoother(self, track: int | None) -> Smoother:
         """Return the filter of a face."""
         if track not in self._smoothers:
@@ -280,10 +288,10 @@ class Analysis:
         """Return what was predicted up to now."""
         recording, made = self.recording, self.predictions
         least = self.options.min_confidence
-        heard, shown = recording.waveform is not None, recording.video is not None
+        there = {"audio": recording.waveform is not None, "video": recording.video is not None}
         notes = (
             *model_notes(self.model),
-            *results.notes(made, heard, shown, least),
+            *results.notes(made, there, self.model.branches, least),
             *further_notes,
         )
         return Result(

@@ -14,7 +14,6 @@ from infer.prediction.results import VOICE, VOICE_AND_FACE
 from infer.reading.recording import open_recording, plan_windows
 from infer.reading.windows import FaceSearch, Timed, decoded, read_windows
 from pipeline.errors import InputError
-from pipeline.features.extract import Features
 
 LEAST_VOICE = 0.5
 """Windows with less voice do not count, unless all have less."""
@@ -66,18 +65,48 @@ def reference_of(
             f"expected a recording of the person for a model trained with --speaker-reference "
             f"{kind}, got none; name one with --reference"
         )
-    rows = rows_of(model, source, None if own else sound)
-    return averages(model, rows)
+    return averages(model, source, None if own else sound)
 
 
-def rows_of(model: Model, path: Path, sound: Path | None) -> list[Features]:
-    """Return the tensors of a recording's windows that have a voice and a face.
+def averages(model: Model, path: Path, sound: Path | None) -> References:
+    """Average what the model itself puts out of a recording, compared with nothing.
+
+    Windows with less than ``LEAST_VOICE`` count where no other has more.
 
     Raises
     ------
     InputError
-        If none has.
+        If no window has a voice and a face.
     """
+    spec = model.spec
+    cells = spec.frame_size_px // CELL_PX
+    nothing = {
+        "mfcc_reference": np.zeros((1, spec.mfcc_count), np.float32),
+        "frames_reference": np.zeros((1, cells, cells, DIRECTIONS), np.float32),
+    }
+    counts = {True: 0, False: 0}
+    sums = {
+        voiced: {name: np.zeros_like(zeros[0]) for name, zeros in nothing.items()}
+        for voiced in counts
+    }
+    for weight, tensors in rows_of(model, path, sound):
+        answer, voiced = model.answer({**tensors, **nothing}), weight >= LEAST_VOICE
+        counts[voiced] += 1
+        for name, total in sums[voiced].items():
+            total += answer[name.replace("reference", "average")][0]
+    if not any(counts.values()):
+        raise InputError(
+            f"expected the voice and the face of the person in {path}, got neither together; "
+            "give another recording"
+        )
+    used = counts[True] > 0
+    return {name: total / counts[used] for name, total in sums[used].items()}
+
+
+def rows_of(
+    model: Model, path: Path, sound: Path | None
+) -> Iterator[tuple[float, dict[str, NDArray]]]:
+    """Yield each window of a recording that has a voice and a face: its voice, and its tensors."""
     spec = model.spec
     recording = open_recording(path, sound, spec)
     # End to end: halves that overlap would count twice.
@@ -87,35 +116,8 @@ def rows_of(model: Model, path: Path, sound: Path | None) -> list[Features]:
     if recording.video is not None and spec.frame_sampling == "spread":
         coming = decoded(recording.video, spans, spec, Options().threads)
     answering = Answering(model, Options())
-    found: list[tuple[float, Features]] = []
     for seen in read_windows(recording, spans, spec, search, coming):
         face = max(seen.faces, key=lambda face: face.square.width, default=None)
         basis = basis_of(seen.window, face, spec)
         if basis == VOICE_AND_FACE or (basis == VOICE and recording.video is None):
-            tensors = answering.tensors(seen.window, (face,))
-            found.append((seen.weight, Features(tensors["mfcc"][0], tensors["frames"][0])))
-    if not found:
-        raise InputError(
-            f"expected the voice and the face of the person in {path}, got neither together; "
-            "give another recording"
-        )
-    voiced = [row for weight, row in found if weight >= LEAST_VOICE]
-    return voiced or [row for _, row in found]
-
-
-def averages(model: Model, rows: list[Features]) -> References:
-    """Average what the model itself puts out of rows, compared with nothing."""
-    spec = model.spec
-    cells = spec.frame_size_px // CELL_PX
-    nothing = {
-        "mfcc_reference": np.zeros((1, spec.mfcc_count), np.float32),
-        "frames_reference": np.zeros((1, cells, cells, DIRECTIONS), np.float32),
-    }
-    answers = [
-        model.answer({"mfcc": row.mfcc[np.newaxis], "frames": row.frames[np.newaxis], **nothing})
-        for row in rows
-    ]
-    return {
-        name: np.mean([answer[name.replace("reference", "average")][0] for answer in answers], 0)
-        for name in nothing
-    }
+            yield seen.weight, answering.tensors(seen.window, (face,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from infer.prediction.smooth import named
 from infer.reading.tracks import Track
+from pipeline.corpora.sources import printable
 from pipeline.errors import InputError
 from pipeline.features.detectors import Box
 from pipeline.spec import EMOTIONS
@@ -144,8 +145,8 @@ class Result:
 
     @property
     def file(self) -> str:
-        """Name of what was read."""
-        return self.path.name
+        """Name of what was read, as text that any file takes."""
+        return printable(self.path.name)
 
     @cached_property
     def main(self) -> list[WindowPrediction]:
@@ -320,28 +321,38 @@ def described(window: WindowPrediction, min_confidence: float) -> dict[str, Any]
 
 def notes(
     windows: Sequence[WindowPrediction],
-    has_sound: bool,
-    has_video: bool,
+    there: Mapping[str, bool],
+    branches: Collection[str],
     min_confidence: float,
 ) -> Iterator[str]:
-    """Say what was missing, shared, unsure or unlike training, and where."""
-    if not has_sound:
-        yield "no sound: the answer comes from the face alone"
-    elif not any(window.voice is not None for window in windows):
-        yield "the sound is silent: the answer comes from the face alone"
+    """Say what was missing, shared, unsure or unlike training, and where.
+
+    Parameters
+    ----------
+    windows
+        The predictions.
+    there
+        Whether the recording has ``"audio"`` and ``"video"``.
+    branches
+        What the model has learned from; that others are left out is said of the model.
+    min_confidence
+        Probability below which an answer is ``"unsure"``.
+    """
+    heard = any(window.voice is not None for window in windows)
     count = len({window.start_seconds for window in windows})
-    if not has_video:
+    faceless = sum(window.basis in (VOICE, PICTURE) for window in windows)
+    if "audio" in branches and not heard:
+        instead = ": the answer comes from the face alone" if faceless < count else ""
+        yield f"{'the sound is silent' if there['audio'] else 'no sound'}{instead}"
+    if "video" in branches and not there["video"]:
         yield "no video: the answer comes from the voice alone"
-    else:
-        faceless = sum(window.basis in (VOICE, PICTURE) for window in windows)
-        if faceless:
-            yield (
-                f"no face in {faceless} of {count} windows: there the answer comes from "
-                "the voice alone, or from the whole picture if there is none"
-            )
+    elif "video" in branches and faceless:
+        instead = "the voice alone, or from the whole picture if there is none"
+        instead = instead if heard else "the whole picture"
+        yield f"no face in {faceless} of {count} windows: there the answer comes from {instead}"
     several = {window.track for window in windows if window.track is not None}
     if len(several) > 1:
-        yield f"{len(several)} faces{whose_voice(windows) if has_sound else ''}"
+        yield f"{len(several)} faces{whose_voice(windows) if heard else ''}"
     unsure = sum(window.probability < min_confidence for window in windows)
     if unsure:
         yield f"less probable than {min_confidence:g} in {unsure} of {len(windows)} answers: unsure"

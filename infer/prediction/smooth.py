@@ -51,7 +51,7 @@ class Smoother:
         Parameters
         ----------
         time
-            Middle of its window in seconds, later than before.
+            Middle of its window in seconds; an earlier one than before changes nothing.
         probabilities
             Shape (8,).
 
@@ -64,7 +64,8 @@ class Smoother:
         if self._state is None or not self.seconds:
             self._state = probabilities
         else:
-            part = -math.expm1(-(time - self._time) / self.seconds)
+            # A stream goes back a little where frames begin to come after sound alone.
+            part = -math.expm1(-max(0.0, time - self._time) / self.seconds)
             self._state = self._state + np.float32(part) * (probabilities - self._state)
         self._time = time
         best = int(self._state.argmax())

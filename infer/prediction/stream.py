@@ -109,6 +109,8 @@ class Stream:
             )
         if not samples.size:
             return
+        if not np.isfinite(samples).all():
+            raise InputError("expected finite samples, got infinity or NaN; leave them out")
         channels = samples.astype(np.float32).reshape(len(samples), -1).T
         made = self._resampler.resample_chunk(audio.mean_of_channels(channels))
         hz = self.model.spec.sample_rate_hz
@@ -144,7 +146,7 @@ class Stream:
             if due and spec.crop == "face":
                 self._searched = seconds
                 self.search.search(seconds, rgb)
-                self.search.tracker.forget(seconds - KEPT_SECONDS)
+                self.search.forget(seconds - KEPT_SECONDS)
             if kept:
                 self._frames.append((seconds, rgb))
             while self._frames[0][0] < seconds - self._reach_seconds - gap:
@@ -159,6 +161,7 @@ class Stream:
             One for each face; none before anything came.
         """
         spec = self.model.spec
+        self._answering.forget(self.search.tracker.tracks)
         with self._lock:
             span = newest_span(self.seconds, bool(self._frames), spec)
             shown = list(self._frames)

@@ -111,7 +111,8 @@ class Tracker:
     """
 
     def __init__(self) -> None:
-        self.tracks: list[Track] = []
+        self.tracks: dict[int, Track] = {}
+        self._begun = 0
         self.alive: list[Track] = []
 
     def update(self, time: float, found: Sequence[Face]) -> list[int]:
@@ -134,22 +135,24 @@ class Tracker:
         self.alive = alive
         numbers = []
         for place, face in enumerate(found):
-            track = alive[matched[place]] if place in matched else self._begun()
+            track = alive[matched[place]] if place in matched else self._begin()
             track.add(time, face)
             numbers.append(track.number)
         return numbers
 
-    def _begun(self) -> Track:
-        track = Track(len(self.tracks) + 1)
-        self.tracks.append(track)
+    def _begin(self) -> Track:
+        self._begun += 1
+        track = self.tracks[self._begun] = Track(self._begun)
         self.alive = [*self.alive, track]
         return track
 
     def forget(self, before: float) -> None:
         """Drop what was found before a time, for streams without an end."""
-        for track in self.tracks:
+        for track in self.tracks.values():
             first = bisect_right(track.times, before)
             del track.times[:first], track.boxes[:first], track.confidences[:first]
+        # Not in place: another thread may be asking where a face is.
+        self.tracks = {number: track for number, track in self.tracks.items() if track.times}
         self.alive = [track for track in self.alive if track.times]
 
     def recognise(self, time: float, found: Sequence[Face]) -> list[int | None]:
@@ -163,8 +166,8 @@ class Tracker:
         ]
 
     def get(self, number: int) -> Track:
-        """Return a track by its number."""
-        return self.tracks[number - 1]
+        """Return a track by its number; one that was forgotten is empty."""
+        return self.tracks.get(number) or Track(number)
 
 
 def assign(expected: Sequence[Box], found: Sequence[Box]) -> dict[int, int]:

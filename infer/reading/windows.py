@@ -187,6 +187,11 @@ class FaceSearch:
         self._found = {time: found for time, found in self._found.items() if time >= times[0]}
         return tuple(sorted((face for _, face in largest), key=lambda face: face.track))
 
+    def forget(self, before: float) -> None:
+        """Drop what was found before a time, for streams without an end."""
+        self.tracker.forget(before)
+        self._found = {time: found for time, found in self._found.items() if time >= before}
+
     def squares_at(self, time: float) -> dict[int, Box]:
         """Say where each of several faces is expected: squares in parts of the frame's width."""
         alive = [track for track in self.tracker.alive if time - track.times[-1] <= LOST_SECONDS]

@@ -12,9 +12,9 @@ from typing import Any
 from pipeline.cache.index import Index
 from pipeline.corpora.audit import Finding
 from pipeline.errors import InputError
+from train.description import DESCRIPTION_NAME
 from train.evaluation import figures, report, robustness
 
-DESCRIPTION_NAME = "model.json"
 REPORT_NAME = "report"
 
 

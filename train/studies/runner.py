@@ -18,6 +18,7 @@ from pipeline.cache.index import Index
 from pipeline.console import bar as progress_bar
 from pipeline.corpora.actors import format_actors
 from train import runtime, sources
+from train.description import DESCRIPTION_NAME, KERAS_NAME
 from train.heads import HEADS
 from train.settings import Settings
 from train.studies.protocol import Split
@@ -25,9 +26,7 @@ from train.studies.protocol import Split
 RESULT_NAME = "result.json"
 """What was trained, and once it is finished its metrics and minutes."""
 
-MODEL_NAMES = ("model.keras", "model.json")
-"""As in train.artefact, which imports TensorFlow."""
-
+MODEL_NAMES = (KERAS_NAME, DESCRIPTION_NAME)
 ONE_TRAINING = threading.Lock()
 """Seeds and settings of TensorFlow belong to the process: its trainings take turns."""
 
