@@ -24,9 +24,11 @@ def summary(model: Model) -> str:
     recalls = ", ".join(
         f"{HEAD_NAMES[name]} **{100 * metrics['uar']:.0f} %**" for name, metrics in heads.items()
     )
+    recall = next(iter(heads.values()))["recall"]
+    chance = 1 / sum(value is not None for value in recall.values())
     return (
         f"The model was trained on {corpus}. Average recall on {tested_on(model.description)}: "
-        f"{recalls}; chance is {100 / len(EMOTIONS):.1f} %."
+        f"{recalls}; chance is {100 * chance:.1f} %."
     )
 
 
