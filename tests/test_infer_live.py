@@ -316,6 +316,45 @@ def test_the_page_serves_the_newest_frame_and_answer():
         pass
 
 
+def test_several_watch_the_same_frames():
+    """In a process of its own: a frame that two threads convert at once ends it."""
+    program = """
+import threading, time, urllib.request
+import numpy as np
+from infer.live import serve
+from infer.live.session import Slot
+from pipeline.media.video import Frame
+
+def watch(address, ends):
+    with urllib.request.urlopen(address + "video") as stream:
+        content = stream.read()
+    ends.append(content.count(b"image/jpeg"))
+
+frames, ends, random = Slot(), [], np.random.default_rng(0)
+noise = random.integers(0, 255, (20, 720, 1280, 3), np.uint8)
+with serve.serving(0, frames, Slot(), []) as address:
+    watching = [threading.Thread(target=watch, args=(address, ends)) for _ in range(6)]
+    for each in watching:
+        each.start()
+    for picture in noise:
+        frames.put(Frame.from_ndarray(picture, "rgb24").reformat(format="yuv420p"))
+        time.sleep(0.02)
+    frames.close()
+    for each in watching:
+        each.join()
+print(min(ends) > 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
 def test_without_a_display_a_window_is_refused(loaded, tmp_path, monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)

@@ -65,6 +65,7 @@ def serving(port: int, frames: Slot, answers: Slot, notes: list[str]) -> Iterato
     InputError
         If the port is taken.
     """
+    encoded = Encoded()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -94,7 +95,7 @@ def serving(port: int, frames: Slot, answers: Slot, notes: list[str]) -> Iterato
         def video(self) -> None:
             self.begin(f"multipart/x-mixed-replace; boundary={BOUNDARY}")
             for frame in frames.newer():
-                content = jpeg(frame)
+                content = encoded.jpeg(frame)
                 head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}"
                 self.wfile.write(f"{head}\r\n\r\n".encode() + content + b"\r\n")
 
@@ -123,7 +124,23 @@ def serving(port: int, frames: Slot, answers: Slot, notes: list[str]) -> Iterato
         server.server_close()
 
 
-def jpeg(frame: Frame) -> bytes:
-    """Encode a frame for a browser."""
-    picture = frame.to_ndarray(format="bgr24")
-    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
+class Encoded:
+    """The newest frame as JPEG: encoded once, however many watch.
+
+    A frame must not be converted by two threads at once: FFmpeg's scaler, which it holds, crashes.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._frame: Frame | None = None
+        self._content = b""
+
+    def jpeg(self, frame: Frame) -> bytes:
+        """Encode a frame, if it is another than the last."""
+        with self._lock:
+            if frame is not self._frame:
+                picture = frame.to_ndarray(format="bgr24")
+                quality = [cv2.IMWRITE_JPEG_QUALITY, 80]
+                self._content = cv2.imencode(".jpg", picture, quality)[1].tobytes()
+                self._frame = frame
+            return self._content
