@@ -1,4 +1,4 @@
-"""Run an export without TensorFlow: ``python docs/runner.py MODEL.onnx|.tflite VIDEO``."""
+"""Run an export without TensorFlow: ``python -m docs.runner MODEL.onnx|.tflite VIDEO``."""
 
 import json
 import sys

@@ -124,7 +124,7 @@ def infer(arguments: argparse.Namespace) -> int:
     if sound is not None and not container.probe(sound).has_audio:
         raise InputError(f"expected sound in {sound}, got no audio stream; name another file")
     if arguments.show:
-        refuse_without_display()
+        refuse_without_display("open the written file instead")
         if arguments.kind == batch.NONE and not container.probe(jobs[-1].path).has_video:
             raise InputError(
                 f"expected video in {jobs[-1].path} for --show, got none; leave --no-video or "
@@ -180,10 +180,10 @@ def lines(result: Result) -> list[str]:
     return found + [f"  {note}" for note in result.notes]
 
 
-def refuse_without_display() -> None:
+def refuse_without_display(remedy: str) -> None:
     """Raise where no window can be opened; Qt would end the process without a word."""
     if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
-        raise InputError("expected a display for --show, got none; open the written file instead")
+        raise InputError(f"expected a display for a window, got none; {remedy}")
 
 
 def play(path: Path) -> None:

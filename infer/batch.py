@@ -104,7 +104,10 @@ def jobs_of(
             inside = [
                 file
                 for file in sorted(path.rglob("*"))
-                if file.suffix.lower() in MEDIA_SUFFIXES and file.is_file()
+                if file.suffix.lower() in MEDIA_SUFFIXES
+                and file.is_file()
+                # What an earlier run left below the folder is no recording.
+                and (out.resolve() == path.resolve() or out.resolve() not in file.resolve().parents)
             ]
             if not inside:
                 raise InputError(f"expected recordings in {path}, got none; name another folder")

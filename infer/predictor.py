@@ -17,12 +17,14 @@ from infer.prediction.predict import Analysis, Options
 from infer.prediction.reference import reference_of
 from infer.prediction.results import Result, WindowPrediction
 from infer.prediction.smooth import SECONDS
-from infer.prediction.stream import Stream
+from infer.prediction.stream import LOUDEST, Stream, checked_frame
 from infer.reading import recording
 from infer.reading.recording import Recording
 from pipeline.errors import InputError
 from pipeline.media import audio
 from pipeline.media.video import Frame, Timed
+
+MOST_CHANNELS = 64
 
 
 def load(folder: str | Path = "data/model", backend: str = "auto") -> Predictor:
@@ -243,7 +245,9 @@ def from_arrays(
     if samples is not None:
         waveform = mono(samples, rate, spec.sample_rate_hz, spec.resampler)
         seconds = len(waveform) / spec.sample_rate_hz
-    shown = [] if frames is None else [checked(frame) for frame in frames]
+    shown = [] if frames is None else [checked_frame(frame) for frame in frames]
+    if len(sizes := {frame.shape for frame in shown}) > 1:
+        raise InputError(f"expected frames of one size, got {sorted(sizes)}; resize them")
     if not shown and waveform is None:
         raise InputError("expected frames=, audio= or a file, got none; give one of them")
     if times is None and shown:
@@ -297,17 +301,15 @@ def mono(
         raise InputError(
             f"expected finite audio of shape (samples,) or (samples, channels), got {samples.shape}"
         )
+    if samples.ndim == 2 and samples.shape[1] > MOST_CHANNELS:
+        raise InputError(
+            f"expected audio of (samples, channels), got {samples.shape}; transpose it if its "
+            "channels come first"
+        )
+    if (peak := float(np.abs(samples).max())) > LOUDEST:
+        raise InputError(
+            f"expected audio of floats in [-1, 1], got up to {peak:g}; divide int16 by 32768"
+        )
     channels = samples.astype(np.float32).reshape(len(samples), -1).T
     waveform = audio.mean_of_channels(channels)
     return soxr.resample(waveform, float(rate), wanted_hz, resampler)
-
-
-def checked(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Refuse what is no frame."""
-    frame = np.asarray(frame)
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
-        raise InputError(
-            "expected RGB frames of uint8 (height, width, 3), got one of "
-            f"{frame.dtype} {frame.shape}"
-        )
-    return np.ascontiguousarray(frame)

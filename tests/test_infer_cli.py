@@ -65,6 +65,11 @@ def test_no_recording_is_replaced_by_the_output_of_another(model, tmp_path, caps
     assert all((tmp_path / name).read_bytes() == content for name, content in before.items())
     assert "a.mkv than the input" in capsys.readouterr().err
     assert len(list(csv.DictReader((tmp_path / "summary.csv").open()))) == 3
+    # Nor is what an earlier run left below the folder taken for recordings.
+    for _ in range(2):
+        call(tmp_path, "--model", model, "--out", tmp_path / "out", "--formats", "csv")
+    rows = list(csv.DictReader((tmp_path / "out" / "summary.csv").open()))
+    assert len(rows) == 5 and not any("out" in Path(row["file"]).parts for row in rows)
     assert (tmp_path / "summary-2.csv").is_file()
 
 

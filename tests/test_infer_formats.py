@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -120,7 +121,7 @@ def test_vtt_has_a_cue_for_each_stretch(result):
 
 
 def test_eaf_has_a_tier_for_each_face_and_the_voice(result):
-    text = formats.eaf_text(result)
+    text = formats.eaf_text(result, "a<b>.mp4")
     root = ElementTree.fromstring(text)
     tiers = {tier.get("TIER_ID"): tier for tier in root.iter("TIER")}
     assert set(tiers) == set(strips(result))
@@ -156,12 +157,24 @@ def test_the_timeline_has_every_stretch(result):
 
 
 def test_files_are_written_under_their_names(result, tmp_path):
-    stem = tmp_path / "a.b"
+    stem = tmp_path / "made" / "a.b"
     files = formats.write(result, stem, tuple(formats.FORMATS))
     assert [path.name for path in files] == [
         *("a.b.json", "a.b.csv", "a.b.vtt", "a.b.eaf", "a.b.TextGrid", "a.b.png", "a.b.html")
     ]
-    assert all(path.stat().st_size > 100 for path in files) and len(list(tmp_path.iterdir())) == 7
+    assert (
+        all(path.stat().st_size > 100 for path in files) and len(list(stem.parent.iterdir())) == 7
+    )
+
+
+def test_a_file_links_to_what_there_is_to_play(result, tmp_path):
+    for name in ("a.eaf", "a.html"):
+        formats.write(result, tmp_path / "out" / "a", ("eaf", "html"))
+        text = (tmp_path / "out" / name).read_text()
+        assert f"{os.path.relpath('in', tmp_path / 'out')}/a%3Cb%3E.mp4" in text
+    (tmp_path / "out" / "a.mp4").touch()
+    formats.write(result, tmp_path / "out" / "a", ("eaf", "html"))
+    assert 'RELATIVE_MEDIA_URL="./a.mp4"' in (tmp_path / "out" / "a.eaf").read_text()
 
 
 def test_names_of_formats():

@@ -12,6 +12,7 @@ from infer.output import annotate
 from infer.prediction import reference, results
 from infer.prediction.model import Model
 from infer.prediction.predict import Analysis, Options
+from infer.prediction.smooth import UNSURE
 from infer.predictor import Predictor
 from infer.reading import recording
 from pipeline.corpora.clip import Clip
@@ -190,6 +191,9 @@ def test_arrays_are_answered_as_their_file_is(loaded, tmp_path):
         ({"frames": [np.zeros((8, 8))], "rate": 10}, "uint8"),
         ({"frames": [np.zeros((8, 8, 3), np.uint8)] * 2, "times": [0.1]}, "ascending"),
         ({"audio": tone(1.0), "rate": float("nan")}, "rate="),
+        ({"audio": np.zeros((2, RATE), np.float32), "rate": RATE}, "transpose"),
+        ({"audio": 32768 * tone(1.0), "rate": RATE}, "divide int16"),
+        ({"frames": [np.zeros((8, n, 3), np.uint8) for n in (8, 9)], "rate": 10}, "one size"),
         ({"frames": [np.zeros((8, 8, 3), np.uint8)], "frame_rate": float("inf")}, "frame_rate="),
         ({"path": "x.mp4", "audio": tone(1.0), "rate": RATE}, "both"),
     ],
@@ -197,6 +201,16 @@ def test_arrays_are_answered_as_their_file_is(loaded, tmp_path):
 def test_arrays_of_another_kind_are_refused(loaded, arrays, said):
     with pytest.raises(InputError, match=said):
         loaded.predict(**arrays)
+
+
+def test_of_nothing_nothing_is_said(loaded, tmp_path):
+    """A silent file without frames, and a moment between two."""
+    result = loaded.predict(write_wav(tmp_path / "a.wav", np.zeros(4 * RATE, np.float32)))
+    assert (result.emotion, result.basis, result.voice) == (UNSURE, results.NOTHING, None)
+    assert {window.label for window in result.windows} == {UNSURE}
+    assert result.notes[0] == "the sound is silent" and "nothing is heard" in result.notes[2]
+    instant = loaded.predict(frames=[np.zeros((48, 64, 3), np.uint8)], frame_rate=1e9)
+    assert instant.basis == results.NOTHING
 
 
 def test_records_are_flat_rows(loaded, tmp_path):

@@ -125,7 +125,7 @@ def export(network: keras.Model, folder: Path, kind: str, int8: bool) -> Path:
     if kind == "onnx" and not int8:
         return write_onnx(network, folder)
     if kind == "saved_model" and int8:
-        raise InputError("expected a format with 8 bits for --int8, got saved_model; use litert")
+        raise InputError("expected a format with 8 bits, got saved_model; use onnx or litert")
     target = folder / EXPORT_FOLDER
     target.mkdir(exist_ok=True)
     name = {"onnx": "model{}.onnx", "litert": "model{}.tflite", "saved_model": "saved_model"}[kind]

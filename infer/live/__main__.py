@@ -65,7 +65,7 @@ def live(arguments: argparse.Namespace) -> int:
     port = getattr(arguments, "serve", None)
     options = Options(arguments.min_confidence, arguments.smooth)
     if port is None:
-        refuse_without_display()
+        refuse_without_display("open the page of --serve 8000 instead")
     model = open_model(arguments.model, arguments.backend)
     frames, answers = Slot(), Slot()
 

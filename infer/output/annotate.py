@@ -73,7 +73,7 @@ def annotate(
     recording
         What to hear and see. Without frames, its waveform is shown.
     path
-        The mp4 to write.
+        The mp4 to write; its folder is made.
     options
         How to predict.
     stop
@@ -95,6 +95,7 @@ def annotate(
         written then.
     """
     stop = stop or Stop()
+    path.parent.mkdir(parents=True, exist_ok=True)
     if recording.video is None:
         analysis = Analysis(model, recording, options, references)
         drawn = waveform_frames(recording, model.spec, shown_while_predicted(analysis))

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import tempfile
+import urllib.parse
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,11 +67,12 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}.{rest % 1000:03d}"
 
 
-def eaf_text(result: Result) -> str:
-    """Write ELAN's format: a tier for each face, one for the voice, linked to the recording."""
+def eaf_text(result: Result, shown: str) -> str:
+    """Write ELAN's format: a tier for each face, one for the voice, linked to what is shown."""
     elan = pympi().Elan
     document = elan.Eaf(author="")
-    document.add_linked_file(result.file, relpath=f"./{result.file}", mimetype=mime(result))
+    address = urllib.parse.quote(shown, errors="surrogateescape")
+    document.add_linked_file(result.file, relpath=f"./{address}", mimetype=mime(result, shown))
     for name, spans in strips(result).items():
         document.add_tier(name)
         for said in joined(spans):
@@ -88,13 +90,14 @@ def textgrid_text(result: Result) -> str:
     for name, spans in strips(result).items():
         tier = grid.add_tier(name)
         for said in joined(spans):
-            tier.add_interval(said.start_seconds, said.end_seconds, said.text)
+            if round(1000 * said.end_seconds) > round(1000 * said.start_seconds):
+                tier.add_interval(said.start_seconds, said.end_seconds, said.text)
     return written_by(grid.to_file, ".TextGrid")
 
 
-def mime(result: Result) -> str:
-    """Name the kind of a recording as ELAN does, which knows few."""
-    suffix = Path(result.file).suffix.lower()
+def mime(result: Result, shown: str) -> str:
+    """Name the kind of a file as ELAN does, which knows few."""
+    suffix = Path(shown).suffix.lower()
     kinds = {".wav": "audio/x-wav", ".mpg": "video/mpeg", ".mov": "video/quicktime"}
     return kinds.get(suffix, "video/mp4" if result.size_px[0] else "unknown")
 
@@ -127,16 +130,19 @@ def written_by(write: Callable[[str], None], suffix: str) -> str:
         return path.read_text(encoding="utf-8")
 
 
-FORMATS: dict[str, tuple[str, Callable[[Result], str | bytes] | None]] = {
+FORMATS: dict[str, tuple[str, Callable[..., str | bytes]]] = {
     "json": (".json", json_text),
     "csv": (".csv", csv_text),
     "vtt": (".vtt", vtt_text),
     "eaf": (".eaf", eaf_text),
     "textgrid": (".TextGrid", textgrid_text),
     "png": (".png", timeline.png_bytes),
-    "html": (".html", None),
+    "html": (".html", timeline.html_text),
 }
-"""Suffix and writer of each format; the page needs to know where it lies."""
+"""Suffix and writer of each format."""
+
+LINKED = {"eaf", "html"}
+"""Formats that name a file to play, by its path from where they lie."""
 
 DEFAULT_FORMATS = ("json", "csv", "vtt")
 
@@ -159,11 +165,10 @@ def formats_of(text: str) -> tuple[str, ...]:
     return names
 
 
-def page(result: Result, stem: Path) -> str:
-    """Write the timeline beside the annotated video, or elsewhere than the recording."""
+def shown_file(result: Result, stem: Path) -> str:
+    """Return the path of the annotated video, or where there is none of the recording."""
     annotated = stem.with_name(f"{stem.name}.mp4")
-    shown = annotated if annotated.is_file() else result.path
-    return timeline.html_text(result, os.path.relpath(shown, stem.parent))
+    return os.path.relpath(annotated if annotated.is_file() else result.path, stem.parent)
 
 
 def write(result: Result, stem: Path, names: Sequence[str] = DEFAULT_FORMATS) -> list[Path]:
@@ -174,7 +179,7 @@ def write(result: Result, stem: Path, names: Sequence[str] = DEFAULT_FORMATS) ->
     result
         What was said.
     stem
-        Path of the files without the suffix.
+        Path of the files without the suffix; its folder is made.
     names
         Out of :data:`FORMATS`.
 
@@ -184,10 +189,12 @@ def write(result: Result, stem: Path, names: Sequence[str] = DEFAULT_FORMATS) ->
         The files.
     """
     written = []
-    for name in names:
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for name in formats_of(",".join(names)):
         suffix, make = FORMATS[name]
         path = stem.with_name(f"{stem.name}{suffix}")
-        content = page(result, stem) if make is None else make(result)
+        linked = (shown_file(result, stem),) if name in LINKED else ()
+        content = make(result, *linked)
         atomic.write_durably(path, content if isinstance(content, bytes) else content.encode())
         written.append(path)
     return written

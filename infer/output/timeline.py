@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import urllib.parse
+import warnings
 
 from infer.output.canvas import Colour
 from infer.output.draw import COLOURS
@@ -58,7 +59,10 @@ def png_bytes(result: Result) -> bytes:
     handles = [Patch(color=fraction(COLOURS[name])) for name in used]
     figure.legend(handles, used, loc="outside lower center", ncols=len(used), frameon=False)
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=120)
+    with warnings.catch_warnings():
+        # Letters that the font lacks are drawn as boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        figure.savefig(stream, format="png", dpi=120)
     return stream.getvalue()
 
 

@@ -10,8 +10,16 @@ from numpy.typing import NDArray
 
 from infer.prediction import results
 from infer.prediction.model import Model
-from infer.prediction.results import FACE, PICTURE, VOICE, VOICE_AND_FACE, Result, WindowPrediction
-from infer.prediction.smooth import SECONDS, Smoother
+from infer.prediction.results import (
+    FACE,
+    NOTHING,
+    PICTURE,
+    VOICE,
+    VOICE_AND_FACE,
+    Result,
+    WindowPrediction,
+)
+from infer.prediction.smooth import SECONDS, UNSURE, Smoother
 from infer.reading.ahead import ahead
 from infer.reading.recording import Recording, plan_windows
 from infer.reading.tracks import Track
@@ -21,7 +29,7 @@ from pipeline.features import extract, frames, mfcc
 from pipeline.features.detectors import Box
 from pipeline.features.extract import Window
 from pipeline.media.video import Timed
-from pipeline.spec import FeatureSpec
+from pipeline.spec import EMOTIONS, FeatureSpec
 
 HEAD_OF_BASIS = {VOICE_AND_FACE: "fused", VOICE: "audio", FACE: "video", PICTURE: "video"}
 
@@ -126,10 +134,14 @@ class Answering:
         end = max(start, min(end, until_seconds))
         made = []
         for number, (face, basis) in enumerate(zip(shown, bases, strict=True)):
-            answer = outputs[HEAD_OF_BASIS[basis]][number]
-            heard, faced = basis in (VOICE_AND_FACE, VOICE), basis != VOICE
+            heard, faced = basis in (VOICE_AND_FACE, VOICE), basis not in (VOICE, NOTHING)
             track = face.track if face else None
-            smoothed, label = self.smoother(track)((start + end) / 2, answer)
+            if basis == NOTHING:
+                answer = smoothed = np.full(len(EMOTIONS), 1 / len(EMOTIONS), np.float32)
+                label = UNSURE
+            else:
+                answer = outputs[HEAD_OF_BASIS[basis]][number]
+                smoothed, label = self.smoother(track)((start + end) / 2, answer)
             made.append(
                 WindowPrediction(
                     start,
@@ -210,9 +222,11 @@ def basis_of(window: Window, face: SeenFace | None, spec: FeatureSpec) -> str:
     heard = window.waveform is not None and not mfcc.is_silent(window.waveform, spec)
     shown = window.frames is not None and any(frame is not None for frame in window.frames)
     seen = shown and (face is not None or spec.crop == "whole")
-    if heard or not shown:
+    if heard:
         return VOICE_AND_FACE if seen else VOICE
-    return FACE if seen else PICTURE
+    if shown:
+        return FACE if seen else PICTURE
+    return NOTHING
 
 
 class Analysis:

@@ -19,7 +19,8 @@ from pipeline.features.detectors import Box
 from pipeline.spec import EMOTIONS
 
 VOICE_AND_FACE, VOICE, FACE, PICTURE = "voice and face", "voice", "face", "picture without a face"
-"""What an answer may rest on."""
+NOTHING = "nothing"
+"""What an answer may rest on; of nothing all emotions are as probable."""
 
 SMALLEST_WEIGHT = 1e-6
 """Lets windows without voice decide where there are no others."""
@@ -42,7 +43,8 @@ class WindowPrediction:
     voice, face
         float32 (8,): what each modality's own head says; None without that modality.
     basis
-        What the answer rests on: one of ``VOICE_AND_FACE``, ``VOICE``, ``FACE``, ``PICTURE``.
+        What the answer rests on: one of ``VOICE_AND_FACE``, ``VOICE``, ``FACE``, ``PICTURE``,
+        ``NOTHING``.
     box
         The square around the face that was read, in pixels of the recording; None without one.
     face_confidence
@@ -342,14 +344,18 @@ def notes(
     count = len({window.start_seconds for window in windows})
     faceless = sum(window.basis in (VOICE, PICTURE) for window in windows)
     if "audio" in branches and not heard:
-        instead = ": the answer comes from the face alone" if faceless < count else ""
+        faces = any(window.basis == FACE for window in windows)
+        instead = ": the answer comes from the face alone" if faces else ""
         yield f"{'the sound is silent' if there['audio'] else 'no sound'}{instead}"
     if "video" in branches and not there["video"]:
-        yield "no video: the answer comes from the voice alone"
+        yield f"no video{': the answer comes from the voice alone' if heard else ''}"
     elif "video" in branches and faceless:
         instead = "the voice alone, or from the whole picture if there is none"
         instead = instead if heard else "the whole picture"
         yield f"no face in {faceless} of {count} windows: there the answer comes from {instead}"
+    empty = sum(window.basis == NOTHING for window in windows)
+    if empty:
+        yield f"nothing is heard or seen in {empty} of {count} windows: unsure"
     several = {window.track for window in windows if window.track is not None}
     if len(several) > 1:
         yield f"{len(several)} faces{whose_voice(windows) if heard else ''}"

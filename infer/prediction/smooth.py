@@ -78,6 +78,10 @@ class Smoother:
 
 
 def named(probabilities: NDArray[np.float32], min_confidence: float = 0.0) -> str:
-    """Name the most probable emotion, or ``UNSURE`` where it is less probable than asked for."""
+    """Name the most probable emotion, or ``UNSURE`` where it is less probable than asked for.
+
+    Where all are as probable there is none.
+    """
     best = int(probabilities.argmax())
-    return EMOTIONS[best] if probabilities[best] >= min_confidence else UNSURE
+    known = probabilities[best] - probabilities.min() > 1e-6
+    return EMOTIONS[best] if known and probabilities[best] >= min_confidence else UNSURE

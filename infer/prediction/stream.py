@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import bisect_right
 from collections import deque
@@ -21,6 +22,9 @@ from pipeline.features.extract import DecodedFrames, Span, Window
 from pipeline.media import audio
 from pipeline.media.video import Frame, RgbConverter
 from pipeline.spec import FeatureSpec
+
+LOUDEST = 100.0
+"""Samples beyond it are not of -1 to 1, nor a little louder."""
 
 SEARCH_SECONDS = 0.09
 """Frames are searched at most this often: every third of a camera's 30 a second."""
@@ -72,6 +76,11 @@ class Stream:
         self._first_sample = 0
         self._resampler = None
         if rate is not None:
+            if not 0 < rate < np.inf:
+                raise InputError(
+                    f"expected a rate above 0 in samples a second, got {rate}; None is for a "
+                    "stream without sound"
+                )
             self._resampler = soxr.ResampleStream(
                 rate, spec.sample_rate_hz, 1, "float32", spec.resampler
             )
@@ -109,8 +118,12 @@ class Stream:
             )
         if not samples.size:
             return
-        if not np.isfinite(samples).all():
-            raise InputError("expected finite samples, got infinity or NaN; leave them out")
+        # A comparison with NaN is false.
+        if not (np.abs(samples) <= LOUDEST).all():
+            raise InputError(
+                f"expected samples of -1 to 1, got some beyond {LOUDEST:g}, infinity or NaN; "
+                "divide int16 by 32768"
+            )
         channels = samples.astype(np.float32).reshape(len(samples), -1).T
         made = self._resampler.resample_chunk(audio.mean_of_channels(channels))
         hz = self.model.spec.sample_rate_hz
@@ -129,15 +142,31 @@ class Stream:
             self._sound, self._first_sample = held[passed:], self._first_sample + passed
 
     def see(self, frame: NDArray[np.uint8] | Frame, seconds: float) -> None:
-        """Take the next frame, RGB, at a time on the clock of the sound, later than before."""
-        is_array = isinstance(frame, np.ndarray)
-        shown: Frame = Frame.from_ndarray(frame, "rgb24") if is_array else frame
+        """Take the next frame.
+
+        Parameters
+        ----------
+        frame
+            RGB, uint8 (height, width, 3).
+        seconds
+            Its time on the clock of the sound; one that is not later than that of the frame before
+            is left out.
+
+        Raises
+        ------
+        InputError
+            If it is no frame, or the time no number.
+        """
+        if not math.isfinite(seconds):
+            raise InputError(f"expected the time of a frame in seconds, got {seconds}")
+        is_array = isinstance(frame, np.ndarray | list)
+        shown: Frame = Frame.from_ndarray(checked_frame(frame), "rgb24") if is_array else frame
         spec = self.model.spec
         gap = spec.frames_margin * spec.window_seconds / spec.frame_count
         passed = seconds - self._frames[-1][0] if self._frames else np.inf
         kept = passed >= min(gap / 2, SEARCH_SECONDS)
         due = seconds - self._searched >= SEARCH_SECONDS
-        if not kept and not due:
+        if passed <= 0 or not (kept or due):
             return
         rgb = self._to_rgb(shown)
         with self._lock:
@@ -182,6 +211,17 @@ class Stream:
     def _reach_seconds(self) -> float:
         """From the first to the last frame of a window."""
         return self.model.spec.frames_margin * self.model.spec.window_seconds
+
+
+def checked_frame(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Refuse what is no frame."""
+    frame = np.asarray(frame)
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+        raise InputError(
+            "expected RGB frames of uint8 (height, width, 3), got one of "
+            f"{frame.dtype} {frame.shape}"
+        )
+    return np.ascontiguousarray(frame)
 
 
 def newest_span(seconds: float, has_frames: bool, spec: FeatureSpec) -> Span:
