@@ -1,5 +1,7 @@
 """Streams that are fed piece by piece, and live sources."""
 
+import functools
+import http.server
 import io
 import json
 import signal
@@ -14,6 +16,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import zoo
 from conftest import RATE, TINY, tone, write_model, write_video, write_wav
 
 from infer import load
@@ -264,6 +267,45 @@ def test_a_signal_ends_a_source_that_goes_on(tmp_path, sent, code):
             out, errors = process.communicate(timeout=30)
     assert process.returncode == code
     assert "frames," in out and len(errors.splitlines()) == 1
+
+
+class PatientTime:
+    """A clock that a sleep moves on, instead of the time that passes."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+@pytest.mark.parametrize("scheme", ["", "http"])
+def test_a_recording_is_played_in_real_time_wherever_it_is(tmp_path, monkeypatch, scheme):
+    path = write_video(tmp_path / "a.mp4", 3.0, sound=tone(3.0))
+    patient, shown, heard = PatientTime(), [], []
+    monkeypatch.setattr(capture, "time", patient)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = f"http://127.0.0.1:{server.server_port}/a.mp4" if scheme else str(path)
+        frames = capture.frames_of(source, lambda _, end: heard.append(end), lambda: -1.0)
+        for seconds, _ in frames:
+            shown.append((seconds, patient.now))
+        server.shutdown()
+    assert [seconds for seconds, _ in shown] == pytest.approx(np.arange(30) / 10)
+    assert all(now >= seconds for seconds, now in shown) and patient.now < 3.5
+    assert heard == sorted(heard) and heard[-1] == pytest.approx(3.0, abs=0.1)
+
+
+def test_the_cover_of_a_sound_file_is_no_video(tmp_path, monkeypatch):
+    monkeypatch.setattr(capture, "time", PatientTime())
+    path = zoo.write(tmp_path / "a.mp3", zoo.taken(zoo.SOUND, audio="libmp3lame", cover=True))
+    heard = []
+    assert not list(capture.frames_of(str(path), lambda *sound: heard.append(sound), lambda: 0.0))
+    assert sum(len(samples) for samples, _ in heard) / 48_000 == pytest.approx(1.6, abs=0.1)
 
 
 def test_sources_that_are_none(loaded, tmp_path):

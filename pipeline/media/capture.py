@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.media.container import guarded, opened, origin_seconds
+from pipeline.media.container import first_video, guarded, opened, origin_seconds
 from pipeline.media.video import Frame
 
 ENDLESS_SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "srt://", "tcp://", "udp://")
@@ -39,11 +40,12 @@ def frames_of(source: str, on_sound: OnSound, clock: Clock) -> Iterator[tuple[fl
     Parameters
     ----------
     source
-        The number of a camera, the address of a stream, or a file, which is played in real time.
+        The number of a camera, the address of a stream, or a file. A file, and a stream that says
+        how long it is, is played in real time.
     on_sound
         Is given the sound of a stream or a file; cameras have none.
     clock
-        Gives the times of cameras and streams; those of a file are its own.
+        Gives the times of cameras and streams; those of what is played are its own.
 
     Yields
     ------
@@ -57,19 +59,14 @@ def frames_of(source: str, on_sound: OnSound, clock: Clock) -> Iterator[tuple[fl
     """
     if source.isdecimal():
         return of_camera(int(source), clock)
-    if source.startswith(NETWORK_SCHEMES):
-        return of_network(source, on_sound, clock)
-    return of_file(Path(source), on_sound)
+    return of_stream(source, on_sound, clock)
 
 
 def sound_rate(source: str) -> int | None:
     """Return the samples a second of a stream's or a file's sound; None for one without."""
     if source.isdecimal():
         return None
-    if source.startswith(NETWORK_SCHEMES):
-        with opened_address(source) as container:
-            return container.streams.audio[0].rate if container.streams.audio else None
-    with opened(Path(source)) as container:
+    with opened_source(source) as container:
         return container.streams.audio[0].rate if container.streams.audio else None
 
 
@@ -92,32 +89,57 @@ def of_camera(number: int, clock: Clock) -> Iterator[tuple[float, Frame]]:
         camera.release()
 
 
-def of_network(address: str, on_sound: OnSound, clock: Clock) -> Iterator[tuple[float, Frame]]:
-    """Yield the frames of a stream as they arrive."""
-    with opened_address(address) as container:
-        try:
-            for frame in decoded(container, Path(address)):
-                if isinstance(frame, av.AudioFrame):
-                    on_sound(samples_of(frame), clock())
-                else:
-                    yield clock(), frame
-        except av.error.FFmpegError as error:
-            raise InputError(
-                f"expected more of the stream at {address}, got: {reason_of(error)}; see whether "
-                "it is still there"
-            ) from error
+def of_stream(source: str, on_sound: OnSound, clock: Clock) -> Iterator[tuple[float, Frame]]:
+    """Yield the frames of a stream as they arrive, those of a recording each at its own time."""
+    with opened_source(source) as container:
+        live = is_network(source) and (is_endless(source) or not container.duration)
+        origin, started, seconds = float(origin_seconds(container)), time.monotonic(), 0.0
+        for frame in decoded(container, Path(source)):
+            if live:
+                seconds = clock()
+            elif frame.time is not None:
+                seconds = frame.time - origin
+            ahead = started + seconds - time.monotonic()
+            if ahead > 0 and not live:
+                time.sleep(ahead)
+            if isinstance(frame, av.AudioFrame):
+                on_sound(
+                    samples_of(frame), seconds if live else seconds + frame.samples / frame.rate
+                )
+            else:
+                yield seconds, frame
 
 
-def opened_address(address: str) -> av.container.InputContainer:
-    """Open a stream of the network."""
+def is_network(source: str) -> bool:
+    """Whether a source is an address."""
+    return source.startswith(NETWORK_SCHEMES)
+
+
+@contextmanager
+def opened_source(source: str) -> Iterator[av.container.InputContainer]:
+    """Open a file, or a stream of the network."""
+    if not is_network(source):
+        with opened(Path(source)) as container:
+            yield container
+        return
     # FFmpeg's "nobuffer" would drop what it looked at, and with it all frames up to a key frame.
     options = {"rtsp_transport": "tcp"}
     try:
-        return av.open(address, options=options, timeout=NETWORK_TIMEOUT_SECONDS)
+        container = av.open(source, options=options, timeout=NETWORK_TIMEOUT_SECONDS)
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(
-            f"expected a stream at {address}, got: {reason_of(error)}; check the address"
+            f"expected a stream at {source}, got: {reason_of(error)}; check the address"
         ) from error
+    with container:
+        if not container.streams.video and not container.streams.audio:
+            raise InputError(f"expected audio or video at {source}, got neither; check the address")
+        try:
+            yield container
+        except av.error.FFmpegError as error:
+            raise InputError(
+                f"expected more of the stream at {source}, got: {reason_of(error)}; see whether it "
+                "is still there"
+            ) from error
 
 
 def reason_of(error: OSError) -> str:
@@ -125,30 +147,15 @@ def reason_of(error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 
-def of_file(path: Path, on_sound: OnSound) -> Iterator[tuple[float, Frame]]:
-    """Yield the frames of a file, each at its time; its sound comes at its time, too."""
-    with opened(path) as container:
-        origin = float(origin_seconds(container))
-        started, seconds = time.monotonic(), 0.0
-        for frame in decoded(container, path):
-            seconds = frame.time - origin if frame.time is not None else seconds
-            ahead = started + seconds - time.monotonic()
-            if ahead > 0:
-                time.sleep(ahead)
-            if isinstance(frame, av.AudioFrame):
-                on_sound(samples_of(frame), seconds + frame.samples / frame.rate)
-            else:
-                yield seconds, frame
-
-
 def decoded(
     container: av.container.InputContainer, path: Path
 ) -> Iterator[av.AudioFrame | av.VideoFrame]:
     """Decode the first video and the first audio stream."""
-    streams = [*container.streams.video[:1], *container.streams.audio[:1]]
-    for stream in container.streams.video[:1]:
-        stream.thread_type = "SLICE"
-    return guarded(path, container.decode(*streams))
+    video = first_video(container)
+    if video is not None:
+        video.thread_type = "SLICE"
+    streams = [video, *container.streams.audio[:1]]
+    return guarded(path, container.decode(*filter(None, streams)))
 
 
 def samples_of(frame: av.AudioFrame) -> NDArray[np.float32]:
