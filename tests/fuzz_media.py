@@ -120,7 +120,7 @@ def read_everything(path):
         lambda: container.probe(path),
         lambda: recording.plan_windows(recording.open_recording(path, None, spec), spec),
         lambda: video.presentation_times(path),
-        lambda: video.read_frames(path, [0.02, 0.3, 0.55], spec),
+        lambda: list(video.frames_at(path, [0.02, 0.3, 0.55], spec)),
         lambda: video.read_consecutive_frames(path, 0.1, 3, spec),
         lambda: sum(1 for _ in video.every_yuv_frame(path, 16, 64)),
         lambda: extract.extract_clip(Clip("a", 1, "happy", path), spec),

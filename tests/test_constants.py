@@ -33,7 +33,7 @@ ALLOWED = {
     },
     "media/audio.py": {
         "MAX_UNTIMED_SAMPLES": "bounds memory where no time stamp comes",
-        "MAX_HELD_SAMPLES": "refuses files; not on the way to a cache",
+        "HOLE_SECONDS": "how a file is read; another value is another revision of the spec",
         "LOUDEST": "refuses files",
     },
     "media/video.py": {

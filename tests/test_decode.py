@@ -33,14 +33,6 @@ def test_wav_is_what_librosa_loads(tmp_path, rate, channels):
     assert np.array_equal(audio.read_waveform(path, RATE), expected)
 
 
-def test_audio_may_not_be_held_without_bounds(tmp_path, monkeypatch):
-    path = write_wav(tmp_path / "a.wav", tone(1.0)[:, np.newaxis].repeat(2, 1))
-    assert audio.read_audio(path)[0].shape == (RATE, 2)
-    monkeypatch.setattr(audio, "MAX_HELD_SAMPLES", 2 * RATE - 1)
-    with pytest.raises(MediaError, match=r"billion samples of audio in .*, got more; export it"):
-        audio.read_audio(path)
-
-
 PEAK_OF_READING = """
 import sys
 from pathlib import Path
@@ -96,9 +88,9 @@ def test_audio_of_an_mp4_lies_where_that_of_the_wav_does(tmp_path):
 
 def test_frames_are_those_on_screen(tmp_path):
     path = write_video(tmp_path / "a.mp4", 2.0)
-    times = [1.95, 0.0, 0.05, 0.149, 0.151 + 0.1, -0.1, 2.5]
-    found = [level(frame) for frame in video.read_frames(path, times, SPEC)]
-    assert found == [19, 0, 0, 1, 2, None, None]
+    times = [-0.1, 0.0, 0.05, 0.149, 0.151 + 0.1, 1.95, 2.5]
+    found = [level(frame) for frame in video.frames_at(path, times, SPEC)]
+    assert found == [None, 0, 0, 1, 2, 19, None]
 
 
 def test_frames_reach_beyond_the_window_and_are_held_at_the_ends(tmp_path):
@@ -121,13 +113,13 @@ def test_uneven_frame_times_are_kept(tmp_path):
         for number, time in enumerate(times)
     )
     encode.write_mp4(tmp_path / "a.mp4", frames, None, RATE)
-    found = video.read_frames(tmp_path / "a.mp4", [0.49, 0.55, 1.0, 1.49, 1.51], SPEC)
+    found = video.frames_at(tmp_path / "a.mp4", [0.49, 0.55, 1.0, 1.49, 1.51], SPEC)
     assert [level(frame) for frame in found] == [0, 10, 20, 20, 30]
 
 
 def test_a_late_time_is_found_behind_the_first_key_frame(tmp_path):
     path = write_video(tmp_path / "a.mp4", 30.0)
-    (frame,) = video.read_frames(path, [25.05], SPEC)
+    (frame,) = video.frames_at(path, [25.05], SPEC)
     assert level(frame) == level(np.full((1, 1, 3), 20 + 6 * 250 % 230))
 
 
@@ -144,8 +136,8 @@ def test_reference_frames_alone_stay_close_to_the_full_decode(tmp_path):
         kinds = {frame.pict_type for frame in container.decode(video=0)}
     assert av.video.frame.PictureType.B in kinds
     times = [0.1 * number for number in range(20)]
-    full = np.array(video.read_frames(path, times, SPEC), float)
-    fast = np.array(video.read_frames(path, times, FAST), float)
+    full = np.array(list(video.frames_at(path, times, SPEC)), float)
+    fast = np.array(list(video.frames_at(path, times, FAST)), float)
     assert 0 < np.abs(full - fast).mean() <= 1.5
 
 
@@ -174,7 +166,7 @@ def test_rotation_metadata_is_honoured(tmp_path):
     place = data.index(identity, data.index(b"tkhd"))
     data[place : place + 20] = none + one + none + minus + none
     turned.write_bytes(data)
-    (shown,) = video.read_frames(turned, [0.2], SPEC)
+    (shown,) = video.frames_at(turned, [0.2], SPEC)
     assert shown.shape == (96, 64, 3)
     assert shown[:, 36:].mean() > 180 and shown[:, :28].mean() < 20
     ((_, frame), *_) = video.every_yuv_frame(turned, 32, 1920)
@@ -228,7 +220,7 @@ def test_frames_to_be_shown_are_of_a_useful_size(tmp_path, size, smallest, large
 def test_large_frames_are_bounded(tmp_path):
     frames = [(0.0, np.full((32, 2560, 3), 100, np.uint8))]
     encode.write_mp4(tmp_path / "a.mp4", frames, None, RATE)
-    (frame,) = video.read_frames(tmp_path / "a.mp4", [0.0], SPEC)
+    (frame,) = video.frames_at(tmp_path / "a.mp4", [0.0], SPEC)
     assert frame.shape == (8, SPEC.decoded_side_px, 3)
 
 
@@ -257,7 +249,7 @@ def test_what_is_not_media_is_refused(tmp_path, content):
         for read in (
             container.probe,
             lambda path: audio.read_waveform(path, RATE),
-            lambda path: video.read_frames(path, [0.1], SPEC),
+            lambda path: next(video.frames_at(path, [0.1], SPEC)),
         ):
             with pytest.raises(MediaError, match=rf"expected .*{name}.*, got"):
                 read(path)
@@ -275,7 +267,7 @@ def test_missing_streams_are_refused(tmp_path):
     with pytest.raises(MediaError, match="no audio stream"):
         audio.read_waveform(silent, RATE)
     with pytest.raises(MediaError, match="no video stream"):
-        video.read_frames(write_wav(tmp_path / "a.wav", tone(1.0)), [0.1], SPEC)
+        next(video.frames_at(write_wav(tmp_path / "a.wav", tone(1.0)), [0.1], SPEC))
 
 
 @pytest.mark.parametrize("part", [0.2, 0.5, 0.9])
@@ -287,7 +279,7 @@ def test_a_truncated_mp4_is_refused_or_whole_where_it_is_read(tmp_path, part):
     cut.write_bytes(data[: int(len(data) * part)])
     with pytest.raises(MediaError):
         audio.read_waveform(cut, RATE)
-        video.read_frames(cut, [3.9], SPEC)
+        next(video.frames_at(cut, [3.9], SPEC))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])

@@ -70,9 +70,10 @@ def check_frames(path, take, end_known=True):
     gap = np.diff(take.times).min() if len(take.times) > 1 else 0.05
     places = range(0, len(take.times), max(1, len(take.times) // 60))
     times = [take.times[place] + gap / 2 for place in places]
-    outside = [-0.1, take.times[-1] + 5] if end_known else [-0.1]
-    shown = video.read_frames(path, [*times, *outside], SPEC)
-    assert [zoo.number_in(frame) for frame in shown] == [*places, *(None for _ in outside)]
+    after = [take.times[-1] + 5] if end_known else []
+    before, *shown = video.frames_at(path, [-0.1, *times, *after], SPEC)
+    assert before is None
+    assert [zoo.number_in(frame) for frame in shown] == [*places, *(None for _ in after)]
     height, width = take.size
     assert shown[0].shape[0] / shown[0].shape[1] == pytest.approx(height / width, rel=0.05)
     last = max(0, len(take.times) - 3)
@@ -146,7 +147,7 @@ def test_the_zoo(case, tmp_path):
     path = made(case, tmp_path)
     take = case.take
     heard = not refused(lambda: audio.read_waveform(path, RATE), case.audio_error, path)
-    seen = not refused(lambda: video.read_frames(path, [0.1], SPEC), case.video_error, path)
+    seen = not refused(lambda: next(video.frames_at(path, [0.1], SPEC)), case.video_error, path)
     if heard:
         check_audio(audio.read_waveform(path, RATE), take, case.late_seconds)
     if seen:
@@ -177,7 +178,8 @@ def test_a_file_cut_anywhere_is_refused_or_nearly_whole(case, tmp_path):
         spectrum = np.abs(np.fft.rfft(on * np.hanning(len(on))))
         assert spectrum.argmax() * RATE / len(on) == pytest.approx(take.hertz, abs=2)
     try:
-        shown = video.read_frames(path, [take.times[place] + 0.02 for place in places], SPEC)
+        times = [take.times[place] + 0.02 for place in places]
+        shown = list(video.frames_at(path, times, SPEC))
     except MediaError as error:
         assert "\n" not in str(error)
         outcomes.add("refused")

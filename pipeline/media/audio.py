@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from pipeline.errors import MediaError
 from pipeline.media.container import (
-    MAX_SECONDS,
     SAMPLE_RATES_HZ,
     MissingStreamError,
     guarded,
@@ -35,8 +34,9 @@ from pipeline.media.container import (
 MAX_UNTIMED_SAMPLES = 1 << 24
 """Most samples, over all channels, that wait for the first time stamp of their stream."""
 
-MAX_HELD_SAMPLES = 2 * 48_000 * MAX_SECONDS
-"""Most samples that are held at their own rate: stereo of 48 kHz and the greatest length."""
+HOLE_SECONDS = 0.1
+"""Longest time from the end of a block to the next one's stamp that is no hole: stamps are rounded,
+and some muxers guess them."""
 
 LOUDEST = 1e9
 """Of a float wav, whose samples should be within 1: powers of spectra stay finite below it."""
@@ -150,39 +150,6 @@ def placed_blocks(
         yield block[:, early:]
         early = max(0, early - block.shape[1])
     refuse_truncated(path, "audio", seconds_of(stream), decoded / rate)
-
-
-def read_audio(path: Path) -> tuple[NDArray[np.float32], int]:
-    """Decode the first audio stream at its own rate, all channels, as a whole.
-
-    Parameters
-    ----------
-    path
-        Any file FFmpeg can open.
-
-    Returns
-    -------
-    waveform : ndarray of float32, shape (samples, channels)
-        See :func:`opened_audio`.
-    sample_rate_hz : int
-
-    Raises
-    ------
-    MediaError
-        If there is no usable audio, or more than ``MAX_HELD_SAMPLES``.
-    """
-    held: list[NDArray[np.float32]] = []
-    samples = 0
-    with opened_audio(path) as (rate, blocks):
-        for block in blocks:
-            held.append(block)
-            samples += block.size
-            if samples > MAX_HELD_SAMPLES:
-                raise MediaError(
-                    f"expected at most {MAX_HELD_SAMPLES / 1e9:.1f} billion samples of audio in "
-                    f"{path}, got more; export it in stereo at 48 kHz, or cut it into parts"
-                )
-    return np.concatenate(held, axis=1).T, rate
 
 
 def read_waveform(

@@ -56,21 +56,6 @@ class Timed(NamedTuple):
     stated_seconds: float
 
 
-def read_frames(
-    path: Path, times_seconds: Sequence[float], spec: FeatureSpec, threads: int = 1
-) -> list[NDArray[np.uint8] | None]:
-    """Decode the frames that are on screen at given times, in any order.
-
-    See :func:`frames_at`.
-    """
-    order = sorted(range(len(times_seconds)), key=times_seconds.__getitem__)
-    frames: list[NDArray[np.uint8] | None] = [None] * len(order)
-    ascending = [times_seconds[place] for place in order]
-    for place, frame in zip(order, frames_at(path, ascending, spec, threads), strict=True):
-        frames[place] = frame
-    return frames
-
-
 def frames_at(
     path: Path, times_seconds: Sequence[float], spec: FeatureSpec, threads: int = 1
 ) -> Iterator[NDArray[np.uint8] | None]:
