@@ -303,7 +303,7 @@ class FeatureSpec(Checked):
     augmentation: AugmentationSpec = AugmentationSpec()
     variants: tuple[str, ...] = variant_names(3)
     seed: int = at_least(0, 0)
-    revision: int = 3
+    revision: int = 4
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -7,6 +9,7 @@ import cv2
 import librosa
 import numpy as np
 import pytest
+import zoo
 from conftest import RATE, tone, write_video, write_wav
 
 from pipeline.errors import MediaError
@@ -84,6 +87,77 @@ def test_audio_of_an_mp4_lies_where_that_of_the_wav_does(tmp_path):
     lag = np.correlate(heard[:length], sound[:length][1000:-1000], "valid").argmax() - 1000
     assert abs(lag) <= 1
     assert abs(len(heard) - len(sound)) < 2048
+
+
+EARLY_SOUND = zoo.taken(zoo.H264, start=1.0, audio_start=-1.0, seconds=2.6)
+HOLE = (1.0, 3.0)
+CLAPPED = zoo.taken(
+    zoo.SILENT_VIDEO,
+    video_options={"bf": "0"},
+    seconds=6.0,
+    onset=4.5,
+    end=5.0,
+    times=tuple(n / 20 for n in range(120)),
+)
+
+
+def with_a_hole(path, whole, options):
+    """Copy a file but for the packets of its sound in a hole, as a recorder loses them."""
+    with av.open(str(whole)) as source, av.open(str(path), "w", options=options) as target:
+        copies = {stream: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            lost = (
+                packet.stream.type == "audio"
+                and HOLE[0] <= float(packet.pts or 0) * float(packet.time_base) < HOLE[1]
+            )
+            if packet.dts is not None and not lost:
+                packet.stream = copies[packet.stream]
+                target.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mkv", "flac", {}),
+        ("without-length.mkv", "flac", {"live": "1"}),
+        ("a.mp4", "aac", {}),
+        ("a.ts", "aac", {}),
+    ],
+)
+def test_what_follows_a_hole_in_the_sound_stays_where_it_was(tmp_path, name, codec, options):
+    whole = zoo.write(tmp_path / "whole.mkv", zoo.taken(CLAPPED, audio=codec))
+    path = with_a_hole(tmp_path / name, whole, options)
+    encoded = tmp_path / "encoded.mp4"
+    picture = np.zeros((16, 16, 3), np.uint8)
+    encode.write_video(encoded, [(0.0, picture)], partial(encode.sound_of_file, path))
+    for each in (path, encoded):
+        heard = audio.read_waveform(each, RATE)
+        assert len(heard) / RATE == pytest.approx(6.0, abs=0.12)
+        loud = np.flatnonzero(np.abs(heard) > 0.2) / RATE
+        assert loud[[0, -1]] == pytest.approx([4.5, 5.0], abs=0.04)
+
+
+@pytest.mark.parametrize("late_seconds", [0.02, 0.09])
+def test_uneven_time_stamps_of_sound_change_no_sample(tmp_path, late_seconds):
+    """Stamps are rounded, and some muxers guess them: what is no hole stays as it is."""
+    sound = np.random.default_rng(0).normal(0, 0.1, 2 * RATE).clip(-1, 1)
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        samples = (sound * 32767).astype(np.int16)
+        for number, first in enumerate(range(0, len(samples), 4200)):
+            frame = av.AudioFrame.from_ndarray(samples[None, first : first + 4200], "s16", "mono")
+            frame.rate, frame.time_base = RATE, Fraction(1, RATE)
+            frame.pts = first + round(number % 2 * late_seconds * RATE)
+            container.mux(stream.encode(frame))
+    assert np.array_equal(audio.read_waveform(path, RATE), samples / np.float32(32768))
+
+
+def test_the_length_that_asf_states_is_not_that_of_its_sound(tmp_path):
+    take = zoo.taken(zoo.MPEG4, audio="wmav2", times=tuple(n / 20 for n in range(80)))
+    path = zoo.write(tmp_path / "a.wmv", take)
+    assert len(audio.read_waveform(path, RATE)) / RATE == pytest.approx(take.seconds, abs=0.12)
 
 
 def test_frames_are_those_on_screen(tmp_path):
@@ -231,6 +305,14 @@ def test_probe(tmp_path):
     assert media.duration_seconds == pytest.approx(1.0, abs=0.1)
     sound = container.probe(write_wav(tmp_path / "a.wav", tone(1.0)))
     assert (sound.has_video, sound.has_audio) == (False, True)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize("take", [EARLY_SOUND, zoo.taken(zoo.H264, start=10.0)])
+def test_the_length_counts_from_the_first_frame(tmp_path, suffix, take):
+    """Sound alone before it is none of the recording: no window may lie behind the end."""
+    path = zoo.write(tmp_path / f"a.{suffix}", take)
+    assert container.probe(path).duration_seconds == pytest.approx(1.6, abs=0.06)
 
 
 @pytest.mark.parametrize(

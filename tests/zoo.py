@@ -163,7 +163,7 @@ def audio_packets(container, take):
     """Encode the tone."""
     stream = container.add_stream(take.audio, rate=take.rate, layout=take.layout)
     channels = len(stream.codec_context.layout.channels)
-    if take.audio in ("aac", "libopus", "libmp3lame", "vorbis", "mp2", "ac3"):
+    if take.audio in ("aac", "libopus", "libmp3lame", "vorbis", "mp2", "ac3", "wmav2"):
         stream.bit_rate = 96_000 * channels
     if take.audio == "vorbis":
         stream.codec_context.options = {"strict": "-2"}

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeAlias
 
 import av
 import numpy as np
@@ -29,6 +30,7 @@ from pipeline.media.container import (
     refuse_truncated,
     refuse_undecodable,
     seconds_of,
+    stated_end_seconds,
 )
 
 MAX_UNTIMED_SAMPLES = 1 << 24
@@ -40,6 +42,9 @@ and some muxers guess them."""
 
 LOUDEST = 1e9
 """Of a float wav, whose samples should be within 1: powers of spectra stay finite below it."""
+
+TimedBlock: TypeAlias = tuple[NDArray[np.float32], Fraction | None]
+"""Samples, shape (channels, samples), and the time stamp of the first, if there is one."""
 
 
 @contextmanager
@@ -56,7 +61,7 @@ def opened_audio(path: Path) -> Iterator[tuple[int, Iterator[NDArray[np.float32]
     sample_rate_hz : int
     blocks : iterator of ndarray of float32, shape (channels, samples)
         Nominally in [-1, 1]. The first sample is at time zero of the file: audio that starts later
-        is preceded by zeros, audio that starts earlier loses its head.
+        is preceded by zeros, audio that starts earlier loses its head. Zeros fill its holes.
 
     Raises
     ------
@@ -73,15 +78,17 @@ def opened_audio(path: Path) -> Iterator[tuple[int, Iterator[NDArray[np.float32]
         refuse_undecodable(path, stream)
         refuse_odd_rate(path, stream)
         timed = timed_blocks(path, container, stream)
-        head, start_seconds = blocks_to_first_time(timed)
+        head = up_to_first_time(timed)
         if not head:
             raise MediaError(
                 f"expected audio in {path}, got an empty audio stream; copy or download it again"
             )
         # A decoder may know better than the header.
         refuse_odd_rate(path, stream)
-        blocks = itertools.chain(head, (block for block, _ in timed))
-        late_seconds = (start_seconds or 0) - origin_seconds(container)
+        late_seconds = (head[-1][1] or 0) - origin_seconds(container)
+        blocks = without_holes(
+            itertools.chain(head, timed), stream.rate, stated_end_seconds(container)
+        )
         yield stream.rate, placed_blocks(path, stream, blocks, late_seconds)
 
 
@@ -97,8 +104,8 @@ def refuse_odd_rate(path: Path, stream: av.audio.stream.AudioStream) -> None:
 
 def timed_blocks(
     path: Path, container: av.container.InputContainer, stream: av.audio.stream.AudioStream
-) -> Iterator[tuple[NDArray[np.float32], Fraction | None]]:
-    """Decode audio to blocks, shape (channels, samples), with the time stamp of each, if any."""
+) -> Iterator[TimedBlock]:
+    """Decode audio to blocks with their time stamps."""
     # Not planar: PyAV reads past the end of the planes of eight channels.
     resampler = av.AudioResampler(format="flt")
     for frame in guarded(path, container.decode(stream)):
@@ -116,18 +123,49 @@ def timed_blocks(
             yield np.ascontiguousarray(block), start_seconds
 
 
-def blocks_to_first_time(
-    timed: Iterator[tuple[NDArray[np.float32], Fraction | None]],
-) -> tuple[list[NDArray[np.float32]], Fraction | None]:
+def up_to_first_time(timed: Iterator[TimedBlock]) -> list[TimedBlock]:
     """Take blocks up to the first with a time stamp, which stands for the start of them all."""
-    head: list[NDArray[np.float32]] = []
+    head: list[TimedBlock] = []
     held = 0
     for block, start_seconds in timed:
-        head.append(block)
+        head.append((block, start_seconds))
         held += block.size
         if start_seconds is not None or held > MAX_UNTIMED_SAMPLES:
-            return head, start_seconds
-    return head, None
+            break
+    return head
+
+
+def without_holes(
+    timed: Iterable[TimedBlock], rate: int, stated_end_seconds: float
+) -> Iterator[NDArray[np.float32]]:
+    """Put silence where time stamps say that some audio is missing.
+
+    Parameters
+    ----------
+    timed
+        Blocks and their time stamps.
+    rate
+        Samples a second.
+    stated_end_seconds
+        Time stamp at which the file ends by its header. A later one is damaged.
+    """
+    # Where the audio ends up to now; not known before the first time stamp.
+    end_seconds = math.inf
+    for block, stamp in timed:
+        start_seconds = end_seconds
+        if stamp is not None and math.isinf(end_seconds):
+            start_seconds = float(stamp)
+        elif stamp is not None and end_seconds + HOLE_SECONDS < stamp < stated_end_seconds:
+            start_seconds = float(stamp)
+            yield from silence(len(block), round((start_seconds - end_seconds) * rate), rate)
+        yield block
+        end_seconds = start_seconds + block.shape[1] / rate
+
+
+def silence(channels: int, samples: int, rate: int) -> Iterator[NDArray[np.float32]]:
+    """Yield zeros, shape (channels, samples), at most a second at a time."""
+    for first in range(0, samples, rate):
+        yield np.zeros((channels, min(rate, samples - first)), np.float32)
 
 
 def placed_blocks(
@@ -142,8 +180,7 @@ def placed_blocks(
     late = round(late_seconds * rate)
     early = max(0, -late)
     for block in blocks:
-        for first in range(0, late, rate):
-            yield np.zeros((len(block), min(rate, late - first)), np.float32)
+        yield from silence(len(block), late, rate)
         late = 0
         decoded += block.shape[1]
         refuse_long(path, abs(late_seconds) + decoded / rate)

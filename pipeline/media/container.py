@@ -6,6 +6,7 @@ allocated or planned by it.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
@@ -76,7 +77,8 @@ class Media:
     has_video, has_audio
         Whether there is such a stream.
     duration_seconds
-        Length that the header states, at most ``MAX_SECONDS``; 0 where it states none.
+        From the first frame, or without video the first sample, to the end that the header states,
+        at most ``MAX_SECONDS``; 0 where it states none.
     frame_rate
         Average frames per second; 0 without video.
     width_px, height_px
@@ -238,7 +240,9 @@ def refuse_undecodable(path: Path, stream: av.stream.Stream) -> None:
 
 
 def seconds_of(stream: av.stream.Stream) -> float:
-    """Length that a stream's header states; 0 where it states none."""
+    """Length that a stream's header states; 0 where it states none, or the file's in its place."""
+    if stream.container.format.name == "asf":
+        return 0.0
     if stream.duration:
         return float(stream.duration * stream.time_base)
     # Matroska says as text when the stream ends.
@@ -275,7 +279,10 @@ def probe(path: Path) -> Media:
             raise MissingStreamError(
                 f"expected audio or video in {path}, got a still picture; give another"
             )
-        seconds = (container.duration or 0) / av.time_base
+        end_seconds = stated_end_seconds(container)
+        seconds = (
+            end_seconds - float(origin_seconds(container)) if math.isfinite(end_seconds) else 0
+        )
         refuse_long(path, seconds)
         return Media(
             has_video=video is not None,
@@ -323,3 +330,12 @@ def origin_seconds(container: av.container.InputContainer) -> Fraction:
     """Time stamp that counts as zero: the first frame's, else the first sample's."""
     stream = first_video(container) or container.streams.audio[0]
     return (stream.start_time or 0) * Fraction(stream.time_base or 1)
+
+
+def stated_end_seconds(container: av.container.InputContainer) -> float:
+    """Time stamp at which a file ends by its header; infinite where it states none."""
+    if not container.duration:
+        return math.inf
+    # Matroska counts from zero, others from the first time stamp.
+    start = 0 if "matroska" in container.format.name else container.start_time or 0
+    return (start + container.duration) / av.time_base
