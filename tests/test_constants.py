@@ -47,9 +47,7 @@ ALLOWED = {
     # The only writer of video: nothing of it is on the way to a cache.
     "media/encode.py": dict.fromkeys(
         (
-            "RESAMPLER",
             "VIDEO_TICKS_PER_SECOND",
-            "AAC_FRAME_SAMPLES",
             "AAC_BITS_PER_SECOND_AND_CHANNEL",
             "FALLBACK_FRAME_SECONDS",
             "FALLBACK_SAMPLE_RATE_HZ",

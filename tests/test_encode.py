@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import errno
 import itertools
+import resource
+from functools import partial
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import zoo
+from conftest import write_wav
 
-from pipeline.media import encode
+from pipeline.errors import MediaError
+from pipeline.media import container, encode, packets, subtitle, video
 
 RATE_HZ = 48_000
 
@@ -70,7 +77,7 @@ def test_a_tone_comes_back(tmp_path, channels, rate_hz):
     encode.write_mp4(path, flat_frames([0.0, 0.5]), waveform, rate_hz)
     _, sound = decoded_sound(path)
     assert sound.shape[0] == channels
-    assert rate_hz <= sound.shape[1] < rate_hz + encode.AAC_FRAME_SAMPLES
+    assert rate_hz <= sound.shape[1] < rate_hz + 1024
     for channel in range(channels):
         error = sound[channel, 2048 : rate_hz - 2048] - waveform[2048 : rate_hz - 2048, channel]
         assert np.sqrt(np.mean(error**2)) < 0.02
@@ -159,7 +166,6 @@ def test_frames_are_taken_one_by_one_and_may_share_an_array(tmp_path):
             RATE_HZ,
             "change size",
         ),
-        (list(flat_frames([0.0])), np.zeros(10), 47_999, "resample"),
         (list(flat_frames([0.0])), np.zeros((10, 7)), RATE_HZ, "channels"),
     ],
 )
@@ -182,3 +188,84 @@ def test_a_failing_source_keeps_the_old_file(tmp_path):
         encode.write_mp4(path, breaking(), None, RATE_HZ)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+ASS = """[Script Info]
+ScriptType: v4.00+
+
+[V4+ Styles]
+Format: Name, Fontname
+Style: label,sans-serif
+
+[Events]
+Format: Layer, Start, End, Style, Text
+Dialogue: 0,0:00:00.10,0:00:01.00,label,happy
+"""
+WRITERS = {
+    "copy": packets.copy_packets,
+    "overlay": lambda source, path: subtitle.copy_with_subtitles(source, ASS, path),
+    "encode": lambda source, path: encode.write_video(
+        path, video.every_yuv_frame(source, 16, 64), partial(encode.sound_of_file, source)
+    ),
+}
+
+
+@pytest.mark.parametrize("how", WRITERS)
+def test_a_full_disk_is_no_fault_of_what_is_read(tmp_path, how):
+    source, path = zoo.write(tmp_path / "source.mp4", zoo.H264), tmp_path / "written.mkv"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            WRITERS[how](source, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(path))
+    # What the page of the app copies into is a folder that goes.
+    assert how == "copy" or list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize("how", WRITERS)
+def test_a_colon_in_a_relative_name_is_no_address(tmp_path, monkeypatch, how):
+    monkeypatch.chdir(tmp_path)
+    source, path = zoo.write(tmp_path / "source.mp4", zoo.H264), Path("take:2.mkv")
+    WRITERS[how](source, path)
+    assert container.probe(path).has_video and container.probe(path).has_audio
+
+
+def test_what_cannot_be_encoded_is_copied(tmp_path):
+    """FFmpeg's decoders of AV1 have other names than its encoders."""
+    if "libsvtav1" not in av.codecs_available:
+        pytest.skip("this FFmpeg has no encoder libsvtav1")
+    take = zoo.taken(zoo.H264, video="libsvtav1", audio="libopus", video_options={"preset": "12"})
+    source = zoo.write(tmp_path / "source.mkv", take)
+    for how in ("copy", "overlay"):
+        WRITERS[how](source, tmp_path / f"{how}.mkv")
+        times = video.presentation_times(tmp_path / f"{how}.mkv")
+        np.testing.assert_allclose(times, take.times, atol=2e-3)
+
+
+def test_a_codec_that_matroska_lacks_is_refused(tmp_path):
+    take = zoo.taken(zoo.MPEG4, video="wmv2", audio="wmav2")
+    source = zoo.write(tmp_path / "a.wmv", take)
+    with pytest.raises(MediaError, match=r"video in .*a.wmv that matroska can hold, got wmv2; "):
+        WRITERS["overlay"](source, tmp_path / "a.mkv")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize(("rate_hz", "channels"), [(11_000, 1), (192_000, 2), (48_000, 7)])
+def test_sound_that_aac_lacks_is_converted_in_its_place(tmp_path, rate_hz, channels):
+    """A click is heard when it was, within a tenth of a millisecond."""
+    waveform = np.zeros((rate_hz, channels), np.float32)
+    waveform[round(0.4 * rate_hz)] = 1.0
+    path = write_wav(tmp_path / "a.wav", waveform, rate_hz)
+    contents = []
+    for name in ("a.mp4", "b.mp4"):
+        sound = partial(encode.sound_of_file, path)
+        encode.write_video(tmp_path / name, flat_frames([0.0, 0.5]), sound)
+        contents.append((tmp_path / name).read_bytes())
+    start, heard = decoded_sound(tmp_path / "a.mp4")
+    click_seconds = start + np.abs(heard[0]).argmax() / RATE_HZ
+    assert len(heard) == (1 if channels == 7 else channels)
+    assert click_seconds == pytest.approx(0.4, abs=1e-4)
+    assert contents[0] == contents[1]

@@ -19,18 +19,16 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-import soxr
 
 from pipeline import atomic
 from pipeline.media import audio
 from pipeline.media.container import guarded, opened, origin_seconds
+from pipeline.media.packets import add_copied, created, into, mux
 
-RESAMPLER = "soxr_hq"
 COPIED_FORMATS = ("mov", "matroska", "flv")
 """Containers whose AAC is as an mp4 holds it."""
 
 VIDEO_TICKS_PER_SECOND = 90_000
-AAC_FRAME_SAMPLES = 1024
 AAC_BITS_PER_SECOND_AND_CHANNEL = 96_000
 FALLBACK_FRAME_SECONDS = 1 / 30
 FALLBACK_SAMPLE_RATE_HZ = 48_000
@@ -74,7 +72,7 @@ def write_mp4(
     waveform
         Float, (samples,) or (samples, channels) in [-1, 1], or None for a silent file.
     sample_rate
-        Samples per second of `waveform`, one that AAC knows (8000 ... 96000).
+        Samples per second of `waveform`.
     crf
         x264's constant rate factor, 0 (lossless) ... 51.
     preset
@@ -87,6 +85,8 @@ def write_mp4(
     ValueError
         For no frames at all, times that do not increase, images of another shape or type, or a
         waveform that AAC cannot hold.
+    OSError
+        If the file cannot be written.
     """
     sound = None if waveform is None else partial(encoded_waveform, waveform, sample_rate)
     write_video(path, frames, sound, crf=crf, preset=preset, threads=threads)
@@ -119,10 +119,11 @@ def write_video(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     options = {"movflags": "+faststart"}
     try:
-        with av.open(str(temporary), "w", format="mp4", container_options=options) as container:
-            video = _add_video_stream(container, first, crf, preset, threads)
-            with sound(container) if sound else nullcontext(iter(())) as packets:
-                _mux(container, _video_packets(video, chain([first], timed)), packets)
+        with created(temporary, path, format="mp4", container_options=options) as container:
+            stream = _add_video_stream(container, first, crf, preset, threads)
+            with sound(container) if sound else nullcontext(iter(())) as heard:
+                shown = _video_packets(stream, chain([first], timed))
+                mux(container, heapq.merge(shown, heard, key=_decoded_seconds), path)
         atomic.replace_durably(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -166,8 +167,7 @@ def sound_of_file(
             return
     with audio.opened_audio(path) as (rate, blocks):
         first = next(blocks, np.zeros((1, 0), np.float32))
-        channels, rate, playable = _playable(chain([first], blocks), len(first), rate)
-        yield _audio_packets(container, playable, channels, rate)
+        yield _audio_packets(container, chain([first], blocks), len(first), rate)
 
 
 @contextmanager
@@ -184,7 +184,7 @@ def _copied_packets(
 ) -> Iterator[av.Packet]:
     """Add the audio stream of a file now, yield its packets as they are asked for."""
     stream = source.streams.audio[0]
-    target = container.add_stream_from_template(stream)
+    target = add_copied(container, stream, path)
 
     def copied() -> Iterator[av.Packet]:
         origin = round(origin_seconds(source) / stream.time_base)
@@ -195,31 +195,9 @@ def _copied_packets(
             packet.pts, packet.dts = packet.pts - origin, packet.dts - origin
             if packet.dts > last and packet.pts >= 0:
                 last = packet.dts
-                packet.stream = target
-                yield packet
+                yield into(packet, target)
 
     return copied()
-
-
-def _playable(
-    blocks: Iterator[np.ndarray], channels: int, rate: int
-) -> tuple[int, int, Iterator[np.ndarray]]:
-    """Make any audio, blocks of (channels, samples), one that AAC can hold.
-
-    Resampled to 48 kHz if AAC lacks its rate, mixed down to one channel if it lacks its layout.
-    """
-    if channels not in CHANNEL_LAYOUTS:
-        blocks, channels = (block.mean(axis=0, keepdims=True) for block in blocks), 1
-    if rate in av.codec.Codec("aac", "w").audio_rates:
-        return channels, rate, blocks
-    stream = soxr.ResampleStream(rate, FALLBACK_SAMPLE_RATE_HZ, channels, "float32", RESAMPLER)
-
-    def resampled() -> Iterator[np.ndarray]:
-        for block in blocks:
-            yield stream.resample_chunk(np.ascontiguousarray(block.T)).T
-        yield stream.resample_chunk(np.zeros((0, channels), np.float32), last=True).T
-
-    return channels, FALLBACK_SAMPLE_RATE_HZ, resampled()
 
 
 def yuv_frame(image: np.ndarray) -> av.VideoFrame:
@@ -335,22 +313,25 @@ def _audio_packets(
     channels: int,
     sample_rate: int,
 ) -> Iterator[av.Packet]:
-    """Add the audio stream now, encode blocks of (channels, samples) as they are asked for."""
-    rates = av.codec.Codec("aac", "w").audio_rates
-    if sample_rate not in rates:
-        raise ValueError(f"AAC has no {sample_rate} Hz; resample to one of {sorted(rates)}")
-    layout = CHANNEL_LAYOUTS[channels]
+    """Add the audio stream now, encode blocks of (channels, samples) as they are asked for.
+
+    Mixed down to one channel if AAC lacks their layout; resampled, by PyAV, if it lacks their rate.
+    """
+    layout = CHANNEL_LAYOUTS.get(channels)
+    known = sample_rate in av.codec.Codec("aac", "w").audio_rates
+    rate = sample_rate if known else FALLBACK_SAMPLE_RATE_HZ
     # The default search for quantisers takes eight times as long.
     options = {"aac_coder": "fast"}
-    stream = container.add_stream("aac", rate=sample_rate, layout=layout, options=options)
-    stream.codec_context.time_base = Fraction(1, sample_rate)
-    stream.bit_rate = AAC_BITS_PER_SECOND_AND_CHANNEL * channels
+    stream = container.add_stream("aac", rate=rate, layout=layout or "mono", options=options)
+    stream.codec_context.time_base = Fraction(1, rate)
+    stream.bit_rate = AAC_BITS_PER_SECOND_AND_CHANNEL * (channels if layout else 1)
 
     def encode() -> Iterator[av.Packet]:
         start = 0
-        for block in _rechunked(blocks, AAC_FRAME_SAMPLES):
-            block = np.ascontiguousarray(np.clip(block, -1.0, 1.0), np.float32)
-            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
+        for block in blocks:
+            mixed = block if layout else block.mean(axis=0, keepdims=True)
+            samples = np.ascontiguousarray(np.clip(mixed, -1.0, 1.0), np.float32)
+            frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout or "mono")
             frame.sample_rate, frame.pts = sample_rate, start
             frame.time_base = Fraction(1, sample_rate)
             start += block.shape[1]
@@ -360,26 +341,6 @@ def _audio_packets(
     return encode()
 
 
-def _rechunked(blocks: Iterator[np.ndarray], samples: int) -> Iterator[np.ndarray]:
-    """Cut blocks of (channels, any number) into ones of that many samples; the last is shorter."""
-    held: np.ndarray | None = None
-    for block in blocks:
-        held = block if held is None else np.concatenate([held, block], axis=1)
-        whole = held.shape[1] // samples * samples
-        for start in range(0, whole, samples):
-            yield held[:, start : start + samples]
-        held = held[:, whole:]
-    if held is not None and held.shape[1]:
-        yield held
-
-
-def _mux(
-    container: av.container.OutputContainer,
-    video: Iterator[av.Packet],
-    audio: Iterator[av.Packet],
-) -> None:
-    """Write both streams in the order of their decoding times."""
-    # The first packet opens the encoder, and the file's header needs both encoders open.
-    container.start_encoding()
-    for packet in heapq.merge(video, audio, key=lambda packet: packet.dts * packet.time_base):
-        container.mux(packet)
+def _decoded_seconds(packet: av.Packet) -> Fraction:
+    """When a packet is decoded: the order of both streams in the file."""
+    return packet.dts * packet.time_base

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 
+from pipeline.errors import MediaError
 from pipeline.media.container import first_video, guarded, opened, origin_seconds
 
 
@@ -70,14 +73,96 @@ def copy_packets(source: Path, target: Path) -> None:
 
     The clock begins with the first frame. A recording of a browser states no length: players
     cannot seek in it, which they can in the copy.
+
+    Raises
+    ------
+    MediaError
+        If the source cannot be read, or the target cannot hold its codecs.
+    OSError
+        If the target cannot be written.
     """
-    with opened(source) as read, av.open(str(target), "w") as written:
+    with opened(source) as read, created(target, target) as written:
         wanted = [s for s in (first_video(read), *read.streams.audio[:1]) if s is not None]
-        streams = {stream.index: written.add_stream_from_template(stream) for stream in wanted}
-        for packet in rebased(source, read, wanted):
-            if packet.pts >= 0:
-                packet.stream = streams[packet.stream.index]
-                written.mux(packet)
+        streams = {stream.index: add_copied(written, stream, source) for stream in wanted}
+        shown = (packet for packet in rebased(source, read, wanted) if packet.pts >= 0)
+        mux(written, (into(packet, streams[packet.stream.index]) for packet in shown), target)
+
+
+@contextmanager
+def created(path: Path, named: Path, **options: Any) -> Iterator[av.container.OutputContainer]:
+    """Open a file to be written.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    named
+        What errors call it.
+    options
+        See ``av.open``.
+
+    Raises
+    ------
+    OSError
+        If its end cannot be written; see :func:`mux`.
+    """
+    container = av.open(f"file:{path}", "w", **options)
+    try:
+        yield container
+    finally:
+        with refusals_of(named):
+            container.close()
+
+
+def mux(container: av.container.OutputContainer, packets: Iterable[av.Packet], named: Path) -> None:
+    """Write packets into a file, and its header before the first.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses. It names the file written, and is none of FFmpeg's errors: where
+        another file is read meanwhile, :func:`opened` would take those for that file's.
+    """
+    with refusals_of(named):
+        container.start_encoding()
+    for packet in packets:
+        with refusals_of(named):
+            container.mux(packet)
+
+
+@contextmanager
+def refusals_of(named: Path) -> Iterator[None]:
+    """Turn what a disk refuses to FFmpeg into an error that names a file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(named)) from error
+
+
+def add_copied(
+    container: av.container.OutputContainer, stream: av.stream.Stream, source: Path
+) -> av.stream.Stream:
+    """Add a stream for packets of another file.
+
+    Raises
+    ------
+    MediaError
+        If such a file cannot hold the codec.
+    """
+    try:
+        # With the codec of the source: FFmpeg need not be able to encode it.
+        return container.add_stream_from_template(stream, opaque=True)
+    except ValueError as error:
+        raise MediaError(
+            f"expected {stream.type} in {source} that {container.format.name} can hold, got "
+            f"{codec_of(stream)}; convert it to H.264 and AAC, or leave --overlay away"
+        ) from error
+
+
+def into(packet: av.Packet, stream: av.stream.Stream) -> av.Packet:
+    """Return a packet as one of another stream."""
+    packet.stream = stream
+    return packet
 
 
 def rebased(

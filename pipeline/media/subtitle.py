@@ -10,7 +10,7 @@ import av
 
 from pipeline import atomic
 from pipeline.media.container import first_video, opened
-from pipeline.media.packets import rebased
+from pipeline.media.packets import add_copied, created, into, mux, rebased
 
 
 def copy_with_subtitles(source: Path, text: str, path: Path) -> None:
@@ -28,43 +28,44 @@ def copy_with_subtitles(source: Path, text: str, path: Path) -> None:
     Raises
     ------
     MediaError
-        If the video cannot be read.
+        If the video cannot be read, or Matroska cannot hold its codecs.
+    OSError
+        If the mkv cannot be written.
     """
     # FFmpeg tells formats by their suffix.
     subtitles = path.with_name(f".{path.name}.ass")
     try:
-        subtitles.write_text(text, encoding="utf-8")
-        with atomic.replacing(path) as partial, opened(source) as video:
-            copy_with(video, source, subtitles, partial)
+        with atomic.replacing(path) as partial:
+            subtitles.write_text(text, encoding="utf-8")
+            with opened(source) as video, created(partial, path, format="matroska") as made:
+                copy_with(video, source, subtitles, made, path)
     finally:
         subtitles.unlink(missing_ok=True)
 
 
 def copy_with(
-    video: av.container.InputContainer, source: Path, subtitles: Path, target: Path
+    video: av.container.InputContainer,
+    source: Path,
+    subtitles: Path,
+    made: av.container.OutputContainer,
+    path: Path,
 ) -> None:
     """Copy the packets of a video and of its sound, and those of a subtitle file."""
     wanted = [stream for stream in (first_video(video), *video.streams.audio[:1]) if stream]
-    with (
-        av.open(str(subtitles)) as labels,
-        av.open(str(target), "w", format="matroska") as made,
-    ):
-        streams = {stream.index: made.add_stream_from_template(stream) for stream in wanted}
+    with av.open(f"file:{subtitles}") as labels:
+        streams = {stream.index: add_copied(made, stream, source) for stream in wanted}
         shown = made.add_stream_from_template(labels.streams.subtitles[0])
 
         def copied() -> Iterator[av.Packet]:
             for packet in rebased(source, video, wanted):
-                packet.stream = streams[packet.stream.index]
-                yield packet
+                yield into(packet, streams[packet.stream.index])
 
         def labelled() -> Iterator[av.Packet]:
             for packet in labels.demux():
                 if packet.pts is not None:
-                    packet.stream = shown
-                    yield packet
+                    yield into(packet, shown)
 
-        for packet in heapq.merge(copied(), labelled(), key=seconds_of):
-            made.mux(packet)
+        mux(made, heapq.merge(copied(), labelled(), key=seconds_of), path)
 
 
 def seconds_of(packet: av.Packet) -> float:
