@@ -7,6 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+import zoo
 from conftest import RATE, TINY, tone, write_model, write_video, write_wav
 
 from infer import load
@@ -55,6 +56,9 @@ WEBM = Kind(".webm", "matroska,webm", "vp9", "opus", "yuv420p", True)
         (replace(WEBM, length_known=False), (COPY, ".webm")),
         (replace(WEBM, video="h264", audio=None), (COPY, ".mp4")),
         (replace(MP4, suffix=".mov"), (COPY, ".mp4")),
+        (replace(MP4, offset_seconds=0.03), (AS_IS, ".mp4")),
+        (replace(MP4, offset_seconds=1.0), (COPY, ".mp4")),
+        (replace(WEBM, offset_seconds=1.0), (COPY, ".webm")),
         (replace(MP4, suffix=".mkv", container="matroska,webm"), (COPY, ".mp4")),
         (replace(MP4, suffix=".flv", container="flv"), (COPY, ".mp4")),
         (replace(MP4, suffix=".avi", container="avi"), (ENCODE, ".mp4")),
@@ -90,6 +94,30 @@ def test_packets_are_copied_into_a_file_that_knows_its_length(loaded, tmp_path):
         ]
     assert copied[0] == copied[1] and len(copied[0]) == 10
     assert video.presentation_times(made) == pytest.approx(np.arange(10) / 10, abs=2e-3)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "libx264"), ("mkv", "mpeg4")])
+def test_players_count_from_the_first_frame_as_boxes_do(loaded, tmp_path, suffix, codec):
+    """The sound begins a second before the frames: a player would count from there."""
+    take = zoo.taken(
+        zoo.SILENT_VIDEO,
+        video=codec,
+        audio="aac",
+        video_options={},
+        start=1.0,
+        audio_start=-1.0,
+        onset=1.5,
+        end=2.6,
+        seconds=2.6,
+    )
+    made = playable.playable(taken(zoo.write(tmp_path / f"x.{suffix}", take), loaded), tmp_path)
+    assert made.parent == tmp_path and made.stem == "browser"
+    with av.open(str(made)) as opened:
+        assert [next(opened.decode(video=0)).time, opened.start_time] == [0.0, 0]
+        opened.seek(0)
+        heard = [(frame.time, frame.to_ndarray().mean(axis=0)) for frame in opened.decode(audio=0)]
+    loud = next(time for time, block in heard if np.abs(block).max() > 0.2)
+    assert loud == pytest.approx(0.5, abs=0.03)
 
 
 def test_what_no_browser_plays_is_encoded(loaded, tmp_path):

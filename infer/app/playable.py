@@ -31,6 +31,9 @@ SOUND_FILES = {
     ".webm": {"opus", "vorbis"},
 }
 
+CLOCK_SECONDS = 0.05
+"""How far a player's clock may be from that of the boxes: about a frame."""
+
 LARGEST_SIDE_PX = 1280
 """Of what is encoded to be looked at."""
 
@@ -51,12 +54,13 @@ def way(kind: Kind) -> tuple[str, str]:
             return AS_IS, kind.suffix
         return ENCODE, ".wav"
     formats = kind.container.split(",")
+    good_clock = kind.length_known and kind.offset_seconds <= CLOCK_SECONDS
     if kind.pixel_format in PIXEL_FORMATS and not COPIED_FORMATS.isdisjoint(formats):
         if kind.video in MP4_VIDEO and kind.audio in MP4_AUDIO:
-            as_it_is = kind.length_known and "mp4" in formats and kind.suffix in (".mp4", ".m4v")
+            as_it_is = good_clock and "mp4" in formats and kind.suffix in (".mp4", ".m4v")
             return (AS_IS, kind.suffix) if as_it_is else (COPY, ".mp4")
         if kind.video in WEBM_VIDEO and kind.audio in WEBM_AUDIO:
-            as_it_is = kind.length_known and "webm" in formats and kind.suffix == ".webm"
+            as_it_is = good_clock and "webm" in formats and kind.suffix == ".webm"
             return (AS_IS, kind.suffix) if as_it_is else (COPY, ".webm")
     return ENCODE, ".mp4"
 

@@ -30,6 +30,9 @@ class Kind:
         Of the frames; None without any.
     length_known
         Whether the header says how long it is: without, players cannot seek.
+    offset_seconds
+        How far the first frame may be from zero on the clock of players: some of them count from
+        the first time stamp of all streams, some from zero.
     """
 
     suffix: str
@@ -38,6 +41,7 @@ class Kind:
     audio: str | None
     pixel_format: str | None
     length_known: bool
+    offset_seconds: float = 0.0
 
 
 def kind_of(path: Path) -> Kind:
@@ -57,7 +61,14 @@ def kind_of(path: Path) -> Kind:
             codec_of(next(iter(container.streams.audio), None)),
             shown.codec_context.pix_fmt if shown is not None else None,
             bool(container.duration),
+            0.0 if shown is None else offset_seconds(container),
         )
+
+
+def offset_seconds(container: av.container.InputContainer) -> float:
+    """See :class:`Kind`."""
+    origin = float(origin_seconds(container))
+    return max(abs(origin), abs(origin - (container.start_time or 0) / av.time_base))
 
 
 def codec_of(stream: av.stream.Stream | None) -> str | None:
