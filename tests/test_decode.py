@@ -252,6 +252,18 @@ def test_rotation_metadata_is_honoured(tmp_path):
     assert (media.width_px, media.height_px) == (64, 96)
 
 
+@pytest.mark.parametrize(("turned", "expected"), [(0, (16, 11)), (90, (11, 16)), (180, (16, 11))])
+def test_pixels_keep_their_shape(tmp_path, turned, expected):
+    """As television has them: players stretch such a video, or it looks squeezed."""
+    take = zoo.taken(zoo.SILENT_VIDEO, pixel_shape=Fraction(16, 11), turned=turned)
+    path, encoded = zoo.write(tmp_path / "a.mp4", take), tmp_path / "b.mp4"
+    encode.write_video(encoded, video.every_yuv_frame(path, 16, 48), None)
+    with av.open(str(encoded)) as container:
+        shown = container.streams.video[0]
+        assert shown.sample_aspect_ratio == Fraction(*expected)
+        assert max(shown.width, shown.height) == 48
+
+
 def test_frames_of_a_recorded_screen_are_given_a_matrix(tmp_path):
     """Videos of RGB frames name none, and no encoder takes that for YUV."""
     frame = np.zeros((48, 64, 3), np.uint8)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from fractions import Fraction
 
 import av
 import cv2
@@ -165,6 +166,13 @@ def test_an_annotated_video_has_every_frame_and_the_sound(tmp_path, model):
     heard = audio.read_waveform(tmp_path / "out.mp4", RATE)[: len(sound)]
     assert np.corrcoef(heard[2000:-2000], sound[2000:-2000])[0, 1] > 0.99
     assert container.probe(tmp_path / "out.mp4").height_px == annotate.SMALLEST_HEIGHT_PX
+
+
+def test_an_annotated_video_is_not_squeezed(tmp_path, model):
+    take = zoo.taken(zoo.SILENT_VIDEO, pixel_shape=Fraction(16, 11))
+    made(zoo.write(tmp_path / "a.mp4", take), model, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as opened:
+        assert opened.streams.video[0].sample_aspect_ratio == Fraction(16, 11)
 
 
 def test_sound_alone_is_drawn_as_its_waveform(tmp_path, model, monkeypatch):

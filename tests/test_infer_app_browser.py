@@ -14,7 +14,8 @@ import av
 import pytest
 from conftest import TINY, write_model
 
-from pipeline.media import encode
+from infer.output import draw
+from pipeline.media import encode, video
 from pipeline.sample import corpus, voice
 
 pytest.importorskip("gradio", reason="needs Gradio: 'make setup-app'")
@@ -54,6 +55,13 @@ def clips(tmp_path_factory):
     shown = list(frames)
     encode.write_mp4(folder / "angry.mp4", shown, waveform, voice.SAMPLE_RATE_HZ)
     encode.write_mp4(folder / "mute.mp4", shown[:40], None, voice.SAMPLE_RATE_HZ)
+    halves = [
+        (time, video.Frame.from_ndarray(image[:, ::2]).reformat(format="yuv420p"))
+        for time, image in shown[:40]
+    ]
+    for _, frame in halves:
+        video.set_pixel_shape(frame, Fraction(2))
+    encode.write_mp4(folder / "anamorphic.mp4", halves, None, voice.SAMPLE_RATE_HZ)
     with av.open(str(folder / "old.avi"), "w") as written:
         stream = written.add_stream("mpeg4", rate=corpus.FRAMES_PER_SECOND)
         stream.height, stream.width = shown[0][1].shape[:2]
@@ -219,6 +227,21 @@ for (let n = 3; n < seen.length; n += 4) count += seen[n] > 0;
 return count;
 """
 
+EDGES = """
+const canvas = document.querySelector('.stage canvas'), { width, height } = canvas;
+const values = canvas.getContext('2d').getImageData(0, 0, width, height).data, counts = [];
+for (let x = 0; x < width; x++) {
+  counts.push(0);
+  for (let y = 0; y < height; y++) {
+    const place = 4 * (y * width + x);
+    if (arguments[0].every((value, n) => value === values[place + n])) counts[x]++;
+  }
+}
+const edges = counts.flatMap((count, x) => count > height / 5 ? [x / width] : []);
+return edges.length && [width / height, edges[0], edges.at(-1)];
+"""
+"""Shape of what is shown, and where in it the first face's box begins and ends."""
+
 OVERFLOW = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -239,6 +262,20 @@ def test_a_dropped_video_plays_with_labels(visitor, clips):
     about = visitor.until("return document.querySelector('#about').textContent")
     assert "voices of a test" in about and "50 %" in about and "9 clips of 2 actors" in about
     visitor.picture("wide")
+
+
+def test_boxes_lie_on_a_video_whose_pixels_are_not_square(visitor, clips, tmp_path):
+    visitor.give(clips / "anamorphic.mp4")
+    visitor.until_answered("anamorphic.mp4")
+    visitor.until_playable()
+    behaviour = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    visitor.driver.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
+    result = json.loads(visitor.download("get-json", tmp_path / "anamorphic.json"))
+    _, x, _, width, *_ = result["tracks"][0]["boxes"][0]
+    shape, *edges = visitor.until(EDGES, draw.TRACK_COLOURS[0])
+    assert shape == pytest.approx(2 * result["width_px"] / result["height_px"], abs=0.01)
+    expected = [x / result["width_px"], (x + width) / result["width_px"]]
+    assert edges == pytest.approx(expected, abs=0.02)
 
 
 def test_a_click_on_the_timeline_moves_the_video(visitor, clips):

@@ -68,6 +68,8 @@ class Take:
         Time stamp of the first frame.
     audio_start
         Second on the frames' clock at which the audio's stream begins.
+    pixel_shape
+        Width of a pixel by its height, before it is turned.
     turned
         Degrees, counterclockwise, that a player has to turn the stored frames.
     container, options, video_options
@@ -89,6 +91,7 @@ class Take:
     layout: str = "mono"
     start: float = 0.0
     audio_start: float = 0.0
+    pixel_shape: Fraction = Fraction(1)
     turned: int = 0
     container: str | None = None
     options: dict = field(default_factory=dict)
@@ -143,6 +146,8 @@ def video_packets(container, take):
     context = stream.codec_context
     context.thread_count = 1
     context.time_base = 1 / rate if exact else Fraction(1, ticks)
+    if take.pixel_shape != 1:
+        context.sample_aspect_ratio = take.pixel_shape
     if take.turned:
         stream.set_display_rotation(take.turned)
     time_base = context.time_base

@@ -76,6 +76,18 @@ function plate(context, text, left, bottom, colour, size) {
   context.fillText(text, left + pad, top + height / 2);
 }
 
+// Width by height of the video on the screen: its pixels need not be square.
+function shownShape() {
+  const { videoWidth, videoHeight } = part.video;
+  return videoWidth ? videoWidth / videoHeight : view.width_px / view.height_px;
+}
+
+function sizeStage() {
+  if (!view || !view.width_px) return;
+  part.stage.style.aspectRatio = shownShape();
+  part.stage.style.width = "min(100%, " + (54 * shownShape()).toFixed(2) + "vh)";
+}
+
 function drawBoxes(shown) {
   const canvas = part.canvas, context = canvas.getContext("2d");
   const density = window.devicePixelRatio || 1, area = part.stage.getBoundingClientRect();
@@ -84,8 +96,9 @@ function drawBoxes(shown) {
   context.clearRect(0, 0, width, height);
   if (!view.width_px) return;
   // In full screen the video is fitted into the middle.
-  const scale = Math.min(width / view.width_px, height / view.height_px);
-  const left = (width - scale * view.width_px) / 2, top = (height - scale * view.height_px) / 2;
+  const shape = shownShape(), shownWidth = Math.min(width, height * shape);
+  const scaleX = shownWidth / view.width_px, scaleY = shownWidth / shape / view.height_px;
+  const left = (width - shownWidth) / 2, top = (height - shownWidth / shape) / 2;
   const size = Math.max(13, Math.min(22, area.width / 34)) * density;
   const several = tracks.filter(track => track.number !== null).length > 1;
   for (const each of shown) {
@@ -95,17 +108,17 @@ function drawBoxes(shown) {
       plate(context, text, 10 * density, 10 * density + 2 * size, colour, size);
       continue;
     }
-    const [, x, y, w, h, sure] = each.box;
+    const [, boxX, boxY, boxWidth, boxHeight, sure] = each.box;
+    const x = left + scaleX * boxX, y = top + scaleY * boxY;
+    const w = scaleX * boxWidth, h = scaleY * boxHeight;
     const edge = view.track_colours[(each.track - 1) % view.track_colours.length];
     context.lineWidth = 2.5 * density;
     context.strokeStyle = "#0009";
-    context.strokeRect(left + scale * x - density, top + scale * y - density,
-      scale * w + 2 * density, scale * h + 2 * density);
+    context.strokeRect(x - density, y - density, w + 2 * density, h + 2 * density);
     context.strokeStyle = edge;
-    context.strokeRect(left + scale * x, top + scale * y, scale * w, scale * h);
-    plate(context, text, left + scale * x, top + scale * y, colour, size);
-    plate(context, "face " + percent(sure), left + scale * x, top + scale * (y + h) + 1.3 * size,
-      edge, 0.7 * size);
+    context.strokeRect(x, y, w, h);
+    plate(context, text, x, y, colour, size);
+    plate(context, "face " + percent(sure), x, y + h + 1.3 * size, edge, 0.7 * size);
   }
   part.stage.dataset.labels = shown.map(each => said(each.window)).join(", ");
 }
@@ -220,10 +233,7 @@ function setSource() {
   part.waiting.hidden = Boolean(view.source);
   part.waiting.textContent = "Browsers do not play this format: a copy to look at is made "
     + (view.part < 1 ? "after the predictions." : "now.");
-  if (view.width_px) {
-    part.stage.style.aspectRatio = view.width_px + " / " + view.height_px;
-    part.stage.style.width = "min(100%, " + (54 * view.width_px / view.height_px).toFixed(2) + "vh)";
-  }
+  sizeStage();
 }
 
 // The server refuses a file that is too large only after it was sent, and says "Error".
@@ -273,6 +283,7 @@ for (const each of [part.video, part.audio]) {
     each.addEventListener(name, draw);
   }
 }
+part.video.addEventListener("loadedmetadata", sizeStage);
 part.seek.addEventListener("click", event => {
   const svg = event.target.closest("svg");
   if (!svg) return;

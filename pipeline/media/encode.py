@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from pipeline import atomic
-from pipeline.media import audio
+from pipeline.media import audio, video
 from pipeline.media.container import guarded, opened, origin_seconds
 from pipeline.media.packets import add_copied, created, into, mux
 
@@ -68,7 +68,7 @@ def write_mp4(
         Pairs of presentation time in seconds (not negative, strictly increasing, 0 is the first
         sample of the audio) and image, all of one size: RGB, uint8 (height, width, 3), whose odd
         sizes are padded to even ones by repeating the last row or column, or a frame in yuv420p of
-        even sides, whose colours mean what it says. Consumed one by one.
+        even sides, whose colours and pixel shape are what it says. Consumed one by one.
     waveform
         Float, (samples,) or (samples, channels) in [-1, 1], or None for a silent file.
     sample_rate
@@ -282,6 +282,8 @@ def _add_video_stream(
     context = stream.codec_context
     context.time_base = Fraction(1, VIDEO_TICKS_PER_SECOND)
     context.thread_count = threads
+    if (shape := video.pixel_shape(first)) != 1:
+        context.sample_aspect_ratio = shape
     context.colorspace, context.color_range = first.colorspace, first.color_range
     alike = first.colorspace if first.colorspace in ALIKE_CODES else UNSPECIFIED
     context.color_primaries = context.color_trc = alike

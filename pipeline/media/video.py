@@ -191,7 +191,8 @@ def every_yuv_frame(
     ------
     time : float
     frame : Frame
-        yuv420p, upright, of even sides, all of one size: as decoded where it is that already.
+        yuv420p, upright, of even sides, all of one size: as decoded where it is that already. Its
+        pixels have the shape that :func:`pixel_shape` tells.
     """
     size = None
     for timed in timed_frames(path, 0.0, threads):
@@ -220,7 +221,21 @@ def upright_yuv(frame: Frame, width_px: int, height_px: int) -> Frame:
     stacked = np.concatenate([plane.ravel() for plane in turned])
     upright = Frame.from_ndarray(stacked.reshape(-1, turned[0].shape[1]), "yuv420p")
     upright.colorspace, upright.color_range = scaled.colorspace, scaled.color_range
+    shape = pixel_shape(frame)
+    set_pixel_shape(upright, 1 / shape if turns % 2 else shape)
     return upright
+
+
+def pixel_shape(frame: Frame) -> Fraction:
+    """Width of a frame's pixels by their height, as the file of :func:`timed_frames` says."""
+    return frame.opaque or Fraction(1)
+
+
+def set_pixel_shape(frame: Frame, shape: Fraction) -> None:
+    """Let a frame, and what it is converted to, tell the shape of its pixels; PyAV lacks a name."""
+    if shape != 1:
+        # A new object for each: it is gone with the first frame that holds it.
+        frame.opaque = Fraction(shape)
 
 
 def planes(frame: Frame) -> list[NDArray[np.uint8]]:
@@ -308,6 +323,7 @@ def frames_from(
         stream = video_stream(container, path, threads, reference_only)
         origin = origin_seconds(container)
         gap = float(1 / stream.average_rate) if stream.average_rate else untimed_seconds
+        shape = stream.sample_aspect_ratio or Fraction(1)
         stated = seconds_of(stream)
         if from_seconds > 0:
             target = (Fraction(from_seconds) + origin) / stream.time_base
@@ -322,6 +338,7 @@ def frames_from(
             end = start + (float(frame.duration * frame.time_base) if frame.duration else gap)
             if start > last:
                 last = start
+                set_pixel_shape(frame, shape)
                 yield Timed(frame, start, end, gap, stated)
 
 
