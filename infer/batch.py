@@ -246,7 +246,7 @@ def work(
         progress(taken.duration_seconds)
     result = analysis.result(notes)
     if kind == OVERLAY and taken.video is not None:
-        overlay.write_overlay(result, taken.video, target)
+        overlay.write_overlay(result, taken.video, target, job.sound)
         files.append(target)
     files += formats.write(result, job.stem, outputs.formats)
     if outputs.explain:

@@ -303,6 +303,32 @@ def test_frames_to_be_shown_are_of_a_useful_size(tmp_path, size, smallest, large
     assert np.abs(frame.to_ndarray(format="rgb24").astype(int) - 90).max() <= 2
 
 
+def test_frames_that_change_their_size_keep_that_of_the_first(tmp_path):
+    """A call that adapts to the network: what lies in the right half stays there."""
+    path, halves = tmp_path / "a.ts", []
+    for number, size in enumerate(((96, 128), (48, 96), (240, 320))):
+        picture = np.zeros((*size, 3), np.uint8)
+        picture[:, size[1] // 2 :] = 200
+        part = tmp_path / f"{number}.mp4"
+        encode.write_mp4(part, [(n / 10, picture) for n in range(10)], None, RATE, crf=10)
+        halves.append(part)
+    with av.open(path, "w", format="mpegts") as joined:
+        for number, part in enumerate(halves):
+            with av.open(part) as source:
+                stream = joined.streams.video[0] if number else None
+                stream = stream or joined.add_stream_from_template(source.streams.video[0])
+                for packet in source.demux(video=0):
+                    if packet.dts is not None:
+                        passed = round(number / packet.time_base)
+                        packet.pts, packet.dts = packet.pts + passed, packet.dts + passed
+                        packet.stream = stream
+                        joined.mux(packet)
+    frames = list(video.frames_at(path, [0.05, 1.45, 2.45], SPEC))
+    assert {frame.shape for frame in frames} == {(96, 128, 3)}
+    for frame in frames:
+        assert frame[:, :56].mean() < 20 and frame[:, 72:].mean() > 180
+
+
 def test_large_frames_are_bounded(tmp_path):
     frames = [(0.0, np.full((32, 2560, 3), 100, np.uint8))]
     encode.write_mp4(tmp_path / "a.mp4", frames, None, RATE)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from conftest import TINY, tone, write_model, write_video, write_wav
 
@@ -105,6 +106,17 @@ def test_one_file_in_every_way(model, tmp_path, capsys):
     assert call(voice, "--model", model, "--out", tmp_path / "v", "--overlay") == 0
     assert "no video to lay labels over" in capsys.readouterr().out
     assert not (tmp_path / "v" / "v.mkv").exists()
+
+
+def test_labels_are_laid_over_a_video_with_the_sound_of_another_file(model, tmp_path):
+    path = write_video(tmp_path / "x.mp4", 2.6)
+    sound = write_wav(tmp_path / "y.wav", tone(2.6))
+    words = (path, "--audio", sound, "--overlay", "--model", model, "--out", tmp_path / "out")
+    assert call(*words) == 0
+    with av.open(tmp_path / "out" / "x.mkv") as made:
+        assert [stream.type for stream in made.streams] == ["video", "audio", "subtitle"]
+        heard = np.concatenate([f.to_ndarray().ravel() for f in made.decode(audio=0)])
+        assert heard[:500] == pytest.approx(tone(2.6)[:500] * 32768, abs=2)
 
 
 def test_what_is_refused_before_anything_is_written(model, tmp_path):

@@ -33,7 +33,7 @@ Format: Layer, Start, End, Style, Text
 """
 
 
-def write_overlay(result: Result, source: Path, path: Path) -> None:
+def write_overlay(result: Result, source: Path, path: Path, sound: Path | None = None) -> None:
     """Write a copy of a video with boxes and labels as subtitles.
 
     Parameters
@@ -44,13 +44,15 @@ def write_overlay(result: Result, source: Path, path: Path) -> None:
         The video.
     path
         The mkv to write.
+    sound
+        A file with its sound; None takes the video's own.
 
     Raises
     ------
     MediaError
         If the video cannot be read.
     """
-    subtitle.copy_with_subtitles(source, ass_text(result), path)
+    subtitle.copy_with_subtitles(source, ass_text(result), path, sound)
 
 
 def ass_text(result: Result) -> str:

@@ -362,13 +362,18 @@ class RgbConverter:
         self.max_side_px, self.scaler = max_side_px, scaler
         # Each keeps what it has worked out for one pair of sizes and formats.
         self.scaling, self.conversion = VideoReformatter(), VideoReformatter()
+        self.size: tuple[int, int] | None = None
 
     def __call__(self, frame: Frame) -> NDArray[np.uint8]:
         """Return a frame as RGB, shape (height, width, 3)."""
         turns = quarter_turns(frame)
-        part = min(1.0, self.max_side_px / max(frame.width, frame.height))
-        width, height = (max(1, round(part * side)) for side in (frame.width, frame.height))
-        if part < 1.0 and frame.format.name == "yuv420p":
+        if self.size is None:
+            part = min(1.0, self.max_side_px / max(frame.width, frame.height))
+            self.size = max(1, round(part * frame.width)), max(1, round(part * frame.height))
+        # A frame of another size, as calls have that adapt to the network, fills the first one's:
+        # places in the picture are of one size.
+        width, height = self.size
+        if (frame.width, frame.height) != self.size and frame.format.name == "yuv420p":
             frame = self.scaling.reformat(
                 frame, width, height, "yuv420p", interpolation=self.scaler
             )
