@@ -72,6 +72,8 @@ def sound_rate(source: str) -> int | None:
 
 def of_camera(number: int, clock: Clock) -> Iterator[tuple[float, Frame]]:
     """Yield the frames of a camera."""
+    # It prints what each of its ways to a camera says; what is wrong is said below.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     camera = cv2.VideoCapture(number)
     try:
         if not camera.isOpened():
