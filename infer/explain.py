@@ -200,7 +200,13 @@ def window_tensors(
     options, coming = Options(), None
     if every_frame and recording.video is not None:
         untimed = model.spec.untimed_frame_seconds
-        frames = video.timed_frames(recording.video, 0.0, options.threads, untimed_seconds=untimed)
+        frames = video.timed_frames(
+            recording.video,
+            0.0,
+            options.threads,
+            untimed_seconds=untimed,
+            damage=recording.damage,
+        )
         coming = ahead(frames, FRAMES_AHEAD)
     for made in Analysis(replace(model, answer=keep), recording, options, references, coming):
         for number, window in enumerate(made):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -101,11 +102,23 @@ def run(command: Callable[[], int], go_on: str = "the same command goes on from 
         )
         return 2
     except KeyboardInterrupt:
+        end_children()
         print(f"interrupted: finished parts are kept, {go_on}", file=sys.stderr)
         return 130
     except Terminated:
+        end_children()
         print(f"terminated: finished parts are kept, {go_on}", file=sys.stderr)
         return 143
+
+
+def end_children() -> None:
+    """End the processes that are left.
+
+    A worker that was starting when a signal came waits for ever for what it was to do, and the
+    interpreter's end for the worker.
+    """
+    for child in multiprocessing.active_children():
+        child.terminate()
 
 
 def raise_terminated(number: int, _frame: FrameType | None) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import itertools
 import resource
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import av
 import numpy as np
 import pytest
 import zoo
-from conftest import write_wav
+from conftest import RATE, tone, write_wav
 
 from pipeline.errors import MediaError
 from pipeline.media import container, encode, packets, subtitle, video
@@ -251,6 +252,26 @@ def test_a_codec_that_matroska_lacks_is_refused(tmp_path):
     with pytest.raises(MediaError, match=r"video in .*a.wmv that matroska can hold, got wmv2; "):
         WRITERS["overlay"](source, tmp_path / "a.mkv")
     assert list(tmp_path.iterdir()) == [source]
+
+
+def test_sound_that_starts_before_the_video_loses_its_head(tmp_path):
+    """Whole blocks of it: an encoder takes no empty one."""
+    sound = tone(2.0)
+    with av.open(tmp_path / "a.mkv", "w") as made:
+        shown, heard = made.add_stream("mpeg4", rate=10), made.add_stream("mp3", rate=RATE)
+        shown.width = shown.height = 64
+        for number in range(10):
+            frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), "rgb24")
+            frame.pts, frame.time_base = 10 + number, Fraction(1, 10)
+            made.mux(shown.encode(frame))
+        frame = av.AudioFrame.from_ndarray(sound[np.newaxis].astype(np.float32), "fltp", "mono")
+        frame.sample_rate, frame.pts = RATE, 0
+        made.mux([*shown.encode(None), *heard.encode(frame), *heard.encode(None)])
+    path = tmp_path / "b.mp4"
+    sound_of = partial(encode.sound_of_file, tmp_path / "a.mkv")
+    encode.write_video(path, flat_frames([0.0, 0.5, 0.9]), sound_of)
+    _, found = decoded_sound(path)
+    assert found.shape[1] / RATE == pytest.approx(1.0, abs=0.1)
 
 
 @pytest.mark.parametrize(("rate_hz", "channels"), [(11_000, 1), (192_000, 2), (48_000, 7)])

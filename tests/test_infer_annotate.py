@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from fractions import Fraction
 
@@ -9,6 +10,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import soundfile
 import zoo
 from conftest import RATE, TINY, tone, write_model, write_video, write_wav
 
@@ -192,16 +194,37 @@ def test_a_sound_file_of_its_own_replaces_the_track(tmp_path, model):
     assert np.abs(np.fft.rfft(heard)).argmax() * RATE / len(heard) == pytest.approx(900, abs=2)
 
 
-def test_nothing_is_written_when_the_video_breaks(tmp_path, model):
-    noise = np.random.default_rng(0).normal(0, 0.1, 4 * RATE).astype(np.float32)
-    whole = write_video(tmp_path / "whole.mp4", 4.0, sound=noise)
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+def test_nothing_is_written_when_the_sound_breaks(tmp_path, model):
+    path = write_video(tmp_path / "a.mp4", 4.0)
+    sound = np.where(np.arange(4 * RATE) < 3 * RATE, tone(4.0), np.nan)
+    soundfile.write(tmp_path / "a.wav", sound, RATE, "FLOAT")
     out = tmp_path / "out"
     out.mkdir()
-    with pytest.raises(InputError, match=r"cut short|readable|empty"):
-        made(broken, model, out / "x.mp4")
+    with pytest.raises(InputError, match="NaN"):
+        made(path, model, out / "x.mp4", tmp_path / "a.wav")
     assert not list(out.iterdir())
+
+
+def test_what_is_whole_of_a_damaged_recording_is_annotated(tmp_path, model):
+    """The cache refuses both files: what is learned from is to be whole."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 4 * RATE).astype(np.float32)
+    whole = write_video(tmp_path / "whole.mp4", 4.0, sound=noise)
+    cut, damaged = tmp_path / "cut.mp4", tmp_path / "damaged.mp4"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    content = bytearray(whole.read_bytes())
+    with av.open(str(whole)) as source:
+        packets = [packet for packet in source.demux(audio=0) if packet.size]
+        for packet in packets[20:23]:
+            content[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    damaged.write_bytes(content)
+    for path, said in ((cut, r"cut short: \d\.\d s of "), (damaged, r"damaged: 3 packets were")):
+        with pytest.raises(InputError):
+            audio.read_waveform(path, RATE)
+        analysis = made(path, model, tmp_path / "out.mp4")
+        assert re.search(said, "; ".join(analysis.result().notes))
+        assert container.probe(tmp_path / "out.mp4").has_audio
+        alone = Predictor(model).predict(path)
+        assert re.search(said, "; ".join(alone.notes))
 
 
 def test_a_stop_leaves_a_playable_file_up_to_there(tmp_path, model, monkeypatch):

@@ -369,3 +369,31 @@ def test_verbose_says_why_a_clip_is_made_again(made, own_raw, caplog):
     said = "\n".join(record.getMessage() for record in caplog.records)
     assert "fresh clips: 15, shards to make: 1" in said
     assert "01-05-01-01-01-02 is extracted: " in said
+
+
+WAITING = """
+import multiprocessing, sys, time
+from pipeline.console import run
+
+def command():
+    multiprocessing.Process(target=time.sleep, args=(600,)).start()
+    raise KeyboardInterrupt
+
+if __name__ == "__main__":
+    sys.exit(run(command))
+"""
+
+
+def test_a_signal_leaves_no_process_that_is_waited_for(tmp_path):
+    """As a worker that was just starting."""
+    program = tmp_path / "waiting.py"
+    program.write_text(WAITING)
+    done = subprocess.run(
+        [sys.executable, program],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 130 and done.stderr.startswith("interrupted")

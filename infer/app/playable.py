@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import soundfile
 
+from infer.output.annotate import sound_of
 from infer.reading.recording import Recording
 from pipeline.media import audio, encode, video
 from pipeline.media.packets import Kind, copy_packets, kind_of
@@ -86,19 +86,20 @@ def playable(recording: Recording, folder: Path) -> Path:
         return source
     target = folder / f"browser{suffix}"
     if suffix == ".wav":
-        write_wav(source, target)
+        write_wav(recording, target)
     elif how == COPY:
         copy_packets(source, target)
     else:
-        frames = video.every_yuv_frame(source, SMALLEST_HEIGHT_PX, LARGEST_SIDE_PX)
-        sound = None if recording.sound is None else partial(encode.sound_of_file, recording.sound)
-        encode.write_video(target, frames, sound, crf=CRF, preset=PRESET, threads=2)
+        frames = video.every_yuv_frame(
+            source, SMALLEST_HEIGHT_PX, LARGEST_SIDE_PX, damage=recording.damage
+        )
+        encode.write_video(target, frames, sound_of(recording), crf=CRF, preset=PRESET, threads=2)
     return target
 
 
-def write_wav(source: Path, target: Path) -> None:
-    """Decode the sound of a file, block by block, into a wav of 16 bits."""
-    with audio.opened_audio(source) as (rate, blocks):
+def write_wav(recording: Recording, target: Path) -> None:
+    """Decode the sound of a recording, block by block, into a wav of 16 bits."""
+    with audio.opened_audio(recording.path, recording.damage) as (rate, blocks):
         first = next(blocks)
         with soundfile.SoundFile(target, "w", rate, len(first), "PCM_16") as written:
             for block in chain([first], blocks):

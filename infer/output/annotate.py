@@ -24,6 +24,7 @@ from infer.reading.windows import FRAMES_AHEAD
 from infer.stop import Stop
 from pipeline.features.extract import Span
 from pipeline.media import audio, encode, video
+from pipeline.media.container import Damage
 from pipeline.media.video import Frame, Timed
 from pipeline.spec import FeatureSpec
 
@@ -102,13 +103,19 @@ def annotate(
     else:
         drawing = Drawing(model, recording, recording.video, options, references)
         analysis, drawn = drawing.analysis, drawing.frames()
-    sound = None
-    if recording.sound is not None:
-        whole = partial(encode.sound_of_file, recording.sound)
-        sound = partial(encode.ended, whole, lambda now: stop.asked and now > stop.seconds)
+    sound = sound_of(recording)
+    if sound is not None:
+        sound = partial(encode.ended, sound, lambda now: stop.asked and now > stop.seconds)
     frames = watched(drawn, stop, progress)
     encode.write_video(path, frames, sound, crf=CRF, preset=PRESET, threads=2)
     return analysis
+
+
+def sound_of(recording: Recording) -> encode.Sound | None:
+    """Return what a video of a recording is written with: its sound, up to its damage."""
+    if recording.sound is None:
+        return None
+    return partial(encode.sound_of_file, recording.sound, damage=recording.damage)
 
 
 def watched(
@@ -148,7 +155,9 @@ class Drawing:
         self._waiting: deque[tuple[float, Frame]] = deque()
         self._decoded_seconds = -1.0
         untimed = model.spec.untimed_frame_seconds
-        frames = video.timed_frames(path, 0.0, options.threads, untimed_seconds=untimed)
+        frames = video.timed_frames(
+            path, 0.0, options.threads, untimed_seconds=untimed, damage=recording.damage
+        )
         self._decoded = self._kept(ahead(frames, FRAMES_AHEAD))
         self.analysis = Analysis(model, recording, options, references, self._decoded)
         self._showing = Showing(self.analysis.search.tracker.get)
@@ -234,17 +243,20 @@ def redraw(
     if recording.video is None:
         drawn = waveform_frames(recording, spec, lambda seconds: showing.at(seconds, 1.0))
     else:
-        drawn = redrawn_frames(recording.video, recording.width_px, showing)
-    sound = None if recording.sound is None else partial(encode.sound_of_file, recording.sound)
+        drawn = redrawn_frames(recording, recording.video, showing)
     frames = watched(drawn, Stop(), progress)
-    encode.write_video(path, frames, sound, crf=CRF, preset=PRESET, threads=2)
+    encode.write_video(path, frames, sound_of(recording), crf=CRF, preset=PRESET, threads=2)
 
 
-def redrawn_frames(path: Path, width_px: int, showing: Showing) -> Iterator[tuple[float, Frame]]:
-    """Yield each frame of a video with its time, drawn on."""
-    frames = video.every_yuv_frame(path, SMALLEST_HEIGHT_PX, LARGEST_SIDE_PX)
+def redrawn_frames(
+    recording: Recording, path: Path, showing: Showing
+) -> Iterator[tuple[float, Frame]]:
+    """Yield each frame of a recording's video with its time, drawn on."""
+    frames = video.every_yuv_frame(
+        path, SMALLEST_HEIGHT_PX, LARGEST_SIDE_PX, damage=recording.damage
+    )
     for seconds, frame in ahead(frames, FRAMES_AHEAD):
-        draw(frame, showing.at(seconds, frame.width / width_px), showing.several)
+        draw(frame, showing.at(seconds, frame.width / recording.width_px), showing.several)
         yield seconds, frame
 
 
@@ -274,7 +286,8 @@ def waveform_pages(
     path: Path, page_seconds: float, spec: FeatureSpec
 ) -> Iterator[NDArray[np.uint8]]:
     """Draw one stretch of a waveform after the other, without end."""
-    blocks = audio.waveform_blocks(path, spec.sample_rate_hz, spec.resampler)
+    # What is damaged was noted where it was heard.
+    blocks = audio.waveform_blocks(path, spec.sample_rate_hz, spec.resampler, Damage())
     sound = Sound(blocks, spec)
     samples = max(1, round(page_seconds * spec.sample_rate_hz))
     height, width = BLANK_SIZE_PX

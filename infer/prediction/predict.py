@@ -271,7 +271,9 @@ class Analysis:
         if coming is None:
             coming = iter(())
             if recording.video is not None and spec.frame_sampling == "spread":
-                coming = decoded(recording.video, self.spans, spec, options.threads)
+                coming = decoded(
+                    recording.video, self.spans, spec, options.threads, recording.damage
+                )
         windows = read_windows(recording, self.spans, spec, self.search, coming)
         self._windows = ahead(windows, WINDOWS_AHEAD)
 
@@ -306,6 +308,7 @@ class Analysis:
         notes = (
             *model_notes(self.model),
             *results.notes(made, there, self.model.branches, least),
+            *recording.damage.notes(),
             *further_notes,
         )
         return Result(

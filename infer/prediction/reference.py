@@ -114,7 +114,7 @@ def rows_of(
     search = FaceSearch(spec, spans)
     coming: Iterator[Timed] = iter(())
     if recording.video is not None and spec.frame_sampling == "spread":
-        coming = decoded(recording.video, spans, spec, Options().threads)
+        coming = decoded(recording.video, spans, spec, Options().threads, recording.damage)
     answering = Answering(model, Options())
     for seen in read_windows(recording, spans, spec, search, coming):
         face = max(seen.faces, key=lambda face: face.square.width, default=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from pipeline.errors import InputError
 from pipeline.features import extract, mfcc
 from pipeline.features.extract import Span
 from pipeline.media import audio, container, video
+from pipeline.media.container import Damage
 from pipeline.spec import FeatureSpec
 
 HELD_SECONDS = 120.0
@@ -109,6 +110,8 @@ class Recording:
         Average frames per second; 0 without any.
     width_px, height_px
         Size of the frames, upright; 0 without any.
+    damage
+        What is wrong with its files, as it is read.
     """
 
     path: Path
@@ -119,6 +122,7 @@ class Recording:
     frame_rate: float
     width_px: int
     height_px: int
+    damage: Damage = field(default_factory=Damage)
 
 
 def open_recording(path: Path, sound: Path | None, spec: FeatureSpec) -> Recording:
@@ -138,12 +142,12 @@ def open_recording(path: Path, sound: Path | None, spec: FeatureSpec) -> Recordi
     InputError
         If a file does not exist, cannot be read, or holds neither sound nor video.
     """
-    media = container.probe(path)
+    media, damage = container.probe(path), Damage()
     if sound is None and media.has_audio:
         sound = path
     if sound is None and not media.has_video:
         raise InputError(f"expected sound or video in {path}, got neither; give another file")
-    waveform = None if sound is None else open_sound(sound, spec)
+    waveform = None if sound is None else open_sound(sound, spec, damage)
     seconds = media.shown_seconds
     if media.has_video and not seconds:
         # Such as what a browser records.
@@ -152,7 +156,9 @@ def open_recording(path: Path, sound: Path | None, spec: FeatureSpec) -> Recordi
     if waveform is not None and waveform.ended:
         seconds = max(seconds, waveform.samples / spec.sample_rate_hz)
     elif sound is not None:
-        seconds = max(seconds, container.probe(sound).duration_seconds or counted(sound, spec))
+        seconds = max(
+            seconds, container.probe(sound).duration_seconds or counted(sound, spec, damage)
+        )
     return Recording(
         path,
         path if media.has_video else None,
@@ -162,10 +168,11 @@ def open_recording(path: Path, sound: Path | None, spec: FeatureSpec) -> Recordi
         media.frame_rate,
         media.width_px,
         media.height_px,
+        damage,
     )
 
 
-def open_sound(path: Path, spec: FeatureSpec) -> Sound:
+def open_sound(path: Path, spec: FeatureSpec, damage: Damage) -> Sound:
     """Open the sound of a file, and read as much of it as is held.
 
     Raises
@@ -173,7 +180,7 @@ def open_sound(path: Path, spec: FeatureSpec) -> Sound:
     InputError
         If there is no usable sound.
     """
-    blocks = audio.waveform_blocks(path, spec.sample_rate_hz, spec.resampler)
+    blocks = audio.waveform_blocks(path, spec.sample_rate_hz, spec.resampler, damage)
     sound = Sound(blocks, spec)
     sound.read_until(round(HELD_SECONDS * spec.sample_rate_hz) + 1)
     if not sound.samples:
@@ -183,9 +190,9 @@ def open_sound(path: Path, spec: FeatureSpec) -> Sound:
     return sound
 
 
-def counted(path: Path, spec: FeatureSpec) -> float:
+def counted(path: Path, spec: FeatureSpec, damage: Damage) -> float:
     """Length of a file's sound in seconds, by decoding all of it."""
-    blocks = audio.waveform_blocks(path, spec.sample_rate_hz, spec.resampler)
+    blocks = audio.waveform_blocks(path, spec.sample_rate_hz, spec.resampler, damage)
     return sum(map(len, blocks)) / spec.sample_rate_hz
 
 

@@ -19,6 +19,7 @@ from pipeline.features import detectors, extract, faces
 from pipeline.features.detectors import Box, Face
 from pipeline.features.extract import DecodedFrames, Span, Window
 from pipeline.media import video
+from pipeline.media.container import Damage
 from pipeline.media.video import Timed
 from pipeline.spec import FeatureSpec
 
@@ -227,11 +228,18 @@ def probe_times(spans: Sequence[Span], spec: FeatureSpec) -> set[float]:
     return probes
 
 
-def decoded(path: Path, spans: Sequence[Span], spec: FeatureSpec, threads: int) -> Iterator[Timed]:
+def decoded(
+    path: Path,
+    spans: Sequence[Span],
+    spec: FeatureSpec,
+    threads: int,
+    damage: Damage | None = None,
+) -> Iterator[Timed]:
     """Decode the frames that the windows need, and as few others as the spec allows."""
     first = next((time for time in extract.wanted_times(spans, spec) if time >= 0), 0.0)
     reference_only = spec.decode == "reference"
-    coming = video.timed_frames(path, first, threads, reference_only, spec.untimed_frame_seconds)
+    untimed = spec.untimed_frame_seconds
+    coming = video.timed_frames(path, first, threads, reference_only, untimed, damage)
     return ahead(coming, FRAMES_AHEAD)
 
 
@@ -270,7 +278,7 @@ def read_windows(
         wanted = extract.wanted_times(spans, spec)
         if recording.waveform is not None:
             coming = moving.watch(coming)
-        frames = video.frames_among(coming, wanted, recording.video, spec)
+        frames = video.frames_among(coming, wanted, recording.video, spec, recording.damage)
         shown = extract.grouped(search.watch(zip(wanted, frames, strict=True)), spans, spec)
     for span, found in zip(spans, shown, strict=True):
         waveform, weight = None, 1.0

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from pipeline.errors import MediaError
 from pipeline.media.container import (
     SAMPLE_RATES_HZ,
+    Damage,
     MissingStreamError,
-    guarded,
+    decoded,
     opened,
     origin_seconds,
     refuse_long,
@@ -48,13 +49,17 @@ TimedBlock: TypeAlias = tuple[NDArray[np.float32], Fraction | None]
 
 
 @contextmanager
-def opened_audio(path: Path) -> Iterator[tuple[int, Iterator[NDArray[np.float32]]]]:
+def opened_audio(
+    path: Path, damage: Damage | None = None
+) -> Iterator[tuple[int, Iterator[NDArray[np.float32]]]]:
     """Open the first audio stream of a file, to be decoded block by block.
 
     Parameters
     ----------
     path
         Any file FFmpeg can open.
+    damage
+        Takes what is damaged, which is left out; None refuses it.
 
     Yields
     ------
@@ -77,7 +82,7 @@ def opened_audio(path: Path) -> Iterator[tuple[int, Iterator[NDArray[np.float32]
         stream = container.streams.audio[0]
         refuse_undecodable(path, stream)
         refuse_odd_rate(path, stream)
-        timed = timed_blocks(path, container, stream)
+        timed = timed_blocks(path, container, stream, damage)
         head = up_to_first_time(timed)
         if not head:
             raise MediaError(
@@ -89,7 +94,7 @@ def opened_audio(path: Path) -> Iterator[tuple[int, Iterator[NDArray[np.float32]
         blocks = without_holes(
             itertools.chain(head, timed), stream.rate, stated_end_seconds(container)
         )
-        yield stream.rate, placed_blocks(path, stream, blocks, late_seconds)
+        yield stream.rate, placed_blocks(path, stream, blocks, late_seconds, damage)
 
 
 def refuse_odd_rate(path: Path, stream: av.audio.stream.AudioStream) -> None:
@@ -103,12 +108,15 @@ def refuse_odd_rate(path: Path, stream: av.audio.stream.AudioStream) -> None:
 
 
 def timed_blocks(
-    path: Path, container: av.container.InputContainer, stream: av.audio.stream.AudioStream
+    path: Path,
+    container: av.container.InputContainer,
+    stream: av.audio.stream.AudioStream,
+    damage: Damage | None = None,
 ) -> Iterator[TimedBlock]:
     """Decode audio to blocks with their time stamps."""
     # Not planar: PyAV reads past the end of the planes of eight channels.
     resampler = av.AudioResampler(format="flt")
-    for frame in guarded(path, container.decode(stream)):
+    for frame in decoded(path, container, stream, damage):
         start_seconds = None if frame.pts is None else frame.pts * frame.time_base
         try:
             parts = resampler.resample(frame)
@@ -173,20 +181,21 @@ def placed_blocks(
     stream: av.audio.stream.AudioStream,
     blocks: Iterator[NDArray[np.float32]],
     late_seconds: Fraction,
+    damage: Damage | None = None,
 ) -> Iterator[NDArray[np.float32]]:
     """Put silence before blocks that start late, or drop the head of those that start early."""
-    rate, decoded = stream.rate, 0
+    rate, taken = stream.rate, 0
     refuse_long(path, float(abs(late_seconds)))
     late = round(late_seconds * rate)
     early = max(0, -late)
     for block in blocks:
         yield from silence(len(block), late, rate)
         late = 0
-        decoded += block.shape[1]
-        refuse_long(path, abs(late_seconds) + decoded / rate)
+        taken += block.shape[1]
+        refuse_long(path, abs(late_seconds) + taken / rate)
         yield block[:, early:]
         early = max(0, early - block.shape[1])
-    refuse_truncated(path, "audio", seconds_of(stream), decoded / rate)
+    refuse_truncated(path, "audio", seconds_of(stream), taken / rate, damage)
 
 
 def read_waveform(
@@ -231,10 +240,13 @@ def read_waveform(
 
 
 def waveform_blocks(
-    path: Path, sample_rate_hz: int, resampler: str = "soxr_hq"
+    path: Path, sample_rate_hz: int, resampler: str = "soxr_hq", damage: Damage | None = None
 ) -> Iterator[NDArray[np.float32]]:
-    """Decode what :func:`read_waveform` does, block by block, shape (samples,) each."""
-    with opened_audio(path) as (rate, blocks):
+    """Decode what :func:`read_waveform` does, block by block, shape (samples,) each.
+
+    See :func:`opened_audio` for ``damage``.
+    """
+    with opened_audio(path, damage) as (rate, blocks):
         yield from resampled(mono_blocks(path, blocks), rate, sample_rate_hz, resampler)
 
 

@@ -13,10 +13,10 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import av
 
@@ -230,6 +230,81 @@ def guarded(path: Path, steps: Iterator[Step]) -> Iterator[Step]:
         ) from error
 
 
+@dataclass
+class Damage:
+    """What is wrong with files that are read all the same.
+
+    Parameters
+    ----------
+    packets
+        Damaged ones, by stream and time stamp; they are left out.
+    cut
+        Of a stream that ends early, its length in seconds by the header, and how much there is.
+    """
+
+    packets: set[tuple[Path, int, int | None]] = field(default_factory=set)
+    cut: dict[tuple[Path, str], tuple[float, float]] = field(default_factory=dict)
+
+    def notes(self) -> Iterator[str]:
+        """Say it."""
+        if self.packets:
+            count = len(self.packets)
+            yield f"damaged: {count} packet{'s were' if count > 1 else ' was'} left out"
+        for (path, what), (stated, there) in self.cut.items():
+            yield f"cut short: {there:.1f} s of {what} in {path.name} instead of {stated:.1f}"
+
+
+def decoded(
+    path: Path,
+    container: av.container.InputContainer,
+    stream: av.stream.Stream,
+    damage: Damage | None = None,
+) -> Iterator[Any]:
+    """Decode a stream; with ``damage`` go on behind damaged packets, which are counted there.
+
+    Raises
+    ------
+    MediaError, FFmpegError
+        If a packet is damaged and not to be counted; see :func:`opened`.
+    """
+    if damage is None:
+        yield from guarded(path, container.decode(stream))
+        return
+    for packet in demuxed(path, container, stream, damage):
+        try:
+            frames = packet.decode() if packet else stream.codec_context.decode(None)
+        except av.error.FFmpegError:
+            # Each decoder has its own way to say that it cannot make anything of it.
+            damage.packets.add((path, stream.index, packet and packet.pts))
+            continue
+        yield from guarded(path, iter(frames))
+
+
+def demuxed(
+    path: Path,
+    container: av.container.InputContainer,
+    stream: av.stream.Stream,
+    damage: Damage | None = None,
+) -> Iterator[av.Packet | None]:
+    """Yield the packets of a stream; with ``damage`` up to where the file is damaged.
+
+    What stands for the end is an empty packet, or None behind damage.
+    """
+    packets = guarded(path, container.demux(stream))
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.error.InvalidDataError:
+            if damage is None:
+                raise
+            damage.packets.add((path, stream.index, None))
+            yield None
+            return
+        yield packet
+
+
 def refuse_undecodable(path: Path, stream: av.stream.Stream) -> None:
     """Raise if FFmpeg has no decoder for a stream."""
     if stream.codec_context is None:
@@ -317,9 +392,18 @@ def refuse_long(path: Path, seconds: float) -> None:
         )
 
 
-def refuse_truncated(path: Path, what: str, stated_seconds: float, seconds: float) -> None:
-    """Raise if a stream ended well before its header's length."""
+def refuse_truncated(
+    path: Path,
+    what: str,
+    stated_seconds: float,
+    seconds: float,
+    damage: Damage | None = None,
+) -> None:
+    """Raise if a stream ended well before its header's length; with ``damage`` note it there."""
     if seconds < stated_seconds - TRUNCATION_SECONDS:
+        if damage is not None:
+            damage.cut[path, what] = stated_seconds, seconds
+            return
         raise MediaError(
             f"expected {stated_seconds:.2f} s of {what} in {path}, got "
             f"{seconds:.2f} s; the file is cut short, copy it again"

@@ -22,7 +22,7 @@ import numpy as np
 
 from pipeline import atomic
 from pipeline.media import audio, video
-from pipeline.media.container import guarded, opened, origin_seconds
+from pipeline.media.container import Damage, demuxed, opened, origin_seconds
 from pipeline.media.packets import add_copied, created, into, mux
 
 COPIED_FORMATS = ("mov", "matroska", "flv")
@@ -147,11 +147,12 @@ def encoded_waveform(
 
 @contextmanager
 def sound_of_file(
-    path: Path, container: av.container.OutputContainer
+    path: Path, container: av.container.OutputContainer, damage: Damage | None = None
 ) -> Iterator[Iterator[av.Packet]]:
     """Give a file the sound of another: its AAC as it is, anything else encoded anew.
 
-    Time zero is that of :mod:`pipeline.media.audio`; what lies before it is left out.
+    Time zero is that of :mod:`pipeline.media.audio`; what lies before it is left out. With
+    ``damage`` so is what is damaged.
     """
     with opened(path) as source:
         stream = source.streams.audio[0]
@@ -163,9 +164,9 @@ def sound_of_file(
             and any(name in source.format.name for name in COPIED_FORMATS)
         )
         if copied:
-            yield _copied_packets(path, source, container)
+            yield _copied_packets(path, source, container, damage)
             return
-    with audio.opened_audio(path) as (rate, blocks):
+    with audio.opened_audio(path, damage) as (rate, blocks):
         first = next(blocks, np.zeros((1, 0), np.float32))
         yield _audio_packets(container, chain([first], blocks), len(first), rate)
 
@@ -180,7 +181,10 @@ def ended(
 
 
 def _copied_packets(
-    path: Path, source: av.container.InputContainer, container: av.container.OutputContainer
+    path: Path,
+    source: av.container.InputContainer,
+    container: av.container.OutputContainer,
+    damage: Damage | None,
 ) -> Iterator[av.Packet]:
     """Add the audio stream of a file now, yield its packets as they are asked for."""
     stream = source.streams.audio[0]
@@ -189,8 +193,8 @@ def _copied_packets(
     def copied() -> Iterator[av.Packet]:
         origin = round(origin_seconds(source) / stream.time_base)
         last = -1
-        for packet in guarded(path, source.demux(stream)):
-            if packet.dts is None or packet.pts is None:
+        for packet in demuxed(path, source, stream, damage):
+            if packet is None or packet.dts is None or packet.pts is None:
                 continue
             packet.pts, packet.dts = packet.pts - origin, packet.dts - origin
             if packet.dts > last and packet.pts >= 0:
@@ -330,7 +334,8 @@ def _audio_packets(
 
     def encode() -> Iterator[av.Packet]:
         start = 0
-        for block in blocks:
+        # Of sound that starts before the video, blocks are left empty.
+        for block in (block for block in blocks if block.shape[1]):
             mixed = block if layout else block.mean(axis=0, keepdims=True)
             samples = np.ascontiguousarray(np.clip(mixed, -1.0, 1.0), np.float32)
             frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout or "mono")

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import MediaError
 from pipeline.media.container import (
+    Damage,
     MissingStreamError,
+    decoded,
     first_video,
     guarded,
     opened,
@@ -92,7 +94,11 @@ def frames_at(
 
 
 def frames_among(
-    coming: Iterator[Timed], times_seconds: Sequence[float], path: Path, spec: FeatureSpec
+    coming: Iterator[Timed],
+    times_seconds: Sequence[float],
+    path: Path,
+    spec: FeatureSpec,
+    damage: Damage | None = None,
 ) -> Iterator[NDArray[np.uint8] | None]:
     """Choose the frames that are on screen at given times among those of a file.
 
@@ -103,6 +109,8 @@ def frames_among(
         that is not negative. Taken only as far as they are needed.
     times_seconds, path, spec
         See :func:`frames_at`, which this is the second half of.
+    damage
+        Takes note where the video is cut short; None refuses it.
     """
     waiting = deque(times_seconds)
     while waiting and waiting[0] < 0:
@@ -126,7 +134,7 @@ def frames_among(
         )
     yield from take_until(last, last.end_seconds, waiting, to_rgb)
     if waiting:
-        refuse_truncated(path, "video", last.stated_seconds, last.end_seconds)
+        refuse_truncated(path, "video", last.stated_seconds, last.end_seconds, damage)
     yield from [None] * len(waiting)
 
 
@@ -174,7 +182,11 @@ def every_rgb_frame(
 
 
 def every_yuv_frame(
-    path: Path, smallest_height_px: int, largest_side_px: int, threads: int = 0
+    path: Path,
+    smallest_height_px: int,
+    largest_side_px: int,
+    threads: int = 0,
+    damage: Damage | None = None,
 ) -> Iterator[tuple[float, Frame]]:
     """Yield each frame of a file as an encoder takes it, with its time in seconds since the first.
 
@@ -186,6 +198,8 @@ def every_yuv_frame(
         Smaller frames are enlarged, larger ones shrunk.
     threads
         FFmpeg's decoding threads; 0 lets it choose.
+    damage
+        See :func:`timed_frames`.
 
     Yields
     ------
@@ -195,7 +209,7 @@ def every_yuv_frame(
         pixels have the shape that :func:`pixel_shape` tells.
     """
     size = None
-    for timed in timed_frames(path, 0.0, threads):
+    for timed in timed_frames(path, 0.0, threads, damage=damage):
         size = size or fitted(timed.frame, smallest_height_px, largest_side_px)
         yield timed.start_seconds, upright_yuv(timed.frame, *size)
 
@@ -298,25 +312,32 @@ def timed_frames(
     threads: int,
     reference_only: bool = False,
     untimed_seconds: float = 0.04,
+    damage: Damage | None = None,
 ) -> Iterator[Timed]:
     """Yield frames in the order of their times, beginning with one at ``from_seconds`` or before.
 
     Where a container cannot seek, or lands behind the time asked for, it is read from its start.
-    A frame whose duration the file does not say lasts for ``untimed_seconds``.
+    A frame whose duration the file does not say lasts for ``untimed_seconds``. With ``damage``
+    damaged packets are left out and noted there.
     """
     if from_seconds > 0:
-        found = frames_from(path, from_seconds, threads, reference_only, untimed_seconds)
+        found = frames_from(path, from_seconds, threads, reference_only, untimed_seconds, damage)
         first = next(found, None)
         if first is not None and first.start_seconds <= from_seconds:
             yield first
             yield from found
             return
         found.close()
-    yield from frames_from(path, 0.0, threads, reference_only, untimed_seconds)
+    yield from frames_from(path, 0.0, threads, reference_only, untimed_seconds, damage)
 
 
 def frames_from(
-    path: Path, from_seconds: float, threads: int, reference_only: bool, untimed_seconds: float
+    path: Path,
+    from_seconds: float,
+    threads: int,
+    reference_only: bool,
+    untimed_seconds: float,
+    damage: Damage | None,
 ) -> Generator[Timed, None, None]:
     """Yield frames from where a seek lands; none where the container cannot seek."""
     with opened(path) as container:
@@ -333,7 +354,7 @@ def frames_from(
                 return
         last = -1.0
         end = 0.0
-        for frame in guarded(path, container.decode(stream)):
+        for frame in decoded(path, container, stream, damage):
             start = end if frame.pts is None else float(frame.pts * frame.time_base - origin)
             end = start + (float(frame.duration * frame.time_base) if frame.duration else gap)
             if start > last:
