@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ VIDEO, OVERLAY, NONE = "video", "overlay", "none"
 BAR_DELAY_SECONDS = 1.0
 
 SUMMARY_NAME = "summary.csv"
+
+LONGEST_NAME_BYTES = 180
+"""Of the 255 that a file's name may have: suffixes and temporary names are longer."""
 
 
 @dataclass(frozen=True)
@@ -121,13 +125,22 @@ def jobs_of(
     jobs: list[Job] = []
     # A recording that is called "summary" leaves that name to the summary.
     taken = {out / Path(SUMMARY_NAME).stem} if len(found) > 1 else set()
-    for path, name in found:
+    for path, whole in found:
+        name = whole.with_name(shortened(whole.name))
         stem, number = out / name, 2
         while stem in taken:
             stem, number = out / name.with_name(f"{name.name}-{number}"), number + 1
         taken.add(stem)
         jobs.append(Job(path, sound, stem, reference))
     return jobs
+
+
+def shortened(name: str) -> str:
+    """Cut a name that is longer than ``LONGEST_NAME_BYTES``."""
+    held = os.fsencode(name)
+    if len(held) <= LONGEST_NAME_BYTES:
+        return name
+    return held[:LONGEST_NAME_BYTES].decode("utf-8", "ignore")
 
 
 def run(

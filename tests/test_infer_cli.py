@@ -75,8 +75,11 @@ def test_no_recording_is_replaced_by_the_output_of_another(model, tmp_path, caps
 
 
 def test_names_that_are_no_text(model, tmp_path):
-    """Dollar signs mean formulas to Matplotlib; a byte that is not UTF-8 is a name on Linux."""
-    names = (b"cost $5_{ $.wav", b"caf\xe9.wav")
+    """Dollar signs mean formulas to Matplotlib; a byte that is not UTF-8 is a name on Linux.
+
+    A name of as many bytes as there may be leaves none for a longer suffix.
+    """
+    names = (b"cost $5_{ $.wav", b"caf\xe9.wav", 80 * b"\xe6\x97\xa5" + b".wav")
     paths = [tmp_path / os.fsdecode(name) for name in names]
     for path in paths:
         write_wav(tmp_path / "a.wav", tone(1.2)).rename(path)
@@ -89,7 +92,7 @@ def test_names_that_are_no_text(model, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "out").iterdir())) == 2 * 7 + 1
+    assert len(list((tmp_path / "out").iterdir())) == 3 * 7 + 1
     assert "caf\\xe9.wav" in (tmp_path / "out" / "summary.csv").read_text(encoding="utf-8")
 
 
