@@ -1,5 +1,6 @@
 """Rows to batches: their order, and that they are read ahead."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,21 @@ def test_batches_that_wait_keep_their_rows(table):
         for a, b in zip(inputs["mfcc"].numpy(), inputs["frames"].numpy(), strict=True)
     ]
     assert len(pairs) == 4 * 24 and all(known[a] == b for a, b in pairs)
+
+
+def test_a_reader_goes_with_its_dataset(table):
+    """TensorFlow keeps the functions of datasets: they may hold neither files nor batches."""
+
+    def readers():
+        gc.collect()
+        return sum(isinstance(each, reader.RowReader) for each in gc.get_objects())
+
+    before = readers()
+    for make in (dataset.in_order, lambda rows, size: dataset.shuffled(rows, size, 0)):
+        batches = make(table, 2)
+        assert len(list(batches.take(2))) == 2 and readers() == before + 1
+        del batches
+        assert readers() == before
 
 
 def test_references_come_with_their_rows(small_cache):

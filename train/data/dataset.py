@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Collection, Iterator
+import weakref
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -36,7 +37,7 @@ def in_order(rows: Rows, batch_size: int, inputs: Collection[str] = TENSORS) -> 
     """
     numbers = tf.data.Dataset.range(len(rows)).batch(batch_size)
     # One ahead: a training's own batches wait beside these.
-    return numbers.map(batch_reader(rows, inputs)).prefetch(1)
+    return numbers.map(BatchReader(rows, inputs)).prefetch(1)
 
 
 def shuffled(
@@ -78,8 +79,10 @@ def shuffled(
         return tf.argsort(keys, stable=True)
 
     def balanced(epoch: tf.Tensor) -> tf.Tensor:
+        corpus = rows.corpora.number
+
         def order(number: np.int64) -> NDArray[np.int64]:
-            return balanced_order(rows.corpora.number, seed, int(number))
+            return balanced_order(corpus, seed, int(number))
 
         numbers = tf.numpy_function(order, [epoch], tf.int64, stateful=False)
         return tf.ensure_shape(numbers, (len(rows),))
@@ -90,7 +93,7 @@ def shuffled(
 
     # Numbers are shuffled, tensors read last: what waits in the queue is eight bytes a row.
     numbers = tf.data.Dataset.range(first_epoch, MAX_EPOCHS).flat_map(epoch_batches)
-    read = batch_reader(rows, inputs)
+    read = BatchReader(rows, inputs)
     return numbers.map(read, num_parallel_calls=READERS).prefetch(PREFETCHED_BATCHES)
 
 
@@ -131,42 +134,56 @@ def steps_per_epoch(rows: Rows, batch_size: int) -> int:
     return -(-len(rows) // batch_size)
 
 
-def batch_reader(
-    rows: Rows, inputs: Collection[str]
-) -> Callable[[tf.Tensor], tuple[dict[str, tf.Tensor], tf.Tensor]]:
-    """Return the function from a batch of row numbers to tensors by name, and labels."""
-    reader, memory = RowReader(rows), BatchMemory()
-    cached = {name: kind for name, kind in reader.kinds.items() if name in inputs}
-    references: dict[str, NDArray] = {}
-    if rows.reference is not None:
-        tensors = rows.reference.tensors
-        references = {name: tensors[name] for name in tensors if name in inputs}
+class BatchReader:
+    """Makes of a batch of row numbers tensors by name, and labels.
 
-    corpus: dict[str, NDArray] = {}
-    if rows.corpora is not None and "corpus" in inputs:
-        corpus["corpus"] = rows.corpora.number
+    TensorFlow keeps whatever function ``numpy_function`` is given until the process ends. Here that
+    is one that holds nothing: the reader's files and memory go with the dataset, which holds this
+    object.
 
-    def read(numbers: NDArray[np.int64]) -> tuple[NDArray, ...]:
-        batch = reader.read(numbers, cached, memory.empty)
-        places = rows.reference.place[numbers] if references else ()
-        given = [*batch.values(), *(values[places] for values in references.values())]
-        return rows.label[numbers], *given, *(values[numbers] for values in corpus.values())
+    Parameters
+    ----------
+    rows, inputs
+        See :func:`shuffled`.
+    """
 
-    kinds = [tf.int64, *(kind for _, kind in cached.values()), *[tf.float32] * len(references)]
-    kinds += [tf.int64] * len(corpus)
-    shapes = [shape for shape, _ in cached.values()]
-    shapes += [values.shape[1:] for values in (*references.values(), *corpus.values())]
+    def __init__(self, rows: Rows, inputs: Collection[str]) -> None:
+        self._rows, self._reader, self._memory = rows, RowReader(rows), BatchMemory()
+        self._cached = {name: kind for name, kind in self._reader.kinds.items() if name in inputs}
+        self._references: dict[str, NDArray] = {}
+        if rows.reference is not None:
+            tensors = rows.reference.tensors
+            self._references = {name: tensors[name] for name in tensors if name in inputs}
+        self._corpus: dict[str, NDArray] = {}
+        if rows.corpora is not None and "corpus" in inputs:
+            self._corpus["corpus"] = rows.corpora.number
 
-    def batch(numbers: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    def read(self, numbers: NDArray[np.int64]) -> tuple[NDArray, ...]:
+        """Return labels, cached tensors, speaker references and corpora of some rows."""
+        rows = self._rows
+        batch = self._reader.read(numbers, self._cached, self._memory.empty)
+        places = rows.reference.place[numbers] if self._references else ()
+        given = [*batch.values(), *(values[places] for values in self._references.values())]
+        return rows.label[numbers], *given, *(values[numbers] for values in self._corpus.values())
+
+    def __call__(self, numbers: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Read a batch within a graph."""
+        added = *self._references.values(), *self._corpus.values()
+        kinds = [tf.int64, *(kind for _, kind in self._cached.values())]
+        kinds += [tf.float32] * len(self._references) + [tf.int64] * len(self._corpus)
+        shapes = [shape for shape, _ in self._cached.values()]
+        shapes += [values.shape[1:] for values in added]
+        read = weakref.WeakMethod(self.read)
         # Stateful, and operations deterministic as in every seeded training, tf.data would call it
         # only when its batch is asked for: nothing would be read ahead.
-        label, *given = tf.numpy_function(read, [numbers], kinds, stateful=False)
+        label, *given = tf.numpy_function(
+            lambda numbers: read()(numbers), [numbers], kinds, stateful=False
+        )
         label.set_shape((None,))
         for tensor, shape in zip(given, shapes, strict=True):
             tensor.set_shape((None, *shape))
-        return dict(zip((*cached, *references, *corpus), given, strict=True)), label
-
-    return batch
+        names = (*self._cached, *self._references, *self._corpus)
+        return dict(zip(names, given, strict=True)), label
 
 
 @contextlib.contextmanager
