@@ -101,7 +101,7 @@ def test_callbacks_remember_what_they_saw(tmp_path):
 def test_other_settings_are_refused_but_for_the_learning_rate(saved):
     _, _, folder = saved
     with pytest.raises(
-        checkpoint.OtherSettings, match=r"\(seed 3 there, 4 now\).*without --resume"
+        checkpoint.OtherSettings, match=r"\(seed 3 there, 4 now\).*remove .* to train anew"
     ):
         checkpoint.read_state(folder, {"seed": 4, "learning_rate": 7})
     assert checkpoint.read_state(folder, {"seed": 3, "learning_rate": 7}) is not None

@@ -135,6 +135,18 @@ def test_distances_are_one_at_the_limit_of_validation(small_cache, tmp_path):
         assert distance.usual_limit(said[f"{name}_distance"]) == pytest.approx(1, rel=1e-3)
 
 
+def test_without_a_validation_clip_no_distance_is_unusual(tmp_path, small_spec):
+    """The branch counts in full: it is not known how far off the usual clips are."""
+    kinds = {1: "av", 2: "av", 3: "a", 4: "av"}
+    clips = [(actor, name, kind) for actor, kind in kinds.items() for name in ("happy", "sad")]
+    made = write_rows(tmp_path / "cache", small_spec, clips)
+    train(made, tmp_path / "model", ONE_EPOCH)
+    said = metrics.predict(
+        artefact.load(tmp_path / "model").model, rows.select_rows(made, SPLIT.test)
+    )
+    assert (said["video_distance"] == 0).all() and (said["audio_distance"] > 0).all()
+
+
 def test_two_trainings_with_one_seed_give_the_same_model(trained, small_cache, tmp_path):
     judged = train(small_cache, tmp_path)
     weights = [artefact.load(place).model.get_weights() for place in (trained[0], tmp_path)]

@@ -55,6 +55,13 @@ def test_the_default_split_takes_the_last_actors_by_number():
 
 
 def test_stamps():
+    # One that tests few actors trains on all others: they have to be there as well.
+    with pytest.raises(InputError, match="got a cache without 3-4,6-9"):
+        protocol.folds("chumachenko", [1, 2, 5, 10, 16, 19])
+    few = protocol.folds("chumachenko", [1, 2, 5, 10, 16, 19], present_only=True)
+    more = protocol.folds("sixfold", range(1, 31))
+    assert "present actors only" in protocol.stamp("chumachenko", few)
+    assert "present actors only" in protocol.stamp("sixfold", more)
     cut = protocol.folds("sixfold", range(1, 19), present_only=True)
     assert "not comparable" in protocol.stamp("sixfold", cut)
     assert protocol.stamp("sixfold", protocol.folds("sixfold", range(1, 25))) is None

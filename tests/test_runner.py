@@ -114,6 +114,7 @@ def calls(monkeypatch):
         work.mkdir(exist_ok=True)
         if len(started) == 1:
             raise KeyboardInterrupt
+        (folder / "report").mkdir(exist_ok=True)
         for name in runner.MODEL_NAMES:
             (folder / name).touch()
         return {"actors": [1], "left_out": []}

@@ -35,8 +35,17 @@ OPTIONS = ("audio_epochs", "batch_size", "learning_rate", "patience", "plateau_p
         ("warmup_epochs", -1.0, "warmup epochs of at least 0, got -1.0"),
         ("precision", "half", "precision out of float32, mixed_float16, mixed_bfloat16, got half"),
         ("speaker_reference", "all", "speaker reference out of none, neutral, recording, got all"),
-        ("modalities", ("text",), "modalities one or more out of audio, video, got text"),
-        ("modalities", (), "modalities one or more out of audio, video, got "),
+        (
+            "modalities",
+            ("text",),
+            "modalities one or more out of audio, video, each once, got text",
+        ),
+        ("modalities", (), "modalities one or more out of audio, video, each once, got "),
+        (
+            "modalities",
+            ("audio",) * 2,
+            "modalities one or more out of audio, video, each once, got audio, audio",
+        ),
         ("without", ("masks",), "without out of vocal_tract, speaker, view, got masks"),
     ],
 )

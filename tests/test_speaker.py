@@ -136,3 +136,14 @@ def test_copies_are_in_nobodys_mean(found):
     for number, given in enumerate(references(table, "mfcc_reference")):
         others = (table.clip != table.clip[number]) & (table.clip != copy)
         assert given == pytest.approx(means[others].mean(axis=0), rel=1e-4, abs=1e-4)
+
+
+def test_who_has_no_other_clip_is_named(small_spec, tmp_path):
+    clips = [(2, "neutral", "av"), (2, "happy", "av"), (4, "happy", "av"), (4, "sad", "av")]
+    found = write_rows(tmp_path, small_spec, clips)
+    asked = rows.select_rows(found, (2, 4))
+    kept = with_reference(asked, found, "neutral")
+    assert speaker.left_out(asked, asked) == []
+    (said,) = speaker.left_out(asked, kept)
+    # The neutral clip itself has no other neutral one.
+    assert said == "3 clips of actors 2,4: no other clip to compare them with"

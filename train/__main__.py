@@ -21,8 +21,7 @@ from train.studies import commands as studies
 PROG = "python -m train"
 
 HELP = {
-    "audio_epochs": "most epochs of the audio branch",
-    "video_epochs": "most epochs of the video branch",
+    **{f"{branch}_epochs": f"most epochs of the {branch} branch" for branch in INPUTS},
     "fusion_epochs": "epochs of the fusion's dense layer",
     "refit_epochs": "epochs of fine-tuning on training and validation actors; 0: none",
     "batch_size": "rows a step",

@@ -89,6 +89,8 @@ def fit(
         return speaker.with_reference(rows, references)
 
     clean, validation = select(split.train), select(split.validation)
+    asked = select_rows(index, split.test, clip_seed=split.clip_seed)
+    test = speaker.with_reference(asked, references)
     rows = select(split.train, variants=True) if settings.variants else clean
     trained = [name for name in settings.modalities if rows.having(name).any()]
     if not any(validation.having(name).any() for name in trained):
@@ -149,12 +151,12 @@ def fit(
         _, network = build()
         network.set_weights(weights)
 
-    test = select(split.test, left_out=())
     probabilities = metrics.within_corpus(test, metrics.predict(network, test))
     judged = metrics.metrics(test, probabilities, trained_heads(trained)) | {
         "stamp": speaker.stamp(split.stamp, settings.speaker_reference),
         "validation": before_refit,
     }
+    judged["left_out"] += speaker.left_out(asked, test)
     if several := metrics.by_corpus(test, probabilities, trained_heads(trained)):
         judged["corpora"] = several
     target = folder / "report"
@@ -281,9 +283,11 @@ def fit_distance(
     network: keras.Model,
     rows: Rows,
     validation: Rows | None,
-    limit: float = 1.0,
-) -> float:
+    limit: float | None = None,
+) -> float | None:
     """Fit a branch's :class:`train.models.layers.MahalanobisDistance`.
+
+    Without a limit all distances stay 0: it is not known which ones are usual.
 
     Parameters
     ----------
@@ -298,8 +302,9 @@ def fit_distance(
 
     Returns
     -------
-    float
-        Distance that 99 of 100 clips like those of validation stay below.
+    float or None
+        Distance that 99 of 100 clips like those of validation stay below; None where none of them
+        has the modality.
     """
     own = rows.where(rows.having(name))
     measured = fusion.measured(branch)
@@ -309,7 +314,10 @@ def fit_distance(
         features = metrics.predict(branch, seen)[measured]
         distances = distance.nearest_mean(features, whitening, means)
         limit = distance.usual_limit(distances)
-    set_distance(network, name, whitening / limit, means / limit)
+    if limit is None:
+        set_distance(network, name, 0.0, 0.0)
+    else:
+        set_distance(network, name, whitening / limit, means / limit)
     return limit
 
 

@@ -51,8 +51,8 @@ BOUNDS = {
     "precision": out_of(PRECISIONS),
     "speaker_reference": out_of(SPEAKER_REFERENCES),
     "modalities": (
-        f"one or more out of {', '.join(INPUTS)}",
-        lambda value: bool(value) and set(value) <= set(INPUTS),
+        f"one or more out of {', '.join(INPUTS)}, each once",
+        lambda value: bool(value) and set(value) <= set(INPUTS) and len(set(value)) == len(value),
     ),
     "without": (f"out of {', '.join(WITHOUT)}", lambda value: set(value) <= set(WITHOUT)),
 }

@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.cache import format as shard_format
 from pipeline.cache.facts import ClipEntry
 from pipeline.cache.index import Index
+from train.data.rows import refuse_other_size
 
 
 def across_actors(index: Index) -> list[tuple[ClipEntry, ...]]:
@@ -58,11 +59,12 @@ def mfcc_digests(index: Index) -> dict[str, str]:
         if entry.has_audio:
             by_shard.setdefault(entry.shard, []).append(entry)
     for shard, entries in by_shard.items():
-        offset = index.shard_facts[shard].mfcc_offset
+        facts = index.shard_facts[shard]
+        refuse_other_size(index.folder / shard, facts.bytes)
         with (index.folder / shard).open("rb") as file:
             for entry in entries:
                 image = shard_format.read_tensor(
-                    file.fileno(), offset, entry.row, index.spec.mfcc_shape, np.float32
+                    file.fileno(), facts.mfcc_offset, entry.row, index.spec.mfcc_shape, np.float32
                 )
                 sounding = image[:, image.any(axis=(0, 2))]
                 # Silence has the same value in every column that holds any sound.

@@ -120,6 +120,15 @@ def references(
     return References(means, place)
 
 
+def left_out(before: Rows, after: Rows) -> list[str]:
+    """Say how many clips :func:`with_reference` has left out, and whose."""
+    gone = ~np.isin(before.clip, after.clip)
+    if not gone.any():
+        return []
+    actors = format_actors(np.unique(before.actor[gone]).tolist())
+    return [f"{gone.sum()} clips of actors {actors}: no other clip to compare them with"]
+
+
 def with_reference(rows: Rows, known: References | None) -> Rows:
     """Give each row its speaker reference; rows without one are left out.
 

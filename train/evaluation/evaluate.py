@@ -148,6 +148,11 @@ def seen_actors(trained: Artefact, cache: Index) -> set[int]:
     }
 
 
+def asked_actors(tested: Tested, seen: set[int]) -> Sequence[Actor]:
+    """Return the actors that are named, or else all that a model has not seen."""
+    return tested.actors or sorted(set(tested.index.actors) - seen)
+
+
 def chosen_rows(
     trained: Artefact, tested: Tested, seen: set[int], shared: NDArray[np.bool_] | None
 ) -> Rows | None:
@@ -156,7 +161,7 @@ def chosen_rows(
     With ``shared``, bool (8,), the clips of other emotions are left out, and answers are to be one
     of these.
     """
-    actors = tested.actors or sorted(set(tested.index.actors) - seen)
+    actors = asked_actors(tested, seen)
     if not actors:
         return None
     copies: frozenset[str] = frozenset()
@@ -182,6 +187,9 @@ def judge(
         "stamp": speaker.stamp(trained.split.stamp, trained.speaker_reference),
         "seen_in_training": sorted(seen & set(actors)),
     }
+    if chosen.corpora is None:
+        asked = select_rows(tested.index, asked_actors(tested, seen))
+        judged["left_out"] += speaker.left_out(asked, chosen)
     target = folder / f"report-{tested.name}-actors-{format_actors(actors)}"
     report.write_report(target, chosen, probabilities, judged)
     return target, judged

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BAR_WIDTH = 0.27
+BAR_WIDTH = 0.8 / len(HEADS)
 
 MOST_TICKS = 40
 """Of more actors than this, not every one is named."""

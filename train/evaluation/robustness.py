@@ -16,7 +16,7 @@ from pipeline.cache.index import Index
 from pipeline.corpora import sources
 from pipeline.spec import FeatureSpec
 from train.evaluation import metrics
-from train.heads import HEADS
+from train.heads import HEADS, INPUTS
 
 if TYPE_CHECKING:
     import keras
@@ -27,6 +27,9 @@ MOST_CLIPS = 240
 """Of more clips than this a sample is taken, to keep the table cheap."""
 
 NOISE_LEVELS_DB = (20, 10, 0)
+COLUMNS = ("fused UAR", "fused WAR", *(f"{branch} UAR" for branch in INPUTS))
+"""The fused head, then each branch's own."""
+
 JSON_NAME, TABLE_NAME = "robustness.json", "robustness.md"
 
 Degrade = Callable[[dict[str, NDArray], NDArray[np.int64]], dict[str, NDArray]]
@@ -182,15 +185,21 @@ def measure(model: keras.Model, rows: Rows, index: Index, learned: Collection[st
     }
 
 
+def averages(measured: Mapping) -> dict[str, list[float | None]]:
+    """Return the values of :data:`COLUMNS` under each condition; None for what is not tested."""
+    return {
+        name: [
+            *(heads["fused"][which] for which in ("uar", "war")),
+            *(heads.get(branch, {}).get("uar") for branch in INPUTS),
+        ]
+        for name, heads in measured["conditions"].items()
+    }
+
+
 def table(measured: Mapping) -> str:
-    """Markdown table of every condition, in percent: the fused head beside each branch's own."""
-    lines = [
-        "| | fused UAR | fused WAR | audio UAR | video UAR |",
-        "|---|---|---|---|---|",
-    ]
-    for name, heads in measured["conditions"].items():
-        values = [heads["fused"]["uar"], heads["fused"]["war"]]
-        values += [heads.get(head, {}).get("uar") for head in ("audio", "video")]
+    """Markdown table of :func:`averages`, in percent."""
+    lines = [f"| | {' | '.join(COLUMNS)} |", f"|{'---|' * (1 + len(COLUMNS))}"]
+    for name, values in averages(measured).items():
         cells = " | ".join("left out" if v is None else f"{100 * v:.1f}" for v in values)
         lines.append(f"| {name} | {cells} |")
     said = "".join(f"; {line}" for line in measured["left_out"])

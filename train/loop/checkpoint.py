@@ -92,7 +92,8 @@ def read_state(folder: Path, settings: dict) -> State | None:
         state = State(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise InputError(
-            f"expected the state of a training in {path}, got: {error}; train without --resume"
+            f"expected the state of a training in {path}, got: {error}; remove {folder.parent} to "
+            "train anew"
         ) from error
     differing = [
         name
@@ -105,7 +106,7 @@ def read_state(folder: Path, settings: dict) -> State | None:
         )
         raise OtherSettings(
             f"expected the settings of the interrupted training, got others "
-            f"({changes}); use the same or train without --resume"
+            f"({changes}); use the same, or remove {folder.parent} to train anew"
         )
     return state
 

@@ -241,7 +241,7 @@ def callbacks_of(
 
 def keep_epochs(log: Path, epochs: int) -> None:
     """Drop what an interrupted stage logged after its last saved state."""
-    lines = log.read_bytes().splitlines(keepends=True)
+    lines = log.read_bytes().splitlines(keepends=True) if log.is_file() else []
     atomic.write_durably(log, b"".join(lines[: 1 + epochs]))
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from pipeline.corpora.actors import format_actors
 from pipeline.spec import EMOTIONS
-from train.evaluation import figures
+from train.evaluation import figures, robustness
+from train.heads import HEADS
 from train.page.markup import (
     Markup,
     counted,
@@ -26,7 +27,7 @@ from train.page.material import Trained
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-HEAD_NAMES = {"fused": "fused", "audio": "audio alone", "video": "video alone"}
+HEAD_NAMES = {head: head if head == "fused" else f"{head} alone" for head in HEADS}
 
 MOST_PAIRS = 5
 """Confusions that are named in words."""
@@ -181,14 +182,12 @@ def degraded(trained: Trained) -> Markup:
     measured = trained.degraded
     if measured is None:
         return paragraph("The model's report has no robustness table.")
-    lines = []
-    for name, own in measured["conditions"].items():
-        values = [own["fused"]["uar"], own["fused"]["war"]]
-        values += [own.get(head, {}).get("uar") for head in ("audio", "video")]
-        lines.append((name, *(percent(value, 1) for value in values)))
-    header = ["", "fused UAR", "fused WAR", "audio UAR", "video UAR"]
+    lines = [
+        (name, *(percent(value, 1) for value in values))
+        for name, values in robustness.averages(measured).items()
+    ]
     said = "; ".join([f"{measured['clips']} test clips", *measured.get("left_out", [])])
-    return join([table(header, lines), paragraph(f"{said}.", class_="soft")])
+    return join([table(["", *robustness.COLUMNS], lines), paragraph(f"{said}.", class_="soft")])
 
 
 def other_tests(trained: Trained) -> Markup:

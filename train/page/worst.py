@@ -174,7 +174,7 @@ def players(
 
 def relative_address(path: Path, folder: Path) -> str:
     """Write the path of a file from a folder as an address."""
-    return urllib.parse.quote(os.path.relpath(path, folder).replace(os.sep, "/"))
+    return urllib.parse.quote(os.fsencode(os.path.relpath(path, folder).replace(os.sep, "/")))
 
 
 def changed(path: Path, source: Source) -> str:

@@ -51,6 +51,9 @@ Iosifidis & Gabbouj 2022, ``emobox`` that of Ma et al. 2024."""
 
 CONTIGUOUS, LEAVE_ONE_OUT, RANDOM = "contiguous", "loso", "random"
 
+PUBLISHED_ACTORS = tuple(range(1, 25))
+"""Of RAVDESS, which every published protocol divides."""
+
 RANDOM_FOLDS = 6
 """Folds of the leaking protocol, as many as ``sixfold`` has, so that both train on as much."""
 
@@ -182,10 +185,9 @@ def folds(name: str, present: Sequence[int], present_only: bool = False) -> list
     if name not in PROTOCOLS:
         known = ", ".join([*PROTOCOLS, f"{CONTIGUOUS}:K", LEAVE_ONE_OUT, RANDOM])
         raise InputError(f"expected a protocol out of {known}, got {name!r}; choose one")
-    wanted = {actor for test, _ in PROTOCOLS[name] for actor in test}
-    if (missing := sorted(wanted - set(actors))) and not present_only:
+    if (missing := sorted(set(PUBLISHED_ACTORS) - set(actors))) and not present_only:
         raise InputError(
-            f"expected actors {format_actors(sorted(wanted))} for {name}, got a cache without "
+            f"expected actors {format_actors(PUBLISHED_ACTORS)} for {name}, got a cache without "
             f"{format_actors(missing)}; add them or accept the others with --present-only"
         )
     splits = []
@@ -201,7 +203,7 @@ def stamp(name: str, splits: Sequence[Split]) -> str | None:
     """Say what the report of these folds of a protocol is stamped with; None if as published."""
     if any(split.stamp for split in splits):
         return LEAKING
-    tested = {actor for split in splits for actor in split.test}
-    if name in PROTOCOLS and tested != {actor for test, _ in PROTOCOLS[name] for actor in test}:
+    used = {actor for one in splits for actor in (*one.train, *one.validation, *one.test)}
+    if name in PROTOCOLS and used != set(PUBLISHED_ACTORS):
         return f"{name} on present actors only: not comparable"
     return None

@@ -19,6 +19,7 @@ from pipeline.console import bar as progress_bar
 from pipeline.corpora.actors import format_actors
 from train import runtime, sources
 from train.description import DESCRIPTION_NAME, KERAS_NAME
+from train.evaluation import report
 from train.heads import HEADS
 from train.settings import Settings
 from train.studies.protocol import Split
@@ -26,7 +27,13 @@ from train.studies.protocol import Split
 RESULT_NAME = "result.json"
 """What was trained, and once it is finished its metrics and minutes."""
 
-MODEL_NAMES = (KERAS_NAME, DESCRIPTION_NAME)
+MODEL_NAMES = (
+    KERAS_NAME,
+    DESCRIPTION_NAME,
+    f"report/{report.METRICS_NAME}",
+    f"report/{report.PREDICTIONS_NAME}",
+)
+"""What a finished training has left."""
 ONE_TRAINING = threading.Lock()
 """Seeds and settings of TensorFlow belong to the process: its trainings take turns."""
 

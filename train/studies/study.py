@@ -232,12 +232,15 @@ def difference(condition: Mapping, reference: Mapping, head: str) -> str:
     The actors that both are tested on are compared in pairs: whether an actor is easy to tell does
     not count.
     """
-    points = 100 * (np.mean(condition["test"][head]) - np.mean(reference["test"][head]))
     own, others = (given["summary"][head]["actors"] for given in (condition, reference))
-    pairs = [own[actor]["uar"] - others[actor]["uar"] for actor in own if actor in others]
+    pairs = [100 * (own[one]["uar"] - others[one]["uar"]) for one in own if one in others]
+    points = 100 * (np.mean(condition["test"][head]) - np.mean(reference["test"][head]))
+    if set(own) != set(others) and pairs:
+        # Conditions that test other actors differ by these, too.
+        points = np.mean(pairs)
     if len(pairs) < 2:
         return f"{points:+.1f}"
-    return f"{points:+.1f} ± {100 * np.std(pairs, ddof=1) / np.sqrt(len(pairs)):.1f}"
+    return f"{points:+.1f} ± {np.std(pairs, ddof=1) / np.sqrt(len(pairs)):.1f}"
 
 
 def table(measured: Mapping) -> str:
