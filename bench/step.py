@@ -18,6 +18,7 @@ from train.data.statistics import MfccStatistics
 from train.heads import INPUTS
 from train.loop import stage
 from train.models import audio, fusion, layers, video
+from train.models.layers import shared
 from train.settings import Settings
 
 BATCH = 16
@@ -48,7 +49,7 @@ def torch_branches() -> dict[str, Callable]:
     import torch
     from torch import nn
 
-    momentum = 1 - layers.BATCH_NORMALIZATION_MOMENTUM
+    momentum = 1 - shared.BATCH_NORMALIZATION_MOMENTUM
     spec = FeatureSpec()
 
     def normalized(kind: type, channels: int) -> list:
@@ -59,12 +60,12 @@ def torch_branches() -> dict[str, Callable]:
 
         def __init__(self, features: int) -> None:
             super().__init__()
-            self.instant = nn.Linear(features, layers.INSTANT_FEATURES, bias=False)
-            self.instant_norm = nn.BatchNorm1d(layers.INSTANT_FEATURES, 1e-3, momentum)
-            self.dense = nn.Linear(2 * layers.INSTANT_FEATURES, layers.EMBEDDING, bias=False)
-            self.norm = nn.BatchNorm1d(layers.EMBEDDING, 1e-3, momentum)
+            self.instant = nn.Linear(features, shared.INSTANT_FEATURES, bias=False)
+            self.instant_norm = nn.BatchNorm1d(shared.INSTANT_FEATURES, 1e-3, momentum)
+            self.dense = nn.Linear(2 * shared.INSTANT_FEATURES, shared.EMBEDDING, bias=False)
+            self.norm = nn.BatchNorm1d(shared.EMBEDDING, 1e-3, momentum)
             self.first, self.last = nn.Dropout(0.2), nn.Dropout(0.4)
-            self.logits = nn.Linear(layers.EMBEDDING, len(EMOTIONS))
+            self.logits = nn.Linear(shared.EMBEDDING, len(EMOTIONS))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             """Take (batch, time, features) to (batch, 8)."""
@@ -73,10 +74,10 @@ def torch_branches() -> dict[str, Callable]:
             x = torch.cat([x.mean(2), x.amax(2)], 1)
             return self.logits(self.last(torch.relu(self.norm(self.dense(x)))))
 
-    class Audio(nn.Module):
-        """The audio branch."""
+    class Encoders(nn.Module):
+        """The convolutional and the recurrent encoder of an image of some height."""
 
-        def __init__(self) -> None:
+        def __init__(self, height: int) -> None:
             super().__init__()
             channels, *_ = audio.CNN_FILTERS
             cnn = [
@@ -90,9 +91,9 @@ def torch_branches() -> dict[str, Callable]:
                     cnn += normalized(nn.BatchNorm2d, filters)
                     channels = filters
                 cnn.append(nn.Dropout2d(0.1))
-            self.cnn, self.cnn_end = nn.Sequential(*cnn), Summary(spec.mfcc_count // 8 * channels)
+            self.cnn, self.cnn_end = nn.Sequential(*cnn), Summary(height // 8 * channels)
             self.stem = nn.Sequential(
-                nn.Conv1d(2 * spec.mfcc_count, audio.GRU_FILTERS, 5, 2, 2, bias=False),
+                nn.Conv1d(2 * height, audio.GRU_FILTERS, 5, 2, 2, bias=False),
                 *normalized(nn.BatchNorm1d, audio.GRU_FILTERS),
                 nn.Dropout1d(0.1),
             )
@@ -101,13 +102,32 @@ def torch_branches() -> dict[str, Callable]:
             )
             self.gru_end = Summary(2 * audio.GRU_UNITS)
 
-        def forward(self, mfcc: torch.Tensor) -> list[torch.Tensor]:
-            """Give the logits of both encoders."""
-            image = mfcc.permute(0, 3, 1, 2)
+        def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+            """Take (batch, 1, height, time) to the logits of both."""
             image = torch.cat([image, image - image.mean(3, keepdim=True)], 1)
             x = self.cnn(image).permute(0, 3, 2, 1).flatten(2)
             y = self.gru(self.stem(image.flatten(1, 2)).transpose(1, 2))[0]
             return [self.cnn_end(x), self.gru_end(y)]
+
+    class Audio(nn.Module):
+        """The audio branch: encoders of the coefficients and of the mel bands behind them."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            bands = layers.MelBands([0.0] * spec.mfcc_count, [1.0] * spec.mfcc_count)
+            self.register_buffer(
+                "to_bands", torch.tensor(np.array(bands(np.eye(spec.mfcc_count)[:, None, None])))
+            )
+            height = self.to_bands.shape[-1]
+            self.encoders = nn.ModuleList([Encoders(spec.mfcc_count), Encoders(height)])
+
+        def forward(self, mfcc: torch.Tensor) -> list[torch.Tensor]:
+            """Give the logits of all four encoders."""
+            image = mfcc.permute(0, 3, 1, 2)
+            matrix = self.to_bands.flatten(0, 2)
+            bands = torch.einsum("nkct,cb->nkbt", image, matrix)
+            views = zip(self.encoders, (image, bands), strict=True)
+            return [logits for encode, view in views for logits in encode(view)]
 
     class Video(nn.Module):
         """The video branch."""
