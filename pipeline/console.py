@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import logging
 import multiprocessing
@@ -118,7 +119,10 @@ def end_children() -> None:
     interpreter's end for the worker.
     """
     for child in multiprocessing.active_children():
-        child.terminate()
+        if child.pid is not None:
+            # One that is just starting may miss a SIGTERM.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
 
 
 def raise_terminated(number: int, _frame: FrameType | None) -> None:
