@@ -105,6 +105,8 @@ def run_features(arguments: argparse.Namespace) -> int:
         print_unreachable(found)
         print(f"nothing changed in {arguments.cache}: {found.root} is incomplete", file=sys.stderr)
         return 1
+    if arguments.remove:
+        refuse_partial_removal(found, arguments.corpus)
     if arguments.explain:
         print(explain.explain(found, arguments.cache, spec, arguments.explain))
         return 0
@@ -131,6 +133,17 @@ def refuse_file(folder: Path, content: str) -> None:
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
             raise InputError(f"expected a folder of {content} at {place}, got a file; name another")
+
+
+def refuse_partial_removal(found: Catalogue, corpus: str) -> None:
+    """Raise where one of the corpora of a raw folder was chosen: the others' clips would go."""
+    others = scan.other_corpora(found, corpus) if corpus != scan.AUTO else []
+    if others:
+        raise InputError(
+            f"expected --remove without --corpus in {found.root}, which holds files of "
+            f"{', '.join(others)} too, got {corpus}: it deletes what is not chosen; give each "
+            "corpus a folder and a cache of its own"
+        )
 
 
 def options_of(arguments: argparse.Namespace) -> build.Options:

@@ -136,6 +136,20 @@ def test_actors_choose_and_index_joins(cli, raw, tmp_path, tiny_spec):
     assert_one_line(cli(*words, "1", "--remove"), "--remove without --actors")
 
 
+def test_remove_with_one_of_two_corpora_is_refused(cli, made, own_raw, tiny_spec):
+    """What the other corpus has in the cache would be deleted."""
+    shutil.copytree(own_raw / "audios/Actor_02", own_raw / "other")
+    for number, path in enumerate(sorted((own_raw / "other").iterdir())):
+        path.rename(path.with_name(f"10{number + 10}_DFA_ANG_XX.wav"))
+    before = files(made)
+    words = ("features", "--raw", own_raw, "--cache", made, "--jobs", 1, "--remove", "--corpus")
+    for own, other in (("crema_d", "ravdess"), ("ravdess", "crema_d")):
+        assert_one_line(cli(*words, own), "--remove without --corpus", f"files of {other} too")
+        assert files(made) == before
+    shutil.rmtree(own_raw / "other")
+    assert cli(*words, "ravdess")[0] == 0
+
+
 def test_explain_does_nothing(cli, made, own_raw, tiny_spec):
     write_take(own_raw, "01-01-05-01-01-01-02", hertz=999)
     before = files(made)
