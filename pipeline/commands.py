@@ -353,12 +353,14 @@ def run_audit(arguments: argparse.Namespace) -> int:
     """Measure every clip, print what is odd, and write it all down."""
     from pipeline.corpora import audit, audit_report, facts
     from pipeline.corpora.measured import SUFFIX, Store
+    from pipeline.features import detectors
 
     workers = workers_of(arguments)
     audit_report.prepare_folder(arguments.out)
     found = scan_raw(arguments)
     store = Store(arguments.out.with_name(f"{arguments.out.name}{SUFFIX}"))
-    measured = facts.measure_all(found, FeatureSpec(), workers, arguments.out.parent, store)
+    spec = FeatureSpec(detector=detectors.default_detector())
+    measured = facts.measure_all(found, spec, workers, arguments.out.parent, store)
     findings = audit.judge(found, measured)
     if findings:
         print(audit_report.table(findings))
