@@ -166,7 +166,7 @@ TITLE_NAME = "corpus.txt"
 def title_of(root: Path) -> str:
     """Say in words what a raw folder holds: its ``corpus.txt``, else its name."""
     try:
-        lines = (root / TITLE_NAME).read_text(encoding="utf-8").splitlines()
+        lines = (root / TITLE_NAME).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         lines = []
     return lines[0].strip() if lines else root.name
