@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -120,7 +121,7 @@ def run_features(arguments: argparse.Namespace) -> int:
         f"{counted(done.extracted, 'clip')} extracted now{faceless}"
     )
     print_modalities(done)
-    print_aside(found)
+    print_aside(found, arguments)
     print_unnamed(done, arguments)
     for entry in index.unreadable:
         print_left_out(entry)
@@ -310,14 +311,24 @@ def run_prune(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def print_aside(found: Catalogue) -> None:
+def print_aside(found: Catalogue, arguments: argparse.Namespace) -> None:
     """Say which files of the raw folder are not clips of the cache, and why."""
     for path, reason in found.misplaced:
         print(f"refused: {printable(path)}: {reason}", file=sys.stderr)
     counts = {"unreadable name": found.unreadable, "duplicate": found.duplicates}
     aside = ", ".join(counted(len(files), name) for name, files in counts.items() if files)
     if aside:
-        print(f"set aside: {aside}; 'python -m pipeline list --raw {found.root}' names them")
+        print(f"set aside: {aside}; listed by: {list_command(arguments)}")
+
+
+def list_command(arguments: argparse.Namespace) -> str:
+    """Write the command that lists the same clips, for a shell."""
+    words = ["python", "-m", "pipeline", "list"]
+    for name in ("raw", "channel", "corpus", "speaker", "labels"):
+        value = getattr(arguments, name, None)
+        if value is not None and value != scan.AUTO:
+            words += [f"--{name}", str(value)]
+    return printable(shlex.join(words))
 
 
 def run_list(arguments: argparse.Namespace) -> int:
