@@ -202,10 +202,6 @@ def test_ravdess_has_as_many_clips_as_published(channel, total):
     assert len(neutral) == 4
 
 
-def test_ranges():
-    assert audit.ranges([1, 2, 3, 9, 11, 12]) == "1-3, 9, 11-12"
-
-
 def test_the_same_clip_by_file_and_by_audio_is_one_finding():
     other = dataclasses.replace(FINE, clip="ben/1.mp4", actor=2)
     (finding,) = audit.copies([FINE, other])

@@ -109,11 +109,6 @@ def rates_of(arguments: argparse.Namespace, cores: int) -> tuple[Rates, str]:
     return measure.read_rates(arguments.rates), f"of {arguments.rates}"
 
 
-def print_step(what: str) -> None:
-    """Say what is being measured."""
-    print(f"measuring: {what}", file=sys.stderr)
-
-
 def cases_of(arguments: argparse.Namespace) -> list[Case]:
     """Return the corpora that are asked for."""
     if not hasattr(arguments, "clips"):
