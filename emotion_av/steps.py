@@ -19,9 +19,10 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 
 CHILD = """
-import json, sys
-# What libraries print is no answer.
-answers, sys.stdout = sys.stdout, sys.stderr
+import json, os, sys
+# What libraries print, by way of Python or not, is no answer.
+answers, sys.stdout = os.fdopen(os.dup(1), "w"), sys.stderr
+os.dup2(2, 1)
 for name, code in json.load(sys.stdin):
     scope = {}
     exec(code, scope)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -105,6 +106,8 @@ def run_features(arguments: argparse.Namespace) -> int:
         print_unreachable(found)
         print(f"nothing changed in {arguments.cache}: {found.root} is incomplete", file=sys.stderr)
         return 1
+    if arguments.remove:
+        refuse_partial_removal(found, arguments.corpus)
     if arguments.explain:
         print(explain.explain(found, arguments.cache, spec, arguments.explain))
         return 0
@@ -118,7 +121,7 @@ def run_features(arguments: argparse.Namespace) -> int:
         f"{counted(done.extracted, 'clip')} extracted now{faceless}"
     )
     print_modalities(done)
-    print_aside(found)
+    print_aside(found, arguments)
     print_unnamed(done, arguments)
     for entry in index.unreadable:
         print_left_out(entry)
@@ -131,6 +134,17 @@ def refuse_file(folder: Path, content: str) -> None:
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
             raise InputError(f"expected a folder of {content} at {place}, got a file; name another")
+
+
+def refuse_partial_removal(found: Catalogue, corpus: str) -> None:
+    """Raise where one of the corpora of a raw folder was chosen: the others' clips would go."""
+    others = scan.other_corpora(found, corpus) if corpus != scan.AUTO else []
+    if others:
+        raise InputError(
+            f"expected --remove without --corpus in {found.root}, which holds files of "
+            f"{', '.join(others)} too, got {corpus}: it deletes what is not chosen; give each "
+            "corpus a folder and a cache of its own"
+        )
 
 
 def options_of(arguments: argparse.Namespace) -> build.Options:
@@ -297,14 +311,24 @@ def run_prune(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def print_aside(found: Catalogue) -> None:
+def print_aside(found: Catalogue, arguments: argparse.Namespace) -> None:
     """Say which files of the raw folder are not clips of the cache, and why."""
     for path, reason in found.misplaced:
         print(f"refused: {printable(path)}: {reason}", file=sys.stderr)
     counts = {"unreadable name": found.unreadable, "duplicate": found.duplicates}
     aside = ", ".join(counted(len(files), name) for name, files in counts.items() if files)
     if aside:
-        print(f"set aside: {aside}; 'python -m pipeline list --raw {found.root}' names them")
+        print(f"set aside: {aside}; listed by: {list_command(arguments)}")
+
+
+def list_command(arguments: argparse.Namespace) -> str:
+    """Write the command that lists the same clips, for a shell."""
+    words = ["python", "-m", "pipeline", "list"]
+    for name in ("raw", "channel", "corpus", "speaker", "labels"):
+        value = getattr(arguments, name, None)
+        if value is not None and value != scan.AUTO:
+            words += [f"--{name}", str(value)]
+    return printable(shlex.join(words))
 
 
 def run_list(arguments: argparse.Namespace) -> int:
@@ -340,12 +364,14 @@ def run_audit(arguments: argparse.Namespace) -> int:
     """Measure every clip, print what is odd, and write it all down."""
     from pipeline.corpora import audit, audit_report, facts
     from pipeline.corpora.measured import SUFFIX, Store
+    from pipeline.features import detectors
 
     workers = workers_of(arguments)
     audit_report.prepare_folder(arguments.out)
     found = scan_raw(arguments)
     store = Store(arguments.out.with_name(f"{arguments.out.name}{SUFFIX}"))
-    measured = facts.measure_all(found, FeatureSpec(), workers, arguments.out.parent, store)
+    spec = FeatureSpec(detector=detectors.default_detector())
+    measured = facts.measure_all(found, spec, workers, arguments.out.parent, store)
     findings = audit.judge(found, measured)
     if findings:
         print(audit_report.table(findings))

@@ -32,6 +32,14 @@ def bar(*items: Any, **options: Any) -> tqdm.tqdm:
     return tqdm.tqdm(*items, **options)
 
 
+def size_text(count: float) -> str:
+    """Write a number of bytes as disks and networks count them: ``553.1 MB``."""
+    for unit, factor in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:,.1f} {unit}"
+    return f"{count:.0f} B"
+
+
 class Parser(argparse.ArgumentParser):
     """Answers a wrong option with one line, and takes no beginning of an option for it."""
 

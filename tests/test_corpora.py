@@ -6,6 +6,7 @@ from conftest import write_wav
 from pipeline import __main__ as cli
 from pipeline.corpora import emotions, ravdess, scan, sources
 from pipeline.corpora.clip import Clip
+from pipeline.corpora.corpus import title_of
 from pipeline.errors import InputError
 from pipeline.spec import EMOTIONS
 
@@ -115,13 +116,15 @@ def test_a_clip_has_a_file():
         Clip("a", 1, "happy")
 
 
-def test_clips_are_grouped_by_actor_in_their_order(tmp_path):
+def test_clips_are_in_the_order_of_actors(tmp_path):
     touch(tmp_path, *(f"01-01-0{n}-01-01-01-0{actor}.mp4" for n in (3, 4) for actor in (2, 1)))
     found = scan.scan(tmp_path)
-    assert {actor: [clip.id[3:5] for clip in own] for actor, own in found.by_actor().items()} == {
-        1: ["03", "04"],
-        2: ["03", "04"],
-    }
+    assert [(clip.actor, clip.id[3:5]) for clip in found.clips] == [
+        (1, "03"),
+        (1, "04"),
+        (2, "03"),
+        (2, "04"),
+    ]
 
 
 def test_channel_narrows(tmp_path):
@@ -348,6 +351,7 @@ def test_clips_csv_replaces_the_naming(tmp_path):
         ("a.mp4,,happy,1\n./a.mp4,,sad,1", "each video once"),
         (",a.mp4,happy,1\n,a.mp4,sad,1", "each audio file without a video once"),
         ("a.mp4,,happy,1\n,a.mp4,happy,1", "each audio file without a video once"),
+        ("a.mp4,,happy,Smith, Anna", "expected 4 cells, .* got 'Anna' beyond them; .* quotes"),
     ],
 )
 def test_clips_csv_errors_name_the_line(tmp_path, line, said):
@@ -356,6 +360,26 @@ def test_clips_csv_errors_name_the_line(tmp_path, line, said):
     table(root, line)
     with pytest.raises(InputError, match=rf"clips\.csv line \d.*{said}"):
         scan.scan(root)
+
+
+def test_a_cell_beyond_the_header_is_no_absent_column(tmp_path):
+    touch(tmp_path, "a.wav", "x.mp4")
+    table(tmp_path, "a.wav,happy,1,x.mp4", header="audio,emotion,actor")
+    with pytest.raises(InputError, match=r"line 2: expected 3 cells, .* got 'x\.mp4' beyond"):
+        scan.scan(tmp_path)
+    table(tmp_path, 'a.wav,happy,"Smith, Anna", ,', header="audio,emotion,actor")
+    assert scan.scan(tmp_path).actor_names == {1: "Smith, Anna"}
+
+
+def test_paths_by_way_of_a_link_to_the_folder_are_inside_it(tmp_path):
+    raw, link = tmp_path / "raw", tmp_path / "link"
+    touch(raw, "a.mp4", "b.mp4", "c.mp4")
+    link.symlink_to(raw)
+    table(raw, f"{raw}/a.mp4,,happy,1", f"{link}/b.mp4,,happy,1", "../link/c.mp4,,happy,1")
+    for root in (raw, link):
+        clips = scan.scan(root).clips
+        assert [clip.id for clip in clips] == ["a.mp4", "b.mp4", "c.mp4"]
+        assert clips[1].video == root / "b.mp4"
 
 
 @pytest.mark.parametrize(
@@ -391,6 +415,7 @@ def test_columns_of_clips_csv_may_be_missing_and_in_any_order(tmp_path, header, 
         (["7", "03", "3"], [7, 3, 3], {}),
         (["ben", "anna", "Ben "], [1, 2, 1], {1: "ben", 2: "anna"}),
         (["5", "anna", "5"], [1, 2, 1], {1: "5", 2: "anna"}),
+        (["Jos\u00e9", "Jose\u0301", "JOSE\u0301"], [1, 1, 1], {1: "Jos\u00e9"}),
         (["0", "1", "2"], [1, 2, 3], {1: "0", 2: "1", 3: "2"}),
         (["1 11", "11 1", "٣"], [1, 2, 3], {1: "1 11", 2: "11 1", 3: "٣"}),
     ],
@@ -438,6 +463,16 @@ def test_labels_give_a_users_words_a_meaning(tmp_path, header):
     assert [clip.emotion for clip in found.clips] == ["angry", "surprised", "sad"]
 
 
+def test_accents_may_be_encoded_in_two_ways(tmp_path):
+    """macOS gives the names of folders decomposed, a text editor writes them composed."""
+    composed, decomposed = "w\u00fctend", "wu\u0308tend"
+    touch(tmp_path, f"{decomposed}/anna_1.wav", f"{composed.upper()}/anna_2.wav")
+    for word in (composed, decomposed):
+        words = labels(tmp_path, f"{word},angry\n")
+        found = scan.scan(tmp_path, labels=words, speaker="(anna)")
+        assert [clip.emotion for clip in found.clips] == ["angry", "angry"]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -477,10 +512,17 @@ def test_a_hundred_thousand_clips_are_listed(tmp_path):
         os.close(os.open(tmp_path / name, os.O_CREAT | os.O_WRONLY))
     table(tmp_path, *(f",{name},sad,s{name[:3]}" for name in names))
     found = scan.scan(tmp_path)
-    assert len(found.by_actor()) == len(found.actors) == 1000
+    assert len(found.clips) == 100_000 and len(found.actors) == 1000
 
 
 def test_no_clips_says_where_to_put_them(tmp_path):
     for root in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(InputError, match="make demo"):
             scan.scan(root)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_folder_says_what_it_holds(tmp_path, encoding):
+    assert title_of(tmp_path) == tmp_path.name
+    (tmp_path / "corpus.txt").write_text("Hörproben \nof my own\n", encoding)
+    assert title_of(tmp_path) == "Hörproben"

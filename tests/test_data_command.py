@@ -185,7 +185,31 @@ def test_archives_are_kept_where_asked(data, shelf, tmp_path):
     assert data("--actors", "1-2", "--channel", "speech", "--audio-only", "--keep")[0] == 0
     assert len(shelf.requests) == asked + 1
     assert len(scan.scan(tmp_path / "raw/ravdess").clips) == 120
-    assert data(*words)[0] == 0 and not list(held.glob("Video*.zip"))
+    # What was kept stays until its user deletes it, and so does what a user put there.
+    (held / "Video_Speech_Actor_02.zip").write_bytes(
+        shelf.files["/files/Video_Speech_Actor_02.zip"]
+    )
+    kept = {path.name for path in held.glob("*.zip")}
+    assert data("--actors", "1-3", "--channel", "speech")[0] == 0
+    assert {path.name for path in held.glob("*.zip")} == kept
+    assert len(scan.scan(tmp_path / "raw/ravdess").clips) == 180
+
+
+def test_an_archive_whose_unpacking_was_interrupted_is_deleted_all_the_same(
+    data, tmp_path, monkeypatch
+):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    words = ("--actors", "1", "--channel", "song")
+    with monkeypatch.context() as patch:
+        patch.setattr(unpack, "extract", interrupt)
+        assert data(*words)[0] == 130
+    folder = tmp_path / "raw/ravdess"
+    assert list(folder.glob("archives/*.zip"))
+    assert data(*words)[0] == 0
+    assert_right(folder, ("song",), (1,))
+    assert not list(folder.glob("archives/*.fetched"))
 
 
 def test_a_clip_that_was_deleted_is_fetched_again(data, tmp_path):

@@ -38,6 +38,7 @@ def test_a_step_that_fails_ends_no_other():
         {
             "good": "answer = 6 * 7",
             "loud": "print('hello')",
+            "louder": "import os; os.write(1, b'hello from C'); os.system('echo hello')",
             "missing": "import no_such_module",
             "crash": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
             "silent": "import os; os._exit(3)",
@@ -47,6 +48,7 @@ def test_a_step_that_fails_ends_no_other():
     assert list(tried) == [
         steps.Tried("good", "42"),
         steps.Tried("loud", ""),
+        steps.Tried("louder", ""),
         steps.Tried("missing", error="ModuleNotFoundError: No module named 'no_such_module'"),
         steps.Tried("crash", error="ended by SIGKILL"),
         steps.Tried("silent", error="exit code 3"),

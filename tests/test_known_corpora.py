@@ -299,6 +299,18 @@ def test_damaged_files_are_set_aside_and_the_sound_ones_used(tmp_path):
     }
 
 
+def test_an_mp3_of_crema_d_is_another_version_and_no_copy(tmp_path):
+    touch(tmp_path, [f"{kind}/1001_DFA_ANG_XX.{kind}" for kind in ("wav", "mp3", "flv")])
+    found = scan.scan(tmp_path)
+    assert found.clips[0].audio.suffix == ".wav" and not found.duplicates
+    touch(tmp_path, ["other/1001_DFA_ANG_XX.wav"])
+    assert [path.parent.name for path, _ in scan.scan(tmp_path).duplicates] == ["wav"]
+    (tmp_path / "wav/1001_DFA_ANG_XX.wav").unlink()
+    (tmp_path / "other/1001_DFA_ANG_XX.wav").unlink()
+    found = scan.scan(tmp_path)
+    assert found.clips[0].audio.suffix == ".mp3" and not found.duplicates
+
+
 def test_women_and_men_are_numbered_in_turn():
     subesco = known.CORPORA["subesco"].speakers
     assert [name[0] for name, _ in sorted(subesco.items(), key=lambda item: item[1])] == [

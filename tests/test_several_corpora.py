@@ -3,9 +3,7 @@
 import csv
 import dataclasses
 import json
-import subprocess
 import types
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -29,7 +27,6 @@ from train.loop import stage
 from train.models import layers
 from train.studies import protocol, runner, summary
 
-ROOT = Path(__file__).parents[1]
 ONE_EPOCH = dataclasses.replace(
     SETTINGS, audio_epochs=1, video_epochs=1, fusion_epochs=1, refit_epochs=1
 )
@@ -464,15 +461,3 @@ def test_inference_says_all_that_a_model_has_learned_from():
     assert list(predict.model_notes(model)) == ["the model was trained on RAVDESS and drawn faces"]
     model.description = {}
     assert len(list(predict.model_notes(model))) == 2
-
-
-def test_make_hands_over_several_caches_or_one_with_spaces_in_its_name(tmp_path):
-    (tmp_path / "one cache").mkdir()
-    for given, expected in (
-        ("a b", "--cache a b --model"),
-        (f"{tmp_path}/one cache", f'--cache "{tmp_path}/one cache" --model'),
-    ):
-        for target in ("train", "evaluate", "crossval"):
-            words = ["make", "-n", "-C", ROOT, target, f"CACHE={given}"]
-            answer = subprocess.run(words, check=True, capture_output=True, text=True)
-            assert expected in answer.stdout

@@ -280,7 +280,7 @@ def test_a_file_that_is_too_long(fetch, shelf):
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
 def test_what_is_not_there_is_not_asked_for_again(fetch, shelf, code):
-    shelf.faults[PATH] = [status(code)]
+    shelf.faults[PATH] = [status(code, X_RateLimit_Remaining=9)]
     assert_one_line(fetch, f"HTTP {code}", PATH)
     assert len(shelf.requests) == 1
 
@@ -297,6 +297,8 @@ def test_what_is_not_there_is_not_asked_for_again(fetch, shelf, code):
         (status(429, X_RateLimit_Reset=int(NOW) + 41), 41.0),
         (status(429, X_RateLimit_Reset=int(NOW) + 41, Retry_After=5), 5.0),
         (status(429), 1.0),
+        (status(403, X_RateLimit_Remaining=0, X_RateLimit_Reset=int(NOW) + 41), 41.0),
+        (status(403, Retry_After=30), 30.0),
     ],
 )
 def test_a_busy_server_is_waited_for(fetch, shelf, fault, seconds):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from pipeline.errors import InputError
@@ -101,8 +102,8 @@ def format_numbers(numbers: Sequence[int]) -> str:
 def number_names(names: Sequence[str]) -> tuple[list[int], dict[int, str]]:
     """Return the number of each name, and each number's name unless all are numbers.
 
-    Names that differ only in case or spaces are one actor: otherwise a slip of the keyboard would
-    put one actor on both sides of a split.
+    Names that differ only in case, spaces or the encoding of accents (macOS writes file names
+    decomposed) are one actor: otherwise one actor could be on both sides of a split.
     """
     if all(NUMBER_PATTERN.fullmatch(name) for name in names):
         return [int(name) for name in names], {}
@@ -115,5 +116,5 @@ def number_names(names: Sequence[str]) -> tuple[list[int], dict[int, str]]:
 
 
 def same_name(actor: str) -> str:
-    """Take the case of a name away, and all but one space between its words."""
-    return " ".join(actor.split()).casefold()
+    """Take case, the encoding of accents, and all but one space between words away."""
+    return unicodedata.normalize("NFC", " ".join(actor.split()).casefold())

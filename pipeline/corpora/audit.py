@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.corpora import fingerprint, near_copies, ravdess, sources
+from pipeline.corpora.actors import format_numbers
 from pipeline.corpora.clip import Catalogue
 from pipeline.corpora.facts import Facts
 from pipeline.errors import MediaError
@@ -134,7 +135,7 @@ def missing(facts: Iterable[Facts]) -> list[Finding]:
             total = sum(map(len, published.values()))
             whole = [actor for actor in absent if len(absent[actor]) == len(published[actor])]
             some = {actor: len(clips) for actor, clips in absent.items() if clips}
-            parts = [f"all of actors {ranges(whole)}"] if whole else []
+            parts = [f"all of actors {format_numbers(whole)}"] if whole else []
             parts += [f"{some[actor]} of actor {actor}" for actor in some if actor not in whole]
             detail = f"{len(names)} of {total} {channel} clips: {', '.join(parts)}"
             found.append(Finding("missing", names, detail))
@@ -159,17 +160,6 @@ def odd_audio_tracks(catalogue: Catalogue, facts: Iterable[Facts]) -> list[Findi
 def without(kind: str, facts: Sequence[Facts], names: Sequence[str]) -> list[Finding]:
     """Report clips without one of both modalities in one finding: there may be thousands."""
     return [Finding(kind, tuple(names), f"{len(names)} of {len(facts)} clips")] if names else []
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Write sorted numbers shortly: ``[1, 2, 3, 9]`` to ``"1-3, 9"``."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def copies(facts: Iterable[Facts]) -> list[Finding]:

@@ -109,13 +109,6 @@ class Catalogue:
         """Sorted numbers of the actors that have clips."""
         return sorted({clip.actor for clip in self.clips})
 
-    def by_actor(self) -> dict[int, list[Clip]]:
-        """Group the clips by actor, in their order, in one pass."""
-        groups: dict[int, list[Clip]] = {}
-        for clip in self.clips:
-            groups.setdefault(clip.actor, []).append(clip)
-        return groups
-
     def file_counts(self) -> dict[str, int]:
         """Count the clips by which files they consist of; the keys are those of ``FILES``."""
         counts = Counter((clip.video is not None, clip.audio is not None) for clip in self.clips)

@@ -159,6 +159,18 @@ class Corpus:
         return tuple(name for name in EMOTIONS if name not in self.labels.values())
 
 
+def in_turn(name: str, pairs: int) -> dict[str, int]:
+    """Give women (F) and men (M) their numbers in turn: splits by number have both on both sides.
+
+    The name is a format with the fields ``letter`` and ``pair``.
+    """
+    return {
+        name.format(letter=letter, pair=pair): 2 * pair - (letter == "F")
+        for pair in range(1, pairs + 1)
+        for letter in "FM"
+    }
+
+
 TITLE_NAME = "corpus.txt"
 """File in a raw folder whose first line says in words what its clips are."""
 
@@ -166,7 +178,7 @@ TITLE_NAME = "corpus.txt"
 def title_of(root: Path) -> str:
     """Say in words what a raw folder holds: its ``corpus.txt``, else its name."""
     try:
-        lines = (root / TITLE_NAME).read_text(encoding="utf-8").splitlines()
+        lines = (root / TITLE_NAME).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         lines = []
     return lines[0].strip() if lines else root.name

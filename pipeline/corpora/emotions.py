@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from pathlib import Path
 
 from pipeline.errors import InputError
@@ -27,8 +28,8 @@ def known_words() -> dict[str, str]:
 
 
 def normalised(word: str) -> str:
-    """Take case and spaces away."""
-    return "".join(word.split()).casefold()
+    """Take case, spaces and the way in which accents are encoded away."""
+    return unicodedata.normalize("NFC", "".join(word.split()).casefold())
 
 
 def read_labels(path: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from pipeline.corpora.corpus import Corpus, Entry, Recording
+from pipeline.corpora.corpus import Corpus, Entry, Recording, in_turn
 from pipeline.errors import InputError
 
 LABELS = {
@@ -62,11 +62,7 @@ CORPUS = Corpus(
     title="IEMOCAP",
     parse=parse,
     labels=LABELS,
-    speakers={
-        f"{session}{letter}": 2 * session - (letter == "F")
-        for session in range(1, 6)
-        for letter in "FM"
-    },
+    speakers=in_turn("{pair}{letter}", 5),
     clips=10_039,
     licence="research use after a signed agreement; not to be passed on",
     citation="Busso et al. 2008, Language Resources and Evaluation 42(4), 335-359, "

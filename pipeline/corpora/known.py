@@ -18,10 +18,8 @@ def is_of(corpus: Corpus, path: PurePath) -> bool:
     """Whether a file has a name of this corpus."""
     try:
         corpus.parse(path)
-    except WrongFolder:
-        return True
-    except ValueError:
-        return False
+    except ValueError as error:
+        return isinstance(error, WrongFolder)
     return True
 
 

@@ -142,11 +142,10 @@ def pair_takes(
     for take, (videos, audios) in takes.items():
         for files in (videos, audios):
             files.sort(key=lambda file: (file[0].rank, file[1]))
+            # A file of another rank is another version, which a corpus may well hold.
+            copies = [path for other, path in files[1:] if other.rank == files[0][0].rank]
+            catalogue.duplicates += [(path, "another copy of the take") for path in copies]
         recording, _ = (videos or audios)[0]
-        # A video of another rank is another version, which a corpus may well hold.
-        copies = [path for other, path in videos[1:] if other.rank == recording.rank]
-        copies += [path for _, path in audios[1:]]
-        catalogue.duplicates += [(path, "another copy of the take") for path in copies]
         catalogue.clips.append(
             Clip(
                 take,

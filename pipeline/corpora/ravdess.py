@@ -50,11 +50,6 @@ class Name(NamedTuple):
         """What the files of one take have in common: all fields but the modality."""
         return "-".join(self[1:])
 
-    @property
-    def emotion_name(self) -> str:
-        """One of :data:`pipeline.spec.EMOTIONS`, which are in the order of this field."""
-        return EMOTIONS[int(self.emotion) - 1]
-
 
 def parse_name(stem: str) -> Name:
     """Split a file name without its suffix, such as ``"01-01-08-02-01-01-19"``, into its fields.
@@ -138,6 +133,7 @@ CORPUS = Corpus(
     name="ravdess",
     title="RAVDESS",
     parse=parse,
+    # The codes are in the order of our emotions.
     labels={f"{number:02d}": emotion for number, emotion in enumerate(EMOTIONS, 1)},
     speakers={f"{actor:02d}": actor for actor in range(1, 25)},
     clips=2452,

@@ -189,6 +189,12 @@ def recognised(root: Path, files: Sequence[Path], labels: Path | None, speaker: 
     return ravdess.CORPUS.name
 
 
+def other_corpora(catalogue: Catalogue, corpus: str) -> list[str]:
+    """Name the corpora beside the chosen one that files which were set aside have names of."""
+    below = [path.relative_to(catalogue.root) for path, _ in catalogue.unreadable]
+    return [name for name in known.recognise(below) if name != corpus]
+
+
 def walk(
     root: Path, suffixes: Collection[str] = MEDIA_SUFFIXES
 ) -> tuple[list[Path], list[tuple[Path, str]]]:

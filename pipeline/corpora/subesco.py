@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePath
 
-from pipeline.corpora.corpus import Archive, Corpus, Recording, Zenodo
+from pipeline.corpora.corpus import Archive, Corpus, Recording, Zenodo, in_turn
 
 LABELS = {
     "ANGRY": "angry",
@@ -46,12 +46,7 @@ CORPUS = Corpus(
     title="SUBESCO",
     parse=parse,
     labels=LABELS,
-    # In turn, so that a split by number has women and men on both sides.
-    speakers={
-        f"{letter}_{place:02d}": 2 * place - (letter == "F")
-        for place in range(1, 11)
-        for letter in "FM"
-    },
+    speakers=in_turn("{letter}_{pair:02d}", 10),
     clips=7000,
     licence="CC BY 4.0",
     citation="Sultana, Rahman, Selim & Iqbal 2021, PLoS ONE 16(4): e0250173, "

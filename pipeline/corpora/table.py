@@ -78,14 +78,18 @@ def read_columns(table: Path) -> list[Row]:
             f"expected the columns {','.join(CSV_COLUMNS)} in {table} (video or audio may be left "
             f"out), got {','.join(header)!r}; add a header line, separated by commas"
         )
-    places = [header.index(name) if name in header else len(header) for name in CSV_COLUMNS]
-    return [
-        Row(
-            f"{table} line {line}",
-            *(cells[place].strip() if place < len(cells) else "" for place in places),
+    return [row_of(f"{table} line {line}", header, cells) for line, cells in lines[1:]]
+
+
+def row_of(where: str, header: Sequence[str], cells: Sequence[str]) -> Row:
+    """Pick the cells of the four columns; a line may be shorter than the header, not longer."""
+    if surplus := ",".join(cells[len(header) :]).strip(", \t"):
+        raise InputError(
+            f"{where}: expected {len(header)} cells, as many as in the header, got {surplus!r} "
+            "beyond them; put a cell that holds a comma in double quotes"
         )
-        for line, cells in lines[1:]
-    ]
+    found = dict(zip(header, map(str.strip, cells), strict=False))
+    return Row(where, *(found.get(name, "") for name in CSV_COLUMNS))
 
 
 def number_actors(rows: Sequence[Row]) -> tuple[list[int], dict[int, str]]:
@@ -135,6 +139,10 @@ def file_inside(root: Path, name: str, where: str) -> str:
     place = os.path.normpath(name.replace("\0", ""))
     if place.startswith("..") or os.path.isabs(place):
         place = os.path.relpath(os.path.join(root, place), root)
+    if place.split("/", 1)[0] == "..":
+        # Either may be named by way of a link.
+        real = os.path.realpath(os.path.join(root, place))
+        place = os.path.relpath(real, os.path.realpath(root))
     reason = "it is no file"
     if place.split("/", 1)[0] == "..":
         reason = "it is outside"

@@ -19,6 +19,9 @@ FOLDER = "archives"
 
 RECEIPT_SUFFIX = ".receipt.json"
 
+FETCHED_SUFFIX = ".fetched"
+"""Beside an archive that goes once it is unpacked: no other is deleted."""
+
 
 def source_of(corpus: Corpus) -> Zenodo:
     """Return the record of a corpus that has one."""
@@ -99,7 +102,7 @@ def bring(
     steps: Iterable[Step],
     keep: bool,
 ) -> None:
-    """Fetch, unpack and delete every archive that is not done.
+    """Fetch and unpack every archive that is not done, and delete what was fetched for that.
 
     Parameters
     ----------
@@ -112,7 +115,7 @@ def bring(
     steps
         What :func:`look` has decided.
     keep
-        Whether the archives stay.
+        Whether the archives stay. Those that were kept, or that a user put there, always do.
 
     Raises
     ------
@@ -123,12 +126,14 @@ def bring(
     """
     for step in steps:
         path = folder / FOLDER / step.remote.name
+        fetched = path.with_name(path.name + FETCHED_SUFFIX)
         if not step.is_done:
             if path.exists():
                 refuse_another(step, path)
             else:
                 with archive_bar(step.remote.name, step.remote.bytes, step.here_bytes) as bar:
                     transfer.fetch(client, step.remote, path, counting(bar))
+                fetched.touch()
             members = choose.useful(corpus, unpack.list_members(path))
             wanted = {name: size for name, size in members.items() if selection.wants(corpus, name)}
             with archive_bar(f"unpack {step.remote.name}", sum(wanted.values())) as bar:
@@ -136,8 +141,9 @@ def bring(
             receipt = {"digest": step.remote.digest, "members": members}
             content = json.dumps(receipt, indent=1).encode()
             atomic.write_durably(receipt_path(folder, step.remote.name), content)
-        if not keep:
+        if fetched.exists() and not keep:
             path.unlink(missing_ok=True)
+        fetched.unlink(missing_ok=True)
 
 
 def refuse_another(step: Step, path: Path) -> None:

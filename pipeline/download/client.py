@@ -111,10 +111,11 @@ class Client:
             return response
         response.close()
         status = f"HTTP {response.status_code} {response.reason}".strip()
-        if response.status_code in (408, 429) or response.status_code >= 500:
+        limited = is_limit(response)
+        if limited or response.status_code == 408 or response.status_code >= 500:
             asked = retry_after_seconds(response.headers, self.clock())
-            limited = reset if response.status_code == 429 else None
-            raise Interrupted(status, pause_seconds=limited if asked is None else asked)
+            until_reset = reset if limited else None
+            raise Interrupted(status, pause_seconds=until_reset if asked is None else asked)
         raise InputError(
             f"expected {url}, got {status}; check the address, or whether the corpus has moved"
         )
@@ -186,6 +187,15 @@ class Client:
             return content
 
         return self.retrying(url, attempt)
+
+
+def is_limit(response: requests.Response) -> bool:
+    """Whether an answer says that there were too many requests; GitHub says so by 403 too."""
+    headers = response.headers
+    return response.status_code == 429 or (
+        response.status_code == 403
+        and (headers.get("X-RateLimit-Remaining") == "0" or "Retry-After" in headers)
+    )
 
 
 def retry_after_seconds(headers: Mapping[str, str], now: float) -> float | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import filelock
 
+from pipeline import console
 from pipeline.corpora import known, scan
 from pipeline.corpora.actors import format_actors
 from pipeline.corpora.corpus import Corpus, Zenodo
@@ -77,7 +78,9 @@ def bring_archives(
     print(f"from Zenodo record {archives.source_of(corpus).record}, version {version}:")
     width = max(len(step.remote.name) for step in steps)
     for step in steps:
-        print(f"  {step.remote.name:{width}}  {size_text(step.remote.bytes):>9}{state(step)}")
+        print(
+            f"  {step.remote.name:{width}}  {console.size_text(step.remote.bytes):>9}{state(step)}"
+        )
     todo = [step for step in steps if not step.is_done]
     if todo:
         missing = sum(step.missing_bytes for step in todo)
@@ -123,7 +126,7 @@ def state(step: choose.Step) -> str:
     """Say what is there of an archive."""
     if step.is_done:
         return "  unpacked"
-    return f"  {size_text(step.here_bytes)} here" if step.here_bytes else ""
+    return f"  {console.size_text(step.here_bytes)} here" if step.here_bytes else ""
 
 
 def confirm(yes: bool, what: str, missing: int, need: int, folder: Path) -> None:
@@ -137,13 +140,13 @@ def confirm(yes: bool, what: str, missing: int, need: int, folder: Path) -> None
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     free = shutil.disk_usage(there).free
     print(
-        f"to fetch: {what}, {size_text(missing)}; needs about {size_text(need)} of "
-        f"{size_text(free)} free at {printable(folder)}"
+        f"to fetch: {what}, {console.size_text(missing)}; needs about {console.size_text(need)} of "
+        f"{console.size_text(free)} free at {printable(folder)}"
     )
     if need > free:
         raise InputError(
-            f"expected about {size_text(need)} of room at {printable(folder)}, got "
-            f"{size_text(free)}; free some, ask for fewer actors, or name another folder"
+            f"expected about {console.size_text(need)} of room at {printable(folder)}, got "
+            f"{console.size_text(free)}; free some, ask for fewer actors, or name another folder"
         )
     if yes:
         return
@@ -155,11 +158,3 @@ def confirm(yes: bool, what: str, missing: int, need: int, folder: Path) -> None
         answer = ""
     if answer not in ("y", "yes"):
         raise InputError("expected yes, got no; nothing was fetched")
-
-
-def size_text(count: int) -> str:
-    """Write a size as people read it: ``553.1 MB``."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.1f} {unit}"
-    return f"{count} B"

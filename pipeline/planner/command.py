@@ -9,6 +9,7 @@ import os
 import sys
 from typing import Any
 
+from pipeline import console
 from pipeline.errors import InputError
 from pipeline.planner import cases
 from pipeline.planner.estimate import (
@@ -45,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
             less = estimate(case, clean, rates, cores, storage)
             print(
                 "  advice   clean rows (VARIANTS=0), augment in the loader: "
-                f"{time_text(less.seconds)}, {bytes_text(less.cache_bytes)}, bound by {less.binds}"
+                f"{time_text(less.seconds)}, {console.size_text(less.cache_bytes)}, "
+                f"bound by {less.binds}"
             )
     return 0
 
@@ -109,11 +111,6 @@ def rates_of(arguments: argparse.Namespace, cores: int) -> tuple[Rates, str]:
     return measure.read_rates(arguments.rates), f"of {arguments.rates}"
 
 
-def print_step(what: str) -> None:
-    """Say what is being measured."""
-    print(f"measuring: {what}", file=sys.stderr)
-
-
 def cases_of(arguments: argparse.Namespace) -> list[Case]:
     """Return the corpora that are asked for."""
     if not hasattr(arguments, "clips"):
@@ -142,7 +139,7 @@ def describe(case: Case, found: Estimate, arguments: argparse.Namespace) -> list
         f"{case.title}: {case.clips:,} clips of {case.seconds:.1f} s ({case.hours:,.1f} h), {size}",
         f"  time     {time_text(found.seconds)} ({found.core_seconds / 3600:,.1f} core hours, "
         f"{found.decode_share:.0%} decoding)",
-        f"  size     {bytes_text(found.cache_bytes)} ({found.rows:,} rows)",
+        f"  size     {console.size_text(found.cache_bytes)} ({found.rows:,} rows)",
         f"  binds    {found.binds}: {found.needed_write_bytes / 1e9:.3g} GB/s to write keeps the "
         "cores busy",
     ]
@@ -158,11 +155,3 @@ def time_text(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:,.1f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def bytes_text(count: float) -> str:
-    """Write a size as people read it."""
-    for unit, factor in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9)):
-        if count >= factor:
-            return f"{count / factor:,.2f} {unit}"
-    return f"{count / 1e6:,.1f} MB"

@@ -21,6 +21,7 @@ from pipeline.backends import Workers
 from pipeline.cache import build
 from pipeline.corpora.clip import Catalogue, Clip
 from pipeline.errors import InputError
+from pipeline.features import detectors
 from pipeline.media import encode
 from pipeline.planner.estimate import Case, Rates, decoded_seconds
 from pipeline.sample import corpus
@@ -65,10 +66,12 @@ def measure(beside: Path, cores: int, say: Callable[[str], object] = lambda _: N
         say("making clips")
         clips, seconds = make_clips(folder)
         count = cores * TASKS_OF_A_CORE * CLIPS_OF_A_TASK
+        clean = FeatureSpec(detector=detectors.default_detector())
 
         def run(video: Video | None, variants: int, clips_run: int = count) -> float:
             own = repeated(clips[video], clips_run)
-            return core_seconds_of(folder, own, variants, cores)
+            spec = dataclasses.replace(clean, variants=variant_names(variants))
+            return core_seconds_of(folder, own, spec, cores)
 
         say("starting workers")
         startup = run(None, 0, cores * CLIPS_OF_A_TASK)
@@ -173,13 +176,12 @@ def repeated(clips: Sequence[Clip], count: int) -> list[Clip]:
     ]
 
 
-def core_seconds_of(folder: Path, clips: list[Clip], variants: int, cores: int) -> float:
+def core_seconds_of(folder: Path, clips: list[Clip], spec: FeatureSpec, cores: int) -> float:
     """Run the pipeline on an empty cache, and return the core seconds that all processes took.
 
     Unlike the time on the clock these hardly depend on what else the machine does.
     """
     catalogue = Catalogue(folder, clips=clips)
-    spec = FeatureSpec(variants=variant_names(variants))
     with tempfile.TemporaryDirectory(dir=folder) as cache:
         started = used_seconds(cores)
         options = build.Options(progress=False)
