@@ -51,7 +51,7 @@ trainings = $(call given,JOBS,--jobs) $(cluster)
 scale = $(call option,EPOCHS_SCALE,--epochs-scale)
 reference = $(call option,SPEAKER_REFERENCE,--speaker-reference)
 fit_options = $(skip_bad) $(scale) $(reference) $(call option,SEED,--seed) $(call option,TEST_ACTORS,--test-actors) \
-	$(call option,MODALITIES,--modalities) $(call option,PRECISION,--precision) $(call flag,RESUME,--resume)
+	$(if $(MODALITIES),--modalities $(MODALITIES)) $(call option,PRECISION,--precision) $(call flag,RESUME,--resume)
 model = $(call option,MODEL,--model)
 cache = $(call option,CACHE,--cache)
 study = train study $(1) $(model) $(trainings) $(scale) $(if $(SEEDS),--seeds $(SEEDS))
