@@ -1,5 +1,6 @@
 """Damage: whatever byte of a cache changes, it is caught, or nothing anyone reads has changed."""
 
+import dataclasses
 import json
 import random
 import shutil
@@ -230,6 +231,65 @@ def test_repair_keeps_to_the_clips_the_cache_held(folder, own_raw, extracted):
         path.unlink()
     with pytest.raises(InputError, match="got none of 1, such as 01-08-01-01-01-03"):
         repaired(folder, own_raw)
+
+
+def damage_manifest(folder, actor):
+    (name,) = shards_of(folder, actor)
+    flip(facts.manifest_path(folder, name), 700, 1)
+
+
+@pytest.mark.parametrize("damaged", [(2,), (1, 2, 3, 4)], ids=["one manifest", "all manifests"])
+def test_a_raw_folder_of_other_clips_repairs_no_manifest(folder, tmp_path, damaged):
+    """Not even where the names of the shards are all that is left."""
+    write_take(tmp_path / "other", "01-01-02-02-02-02-09")
+    for actor in damaged:
+        damage_manifest(folder, actor)
+    before = hashes(folder, "*")
+    with pytest.raises(InputError, match=r"whose manifest is damaged.*name the raw folder"):
+        repaired(folder, tmp_path / "other")
+    assert hashes(folder, "*") == before
+
+
+@pytest.mark.parametrize("index_too", [False, True])
+def test_repair_of_a_manifest_adds_no_clip_the_cache_never_held(
+    tmp_path, raw, extracted, index_too
+):
+    """Such as those of the actors that were not asked for."""
+    found = scan.scan(raw)
+    clips = [clip for clip in found.clips if clip.actor in (1, 2)]
+    chosen = dataclasses.replace(found, clips=clips)
+    build.build(chosen, tmp_path, TINY, Workers(1), build.Options(progress=False))
+    folder, before = tmp_path / TINY.digest, index.find_cache(tmp_path).fingerprint
+    damage_manifest(folder, 1)
+    if index_too:
+        flip(folder / "index.json", 300, 1)
+    extracted.clear()
+    repaired(folder, raw)
+    assert extracted == takes(1) and index.find_cache(tmp_path).fingerprint == before
+    assert not check(folder).faults
+
+
+@pytest.mark.parametrize("change", ["another clip", "a clip gone", "another size"])
+def test_without_an_index_the_manifests_say_which_raw_folder_is_meant(folder, own_raw, change):
+    flip(folder / "index.json", 300, 1)
+    damage_manifest(folder, 1)
+    path = next(own_raw.rglob("03-01-05-01-01-01-02.wav"))
+    if change == "another size":
+        path.write_bytes(path.read_bytes() + b"more")
+    elif change == "a clip gone":
+        for path in own_raw.rglob("*-05-01-01-01-02.*"):
+            path.unlink()
+    else:
+        write_take(own_raw, "01-01-06-01-01-01-01")
+    before = hashes(folder, "*")
+    expected = {
+        "another clip": "expected the clips of actor-01-",
+        "a clip gone": "got none of 1, such as 01-05-01-01-01-02",
+        "another size": "got another audios/Actor_02/03-01-05-01-01-01-02.wav",
+    }
+    with pytest.raises(InputError, match=expected[change]):
+        repaired(folder, own_raw)
+    assert hashes(folder, "*") == before
 
 
 def test_a_cache_that_does_not_say_what_it_means_is_not_repaired(folder, raw):

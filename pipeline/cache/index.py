@@ -13,6 +13,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from pipeline import atomic
 from pipeline.cache.facts import (
@@ -153,6 +154,14 @@ def write_index(index: Index) -> bool:
     return True
 
 
+class NamedShard(NamedTuple):
+    """A shard as an index names it: its file, its manifest's checksum, clips that do not count."""
+
+    file: str
+    manifest: str
+    excluded: frozenset[str]
+
+
 def read_index(folder: Path) -> Index:
     """Read the index of a cache and the manifests it names.
 
@@ -169,20 +178,42 @@ def read_index(folder: Path) -> Index:
         if content["digest"] != spec.digest or content["emotions"] != list(EMOTIONS):
             raise ValueError("another digest or other emotions")
         shards, entries = [], []
-        for entry in content["shards"]:
-            file = entry["file"]
-            if not SHARD_PATTERN.fullmatch(file):
-                raise ValueError(f"a shard named {file!r}")
-            facts = read_manifest(manifest_path(folder, file), spec)
-            if facts.checksum != entry["manifest"]:
-                raise ValueError(f"another manifest of {file}")
+        for named in shards_of(content):
+            facts = read_manifest(manifest_path(folder, named.file), spec)
+            if facts.checksum != named.manifest:
+                raise ValueError(f"another manifest of {named.file}")
             shards.append(facts)
-            excluded = frozenset(entry.get("excluded", ()))
-            entries += [clip for clip in facts.clips if clip.clip not in excluded]
+            entries += [clip for clip in facts.clips if clip.clip not in named.excluded]
         index = index_of(entries, shards, {}, folder, spec, str(content["root"]))
         return dataclasses.replace(index, modified_ns=times_of(content))
     except PARSING as error:
         raise unusable(path, TITLE, error) from error
+
+
+def named_shards(folder: Path) -> list[NamedShard]:
+    """List what the index of a cache names, without a look at the manifests.
+
+    Raises
+    ------
+    InputError
+        If there is no index, or it is damaged or of another format.
+    """
+    path = folder / INDEX_NAME
+    try:
+        return shards_of(read_sealed(path, TITLE))
+    except PARSING as error:
+        raise unusable(path, TITLE, error) from error
+
+
+def shards_of(content: dict) -> list[NamedShard]:
+    """Return the shards that a parsed index names."""
+    shards = []
+    for entry in content["shards"]:
+        if not SHARD_PATTERN.fullmatch(entry["file"]):
+            raise ValueError(f"a shard named {entry['file']!r}")
+        excluded = frozenset(entry.get("excluded", ()))
+        shards.append(NamedShard(entry["file"], entry["manifest"], excluded))
+    return shards
 
 
 def times_of(content: dict) -> dict[tuple[str, str], int]:

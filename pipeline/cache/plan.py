@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.cache.facts import SHARD_SUFFIX, ClipEntry, ShardFacts
+from pipeline.corpora.clip import Clip
 from pipeline.corpora.sources import Source
 
 MAX_CLIPS = 16
@@ -201,7 +202,7 @@ def to_hash(
     return sorted(unsure - sure)
 
 
-def group(wanted: Iterable[WantedClip]) -> Iterator[tuple[int, tuple[str, ...]]]:
+def group(wanted: Iterable[WantedClip | Clip]) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Share clips out among shards: at most ``MAX_CLIPS`` of one actor, sorted by id.
 
     The hash of a clip's id decides, bit by bit, as in extendible hashing (Fagin et al. 1979): a

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,27 +12,30 @@ from pipeline import console, parallel
 from pipeline.backends import Workers
 from pipeline.cache import build, facts, survey
 from pipeline.cache import format as shard_format
-from pipeline.cache.facts import ShardFacts
+from pipeline.cache import plan as planning
+from pipeline.cache.facts import ClipEntry, ShardFacts
 from pipeline.cache.format import Fault
-from pipeline.cache.index import INDEX_NAME, Index, read_index
+from pipeline.cache.index import INDEX_NAME, NamedShard, named_shards, read_index
 from pipeline.corpora.clip import Catalogue
 from pipeline.errors import InputError
 from pipeline.spec import FeatureSpec
 
 CACHE_NAME = "[0-9a-f]" * 16
 
+OTHER_RAW = "name the raw folder it was made from, or run 'make features' with this one first"
+
 
 @dataclass(frozen=True)
 class Report:
     """What was found in one cache: the shards that were read, and what is wrong.
 
-    Without a ``spec`` nothing in it says any more what its numbers mean; without an ``index`` that
-    one is damaged or missing.
+    Without a ``spec`` nothing in it says any more what its numbers mean. ``named`` is what its
+    index names, whether the manifests are sound or not; None if the index itself is damaged.
     """
 
     folder: Path
     spec: FeatureSpec | None
-    index: Index | None
+    named: tuple[NamedShard, ...] | None
     shards: tuple[ShardFacts, ...]
     faults: tuple[Fault, ...]
 
@@ -73,8 +76,9 @@ def caches(root: Path) -> list[Path]:
 
 def check_cache(folder: Path, workers: Workers | None = None, progress: bool = True) -> Report:
     """Read a whole cache and compare it with its manifests: also shards that no index names."""
-    faults, index, shards = [], None, []
+    faults, named, index, shards = [], None, None, []
     try:
+        named = tuple(named_shards(folder))
         index = read_index(folder)
     except InputError as error:
         faults.append(Fault(INDEX_NAME, str(error)))
@@ -88,7 +92,7 @@ def check_cache(folder: Path, workers: Workers | None = None, progress: bool = T
         except InputError as error:
             faults.append(Fault(path.name, str(error)))
     faults += check_shards(folder, shards, spec, workers, progress)
-    return Report(folder, spec, index, tuple(shards), tuple(faults))
+    return Report(folder, spec, named, tuple(shards), tuple(faults))
 
 
 def check_shards(
@@ -119,7 +123,7 @@ def repair(
     report
         A cache with faults.
     catalogue
-        What the raw folder holds: all that the cache's index does, if it has one.
+        What the raw folder holds: every clip of the cache. No other clip is added.
     workers, options
         See :func:`pipeline.cache.build.build`.
 
@@ -129,27 +133,90 @@ def repair(
         If the raw folder lacks a clip of the cache, or has another, or nothing says what the
         cache's numbers mean.
     """
-    folder, spec, index = report.folder, report.spec, report.index
+    folder, spec, root = report.folder, report.spec, catalogue.root
     if spec is None or spec.digest != folder.name:
         raise InputError(
             f"expected a folder named by its spec at {folder}, got one that does not state it; "
             "remove the folder and run 'make features' again"
         )
-    if index is not None:
-        sizes = {path: path.stat().st_size for clip in catalogue.clips for path in clip.sources}
-        for source in (source for entry in index.clips for source in entry.sources):
-            if sizes.get(catalogue.root / source.path, source.bytes) != source.bytes:
-                raise InputError(
-                    f"expected the raw files that {folder} was made from, those of {index.root}, "
-                    f"got another {source.path} in {catalogue.root}; name that folder, or run "
-                    "'make features' with this one first"
-                )
-        held = {entry.clip for entry in index.entries}
-        kept = [clip for clip in catalogue.clips if clip.id in held]
-        if missing := sorted(held - {clip.id for clip in kept}):
-            raise InputError(
-                f"expected every clip of {folder} in {catalogue.root}, got none of "
-                f"{len(missing)}, such as {missing[0]}; name the raw folder the cache was made from"
-            )
-        catalogue = dataclasses.replace(catalogue, clips=kept)
+    copies = copies_of(report)
+    refuse_other_files(copies, catalogue, folder)
+    held = copies.keys() | clips_by_name(report, catalogue)
+    kept = [clip for clip in catalogue.clips if clip.id in held]
+    if missing := sorted(held - {clip.id for clip in kept}):
+        raise InputError(
+            f"expected every clip of {folder} in {root}, got none of {len(missing)}, such as "
+            f"{missing[0]}; {OTHER_RAW}"
+        )
+    catalogue = dataclasses.replace(catalogue, clips=kept)
     return build.build(catalogue, folder.parent, spec, workers, options, report.files)
+
+
+def counting(report: Report) -> dict[str, frozenset[str]]:
+    """Return the shards of a cache that count, each with those of its clips that do not.
+
+    They are those that the index names; without an index, all that have a manifest.
+    """
+    if report.named is not None:
+        return {shard.file: shard.excluded for shard in report.named}
+    found = report.folder.glob(facts.MANIFEST_PATTERN)
+    return {path.with_suffix(facts.SHARD_SUFFIX).name: frozenset() for path in sorted(found)}
+
+
+def copies_of(report: Report) -> dict[str, list[ClipEntry]]:
+    """Return the copies of each clip that count, as far as the manifests can be read."""
+    excluded = counting(report)
+    copies: dict[str, list[ClipEntry]] = {}
+    for shard in report.shards:
+        for entry in shard.clips if shard.file in excluded else ():
+            if entry.clip not in excluded[shard.file]:
+                copies.setdefault(entry.clip, []).append(entry)
+    return copies
+
+
+def clips_by_name(report: Report, catalogue: Catalogue) -> set[str]:
+    """Return the clips of the shards whose manifests cannot be read: its clips name a shard.
+
+    Raises
+    ------
+    InputError
+        If no clips of the raw folder give a shard its name.
+    """
+    # A clip that was tried again has a shard of its own.
+    alone = [(clip.actor, (clip.id,)) for clip in catalogue.clips]
+    groups = [*alone, *planning.group(catalogue.clips)]
+    by_name = {planning.shard_name(actor, ids): ids for actor, ids in groups}
+    readable = {shard.file for shard in report.shards}
+    held: set[str] = set()
+    for file, excluded in counting(report).items():
+        if file not in readable:
+            name, _ = planning.split_name(file)
+            if name not in by_name:
+                raise InputError(
+                    f"expected the clips of {file}, whose manifest is damaged, in "
+                    f"{catalogue.root}, got others; {OTHER_RAW}"
+                )
+            held |= set(by_name[name]) - excluded
+    return held
+
+
+def refuse_other_files(
+    copies: Mapping[str, Sequence[ClipEntry]], catalogue: Catalogue, folder: Path
+) -> None:
+    """Raise if the raw files of a clip have other sizes than those of all its copies."""
+    root = catalogue.root
+    sizes = {path: path.stat().st_size for clip in catalogue.clips for path in clip.sources}
+    for entries in copies.values():
+        others = []
+        for entry in (entry for entry in entries if not entry.reason):
+            differing = (
+                source.path
+                for source in entry.sources
+                if sizes.get(root / source.path, source.bytes) != source.bytes
+            )
+            others.append(next(differing, None))
+        if others and all(others):
+            raise InputError(
+                f"expected the raw files that {folder} was made from, got another {others[0]} in "
+                f"{root}; {OTHER_RAW}"
+            )
