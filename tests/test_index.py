@@ -183,6 +183,19 @@ def test_of_several_copies_of_a_clip_the_latest_is_joined(made, own_raw):
     assert len(joined.shards) == 4 and len(shards_of(made / TINY.digest, 3)) == 2
 
 
+def test_a_clock_that_is_ahead_brings_back_no_older_copy(made, own_raw):
+    """That of the machine that made the first shard."""
+    folder = made / TINY.digest
+    (name,) = shards_of(folder, 3)
+    first = facts.read_manifest(facts.manifest_path(folder, name), TINY)
+    ahead = dataclasses.replace(first, finished="2999-01-01T00:00:00.000000+00:00")
+    facts.write_manifest(folder, ahead, TINY)
+    write_take(own_raw, "01-01-05-01-01-01-03", hertz=999)
+    done = make(own_raw, made)
+    assert done.extracted == 4
+    assert build.join(folder).fingerprint == done.index.fingerprint
+
+
 def test_nothing_to_join_is_an_error(tmp_path, made):
     with pytest.raises(InputError, match="got none that states its spec"):
         build.join(tmp_path / TINY.digest)

@@ -1,6 +1,7 @@
 """What is made and what is kept: states in, actions out, no file in sight."""
 
 import dataclasses
+import itertools
 import random
 from pathlib import Path
 
@@ -241,6 +242,17 @@ def test_rows_count_before_a_later_failure():
     later = dataclasses.replace(bad.shards[0], file="actor-01-bad.h5")
     held = fresh(wanted, Known([*good.shards, later])).held
     assert {clip: entry.reason for clip, entry in held.items()} == {"a": None}
+
+
+def test_the_generation_says_which_shard_of_the_same_clips_is_later():
+    """The first was made by a machine whose clock is ahead; others sort by when they finished."""
+    two, three = [want("a"), want("b")], [want("a"), want("b"), want("c")]
+    (first,) = cached(two, clock=50).shards
+    second = dataclasses.replace(first, file=f"{first.file[:-3]}.1.h5", finished="000010")
+    before, after = cached(three, clock=40).shards[0], cached([want("a")], clock=60).shards[0]
+    expected = [before, first, second, after]
+    for shards in itertools.permutations(expected):
+        assert plan.by_age(shards) == expected
 
 
 def test_shards_with_other_clips_are_of_no_use_where_only_wanted_ones_may_stay():

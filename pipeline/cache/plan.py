@@ -131,8 +131,17 @@ def latest(entries: Iterable[ClipEntry]) -> dict[str, ClipEntry]:
 
 
 def by_age(shards: Iterable[ShardFacts]) -> list[ShardFacts]:
-    """Sort shards, the latest last."""
-    return sorted(shards, key=lambda shard: (shard.finished, shard.file))
+    """Sort shards, the latest last.
+
+    Of shards of the same clips the generation says which is later, whatever the clocks of their
+    machines said: none counts as finished before the one it replaces.
+    """
+    ages, finished = [], dict[str, str]()
+    for shard in sorted(shards, key=lambda shard: split_name(shard.file)):
+        name, generation = split_name(shard.file)
+        finished[name] = max(shard.finished, finished.get(name, ""))
+        ages.append(((finished[name], name, generation), shard))
+    return [shard for _, shard in sorted(ages, key=lambda age: age[0])]
 
 
 def stale_source(
