@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import os
 import shutil
+import threading
 
 import h5py
 import numpy as np
@@ -458,6 +459,21 @@ def test_a_clip_lost_with_its_process_is_listed_and_tried_again(
     again = make(raw, tmp_path)
     assert len(extracted) == 4 and not again.index.unreadable
     assert again.index.fingerprint == index.find_cache(tiny).fingerprint
+
+
+def test_a_file_that_hangs_costs_the_time_limit_alone(made, own_raw):
+    """A pipe that nobody writes to: whoever reads it to hash it waits for ever, too."""
+    path = next(own_raw.rglob(f"03-01-{TAKE}.wav"))
+    path.unlink()
+    os.mkfifo(path)
+    # Should somebody wait for it all the same, that ends, and the file has a hash.
+    rescue = threading.Timer(30, lambda: os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK)))
+    rescue.start()
+    done = make(own_raw, made, clip_timeout_seconds=3)
+    rescue.cancel()
+    (entry,) = done.index.unreadable
+    assert entry.clip == f"01-{TAKE}" and entry.sources == ()
+    assert "expected an end within 3 s" in entry.reason and done.index.rows == 30
 
 
 def test_a_clip_of_which_no_file_could_be_opened_is_listed(made, own_raw, monkeypatch):

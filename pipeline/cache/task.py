@@ -85,8 +85,10 @@ def extract(clip: Clip, task: ShardTask) -> ClipRows:
     if not isinstance(answer, guard.Failure):
         return answer
     described: tuple[sources.Source, ...] = ()
-    with contextlib.suppress(OSError):
-        described = tuple(sources.describe(path, task.root) for path in clip.sources)
+    # What hung or was killed is tried again in any case; reading it here, nothing would end that.
+    if not answer.transient:
+        with contextlib.suppress(OSError):
+            described = tuple(sources.describe(path, task.root) for path in clip.sources)
     identity = clip.id, clip.actor, clip.emotion, task.file
     return ClipEntry(*identity, described, reason=answer.reason, transient=answer.transient), ()
 
