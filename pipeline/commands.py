@@ -200,15 +200,14 @@ def print_unnamed(done: build.Summary, arguments: argparse.Namespace) -> None:
         )
     if not done.unnamed:
         return
-    room = size(sum(shard.bytes for shard in done.unnamed))
+    folder = done.index.folder
+    files = [path for shard in done.unnamed for path in build.files_of(folder, shard)]
+    room = size(sum(path.stat().st_size for path in files))
     what = f"{counted(len(done.unnamed), 'shard')} outside of this index ({room})"
     if not arguments.remove:
         print(f"kept: {what}; --remove (make features REMOVE=1) deletes what is outside")
         return
-    for shard in done.unnamed:
-        clips = counted(len(shard.clips), "clip")
-        print(f"removed: {shard.file}: {clips} of actor {shard.actor}")
-    build.remove_unnamed(done)
+    build.remove_unnamed(done, arguments.wait, lambda shard: print(f"removed: {shard}"))
     print(f"removed: {what}")
 
 

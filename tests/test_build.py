@@ -322,7 +322,7 @@ def test_another_raw_folder_deletes_nothing(made, raw, folder, tmp_path, extract
     before = tree(folder)
     done = make(part, made)
     assert done.index.actors == [2] and len(done.absent) == 12
-    assert {shard.actor for shard in done.unnamed} >= {1, 3, 4}
+    assert set(done.unnamed) >= {shards_of(folder, actor)[0] for actor in (1, 3, 4)}
     after = tree(folder)
     assert all(after[path] == before[path] for path in before if path.name.startswith("actor-"))
     extracted.clear()
@@ -361,18 +361,47 @@ def test_only_what_the_index_does_not_name_is_removed_where_asked(made, own_raw,
     assert len(done.index.entries) == sum(len(shard.clips) for shard in done.index.shards)
 
 
+def test_damaged_shards_and_those_without_a_manifest_are_removed_too(made, own_raw, folder):
+    """Of clips that the raw folder lacks, and of groups that are others now; nothing else is."""
+    write_take(own_raw, "01-01-06-01-01-01-01")
+    write_take(own_raw, "01-01-06-01-01-01-02")
+    remove(own_raw, "*-0[34].*")
+    (one,), (two,), (three,), (four,) = (shards_of(folder, actor) for actor in (1, 2, 3, 4))
+    facts.manifest_path(folder, one).unlink()
+    facts.manifest_path(folder, two).write_text("{")
+    (folder / three).write_bytes(b"cut")
+    (folder / four).unlink()
+    (folder / "actor-notes.json").write_text("mine")
+    done = make(own_raw, made, only_wanted=True)
+    assert list(done.unnamed) == [one, two, three, four]
+    counts = {}
+
+    def note(shard):
+        counts[shard] = len(list(folder.glob("actor-*")))
+
+    build.remove_unnamed(done, note=note)
+    assert counts == {one: 11, two: 10, three: 8, four: 6}, "each is named before it goes"
+    assert not faults(folder) and (folder / "actor-notes.json").exists()
+    left = {path.name for path in folder.glob("actor-*")} - {"actor-notes.json"}
+    assert left == {
+        path.name
+        for shard in done.index.shard_facts
+        for path in (folder / shard, facts.manifest_path(folder, shard))
+    }
+
+
 def test_nothing_is_removed_beside_a_run_for_some_actors(made, own_raw, folder):
     remove(own_raw, "*-04.*")
     done = make(own_raw, made, only_wanted=True)
     with lock.held(folder, name="-4"), pytest.raises(InputError, match="expected no other run"):
-        build.remove_unnamed(done)
+        build.remove_unnamed(done, note=pytest.fail)
     assert shards_of(folder, 4)
 
 
 def test_what_another_run_has_named_meanwhile_is_not_removed(made, raw, own_raw, folder):
     remove(own_raw, "*-04.*")
     done = make(own_raw, made, only_wanted=True)
-    assert [shard.actor for shard in done.unnamed] == [4]
+    assert list(done.unnamed) == shards_of(folder, 4)
     other = make(raw, made)
     build.remove_unnamed(done)
     assert index.find_cache(made) == other.index and other.index.actors == [1, 2, 3, 4]

@@ -53,6 +53,14 @@ def test_a_run_may_wait_for_the_other(holder, tmp_path):
         assert holder.wait() == -signal.SIGKILL
 
 
+def test_what_removes_may_wait_for_the_other(holder, tmp_path):
+    with pytest.raises(InputError, match=f"got process {holder.pid} "), lock.all_held(tmp_path):
+        pass
+    threading.Timer(0.5, holder.kill).start()
+    with lock.all_held(tmp_path, wait=True):
+        assert holder.wait() == -signal.SIGKILL
+
+
 def test_runs_for_other_actors_do_not_wait_for_each_other(holder, tmp_path):
     with lock.held(tmp_path, name="-1-12"), lock.held(tmp_path, name="-13-24"):
         assert holder.poll() is None

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,15 +53,15 @@ class Options:
 class Summary:
     """What a run of :func:`build` did: its index, how many clips it extracted, how long it took.
 
-    ``absent`` are cached clips that the catalogue lacks; ``unnamed`` are complete shards that the
-    index does not name.
+    ``absent`` are cached clips that the catalogue lacks; ``unnamed`` are names of shards, whole or
+    not, that were there before the run and that its index does not name.
     """
 
     index: Index
     extracted: int
     seconds: float
     absent: tuple[str, ...]
-    unnamed: tuple[ShardFacts, ...]
+    unnamed: tuple[str, ...]
 
     @property
     def faceless(self) -> int:
@@ -108,6 +108,8 @@ def build(
     folder.mkdir(parents=True, exist_ok=True)
     with lock.held(folder, options.wait, options.part):
         remove_leftovers(folder)
+        # Now: what others make on the way belongs to them.
+        there = shards_on_disk(folder)
         wanted, states, known = survey.look(
             catalogue, folder, spec, workers, damaged, options.check_content, options.progress
         )
@@ -125,7 +127,7 @@ def build(
         held, shards = planning.latest([*plan.held.values(), *copies]), [*known.shards, *made]
         index = index_of(held.values(), shards, states, folder, spec, str(catalogue.root))
         publish(index, catalogue.root)
-    unnamed = tuple(shard for shard in shards if shard.file not in index.shard_facts)
+    unnamed = tuple(sorted(there - index.shard_facts.keys()))
     extracted = sum(len(shard.clips) for shard in plan.make)
     return Summary(index, extracted, time.monotonic() - started, plan.absent, unnamed)
 
@@ -216,16 +218,38 @@ def join(folder: Path) -> Index:
     return index
 
 
-def remove_unnamed(summary: Summary) -> None:
-    """Delete the shards that a run's index does not name, nor one that came after it."""
+def shards_on_disk(folder: Path) -> set[str]:
+    """Name every shard of which a folder has the file, the manifest, or both, sound or not."""
+    files = (path.with_suffix(facts.SHARD_SUFFIX).name for path in folder.glob("actor-*.*"))
+    return {file for file in files if facts.SHARD_PATTERN.fullmatch(file)}
+
+
+def files_of(folder: Path, shard: str) -> list[Path]:
+    """Files that there are of a shard, the manifest first."""
+    return [path for path in (facts.manifest_path(folder, shard), folder / shard) if path.exists()]
+
+
+def remove_unnamed(
+    summary: Summary, wait: bool = False, note: Callable[[str], object] = log.info
+) -> None:
+    """Delete the shards that a run's index does not name, nor one that came after it.
+
+    ``note`` is told of each before it goes; ``wait`` for other runs on the same cache.
+
+    Raises
+    ------
+    InputError
+        If another run is at the cache, and is not to be waited for.
+    """
     folder = summary.index.folder
-    with lock.all_held(folder):
+    with lock.all_held(folder, wait):
         named = read_index(folder).shard_facts
         for shard in summary.unnamed:
-            if shard.file not in named:
+            if shard not in named:
+                note(shard)
                 # The manifest first: what is left of an interrupted removal does not count.
-                facts.manifest_path(folder, shard.file).unlink(missing_ok=True)
-                (folder / shard.file).unlink(missing_ok=True)
+                for path in files_of(folder, shard):
+                    path.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -61,11 +61,11 @@ def held(folder: Path, wait: bool = False, name: str = "") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def all_held(folder: Path) -> Iterator[None]:
+def all_held(folder: Path, wait: bool = False) -> Iterator[None]:
     """Hold every lock of a cache folder: whoever removes something must be alone."""
     files = {path.name for path in folder.glob(f"{LOCK_NAME}*")} | {LOCK_NAME}
     with contextlib.ExitStack() as stack:
         for file in sorted(files):
             if not file.endswith(HOLDER_SUFFIX):
-                stack.enter_context(held(folder, name=file.removeprefix(LOCK_NAME)))
+                stack.enter_context(held(folder, wait, file.removeprefix(LOCK_NAME)))
         yield
