@@ -381,7 +381,7 @@ def test_damaged_shards_and_those_without_a_manifest_are_removed_too(made, own_r
 
     build.remove_unnamed(done, note=note)
     assert counts == {one: 11, two: 10, three: 8, four: 6}, "each is named before it goes"
-    assert not faults(folder) and (folder / "actor-notes.json").exists()
+    assert [fault.file for fault in faults(folder)] == ["actor-notes.json"]
     left = {path.name for path in folder.glob("actor-*")} - {"actor-notes.json"}
     assert left == {
         path.name
@@ -448,10 +448,10 @@ def test_when_a_bad_clip_is_tried_again(made, own_raw, bad, extracted, monkeypat
     make(own_raw, made)
     extracted.clear()
     assert make(own_raw, made).extracted == 0 and not extracted
-    assert make(own_raw, made, retry_bad=True).extracted == 4
+    assert make(own_raw, made, retry_bad=True).extracted == 1
     monkeypatch.setattr(task, "reader_version", lambda: "another")
     monkeypatch.setattr(task, "versions", lambda: {"reader": "another"})
-    assert make(own_raw, made).extracted == 4
+    assert make(own_raw, made).extracted == 1
     assert make(own_raw, made).extracted == 0
     video, good, _ = bad
     video.write_bytes(good)
@@ -486,8 +486,31 @@ def test_a_clip_lost_with_its_process_is_listed_and_tried_again(
     monkeypatch.setattr(guard, "call", call)
     extracted.clear()
     again = make(raw, tmp_path)
-    assert len(extracted) == 4 and not again.index.unreadable
+    assert extracted == [lost] and not again.index.unreadable
     assert again.index.fingerprint == index.find_cache(tiny).fingerprint
+
+
+def test_a_failure_that_lasts_costs_one_clip_a_run_and_no_room(
+    raw, tmp_path, extracted, monkeypatch
+):
+    lost, call, reason = "01-05-01-01-01-02", guard.call, "expected an end within 60 s"
+
+    def lose_one(target, clip, *given, limit_seconds):
+        if clip.id == lost:
+            return guard.Failure(reason, transient=True)
+        return call(target, clip, *given, limit_seconds=limit_seconds)
+
+    monkeypatch.setattr(guard, "call", lose_one)
+    make(raw, tmp_path)
+    folder = tmp_path / TINY.digest
+    before, _ = tree(folder), extracted.clear()
+    for _ in range(3):
+        done = make(raw, tmp_path)
+        assert [entry.clip for entry in done.index.unreadable] == [lost]
+    assert extracted == [lost] * 3 and done.index.rows == 30
+    assert tree(folder).keys() == before.keys() and not faults(folder)
+    reason = "expected a process to survive this"
+    assert make(raw, tmp_path).index.unreadable[0].reason == reason
 
 
 def test_a_file_that_hangs_costs_the_time_limit_alone(made, own_raw):

@@ -235,6 +235,23 @@ def test_a_failure_that_may_pass_is_tried_again_by_itself():
     assert fresh(wanted, known).reasons == {"a": "its failure may pass: killed"}
 
 
+def test_clips_that_are_only_tried_again_get_a_shard_of_their_own():
+    """Unless one of their neighbours is made, too, for another reason."""
+    wanted = [want("a"), want("b"), want("c")]
+    (shard,) = cached(wanted, reasons={"a": "killed", "b": "no video"}).shards
+    killed = dataclasses.replace(shard.clips[0], transient=True, sources=())
+    known = Known([dataclasses.replace(shard, clips=(killed, *shard.clips[1:]))])
+    found = fresh(wanted, known)
+    assert [made.clips for made in found.make] == [("a",)] and found.failed == {"a": killed}
+    assert [made.clips for made in fresh(wanted, known, retry_bad=True).make] == [("a", "b")]
+    changed = states_of(wanted) | {"c.mp4": FileState(8, 2)}
+    assert [made.clips for made in fresh(wanted, known, changed).make] == [("a", "b", "c")]
+    (again,) = carry_out(found, wanted, states_of(wanted), clock=1)
+    served = fresh(wanted, Known([*known.shards, again]))
+    assert not served.make and not served.failed
+    assert served.held["a"].shard == again.file != served.held["c"].shard == shard.file
+
+
 def test_rows_count_before_a_later_failure():
     """A machine with a worse reader does not take away what another one could read."""
     wanted = [want("a")]

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,11 +120,14 @@ def build(
         for clip, reason in plan.reasons.items():
             log.debug("%s is extracted: %s", clip, reason)
         made = carry_out(plan, catalogue, folder, spec, workers, options, damaged)
-        copies = [clip for shard in made for clip in shard.clips]
+        made = without_vain(made, plan, folder)
         # Raw files may have changed on the way; of what was made the manifests know better.
-        for path in {source.path for clip in copies for source in clip.sources}:
+        remade = {clip for shard in plan.make for clip in shard.clips}
+        for path in {path for clip in wanted if clip.id in remade for path in clip.paths}:
             states.pop(path, None)
-        held, shards = planning.latest([*plan.held.values(), *copies]), [*known.shards, *made]
+        copies = [clip for shard in made for clip in shard.clips]
+        held = planning.latest([*plan.held.values(), *plan.failed.values(), *copies])
+        shards = [*known.shards, *made]
         index = index_of(held.values(), shards, states, folder, spec, str(catalogue.root))
         publish(index, catalogue.root)
     unnamed = tuple(sorted(there - index.shard_facts.keys()))
@@ -176,6 +179,23 @@ def carry_out(
     # Of workers that died on the way.
     remove_leftovers(folder)
     return [facts.read_manifest(made.manifest, spec) for made in tasks]
+
+
+def without_vain(made: Iterable[ShardFacts], plan: Plan, folder: Path) -> list[ShardFacts]:
+    """Remove the shards whose clips all failed as before, for a passing reason; return the others.
+
+    Such clips are tried at every run, and the cache would grow with each.
+    """
+    kept = []
+    for shard in made:
+        if all(
+            clip.transient and clip.reason == getattr(plan.failed.get(clip.clip), "reason", None)
+            for clip in shard.clips
+        ):
+            facts.manifest_path(folder, shard.file).unlink()
+        else:
+            kept.append(shard)
+    return kept
 
 
 def publish(index: Index, root: Path) -> None:

@@ -59,12 +59,14 @@ class ShardPlan:
 class Plan:
     """Which shards to make; which copy counts of each fresh clip; why the others are not fresh.
 
-    ``absent`` are cached clips that are not wanted, sorted.
+    ``failed`` are those of the others that could not be read and are only tried again. ``absent``
+    are cached clips that are not wanted, sorted.
     """
 
     make: tuple[ShardPlan, ...]
     held: Mapping[str, ClipEntry]
     reasons: Mapping[str, str]
+    failed: Mapping[str, ClipEntry]
     absent: tuple[str, ...]
 
 
@@ -78,7 +80,8 @@ def plan(
 ) -> Plan:
     """Decide which shards to make: those with a clip that is not fresh, with all of their clips.
 
-    Takes time in proportion to the clips.
+    Clips that are only tried again get a shard without the others. Takes time in proportion to
+    the clips.
 
     Parameters
     ----------
@@ -92,7 +95,9 @@ def plan(
         Whether shards that hold other clips too are of no use.
     """
     by_id = {clip.id: clip for clip in wanted}
-    fresh, reasons, absent = [], dict.fromkeys(by_id, "not cached yet"), set()
+    fresh, absent = [], set()
+    failed: dict[str, ClipEntry] = {}
+    reasons = dict.fromkeys(by_id, "not cached yet")
     generations: dict[str, int] = {}
     for shard in by_age(known.shards):
         name, generation = split_name(shard.file)
@@ -101,23 +106,28 @@ def plan(
         absent |= others
         for entry in shard.clips if not (others and only_wanted) else ():
             if entry.clip in by_id:
-                reason = stale_source(entry, by_id[entry.clip], states, known.modified_ns)
-                if reason is None and entry.reason:
-                    reason = second_try(entry, shard, reader, retry_bad)
-                if reason is None:
-                    fresh.append(entry)
-                else:
+                stale = stale_source(entry, by_id[entry.clip], states, known.modified_ns)
+                again = None
+                if entry.reason and not stale:
+                    again = second_try(entry, shard, reader, retry_bad)
+                if again:
+                    failed[entry.clip] = entry
+                if reason := stale or again:
                     reasons[entry.clip] = reason
+                else:
+                    fresh.append(entry)
     held = latest(fresh)
     reasons = {clip: reason for clip, reason in reasons.items() if clip not in held}
+    failed = {clip: entry for clip, entry in failed.items() if clip in reasons}
     make = []
     for actor, ids in group(wanted):
-        if not reasons.keys().isdisjoint(ids):
+        if due := reasons.keys() & ids:
+            ids = tuple(sorted(due)) if due <= failed.keys() else ids
             name = shard_name(actor, ids)
             # An intact shard is never overwritten: the index of the moment may name it.
             file = join_name(name, generations.get(name, -1) + 1)
             make.append(ShardPlan(file, actor, ids))
-    return Plan(tuple(make), held, reasons, tuple(sorted(absent)))
+    return Plan(tuple(make), held, reasons, failed, tuple(sorted(absent)))
 
 
 def latest(entries: Iterable[ClipEntry]) -> dict[str, ClipEntry]:
@@ -156,6 +166,9 @@ def stale_source(
             f"it was {entry.emotion} of actor {entry.actor}, "
             f"now it is {clip.emotion} of actor {clip.actor}"
         )
+    if entry.transient:
+        # Files that cannot be opened, or hang, were not hashed, and the clip is tried again.
+        return None
     if tuple(source.path for source in entry.sources) != clip.paths:
         return f"its files were others, now they are {', '.join(clip.paths)}"
     for source in entry.sources:
