@@ -13,12 +13,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PARTIAL_SUFFIX = ".partial"
-"""What a file is called until it is whole: its name, host, process, a random part, and this."""
+"""What a file is called until it is whole: its name, :func:`own_mark`, and this."""
+
+
+def own_place() -> str:
+    """Name where a number means one process: this host and, on Linux, the namespace of processes.
+
+    Containers may share the host's name and number their processes each for itself.
+    """
+    namespace = "0"
+    with contextlib.suppress(OSError):
+        namespace = re.sub(r"\D", "", os.readlink("/proc/self/ns/pid"))
+    return f"{socket.gethostname()}-{namespace}"
 
 
 def own_mark() -> str:
-    """Return a text that no other process, here or elsewhere, gives to a file: host-pid-random."""
-    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    """Return a text that no other process, here or elsewhere, gives to a file.
+
+    Host, namespace, process and a random part, joined by hyphens.
+    """
+    return f"{own_place()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 @contextlib.contextmanager
@@ -102,12 +116,12 @@ def refusals_named(path: Path) -> Iterator[None]:
 
 
 def dead_leftovers(folder: Path) -> list[Path]:
-    """Partial files and folders that processes of this host left behind when they were killed.
+    """Partial files and folders that processes of this place left behind when they were killed.
 
-    Those of other hosts, and of processes that run, are not among them.
+    Those of other hosts and containers, and of processes that run, are not among them.
     """
-    host = re.escape(socket.gethostname())
-    mark = re.compile(rf"\.{host}-(\d+)-[0-9a-f]{{8}}\w*{re.escape(PARTIAL_SUFFIX)}$")
+    place = re.escape(own_place())
+    mark = re.compile(rf"\.{place}-(\d+)-[0-9a-f]{{8}}\w*{re.escape(PARTIAL_SUFFIX)}$")
     marked = ((path, mark.search(path.name)) for path in folder.glob(f"*{PARTIAL_SUFFIX}"))
     return sorted(path for path, match in marked if match and not is_alive(int(match[1])))
 

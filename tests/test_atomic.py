@@ -15,8 +15,8 @@ def dead():
     return int(subprocess.check_output([sys.executable, "-c", "import os; print(os.getpid())"]))
 
 
-def partial(name, host, pid):
-    return f"{name}.{host}-{pid}-0123abcd.partial"
+def partial(name, place, pid):
+    return f"{name}.{place}-{pid}-0123abcd.partial"
 
 
 @pytest.mark.parametrize("host", [socket.gethostname(), "node-7.cluster.example"])
@@ -27,8 +27,9 @@ def test_leftovers_of_dead_processes_of_this_host_are_found(
     tmp_path, dead, name, host, monkeypatch
 ):
     monkeypatch.setattr(socket, "gethostname", lambda: host)
-    left = partial(name, host, dead)
-    kept = [partial(name, host, os.getpid()), partial(name, f"x{host}", dead), "notes.partial"]
+    place = atomic.own_place()
+    left = partial(name, place, dead)
+    kept = [partial(name, place, os.getpid()), partial(name, f"x{place}", dead), "notes.partial"]
     for file in (left, *kept):
         (tmp_path / file).touch()
     assert [path.name for path in atomic.dead_leftovers(tmp_path)] == [left]
@@ -36,8 +37,21 @@ def test_leftovers_of_dead_processes_of_this_host_are_found(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
 
 
+def test_containers_of_one_host_name_leave_each_others_files_alone(tmp_path, dead, monkeypatch):
+    """A number that means no process here may be one that runs in the other."""
+    readlink, namespaces = os.readlink, iter(["pid:[1]", "pid:[2]", "pid:[1]"])
+    monkeypatch.setattr(os, "getpid", lambda: dead)
+    monkeypatch.setattr(
+        os, "readlink", lambda path: next(namespaces) if "ns" in str(path) else readlink(path)
+    )
+    path = tmp_path / f"index.json.{atomic.own_mark()}.partial"
+    path.touch()
+    assert atomic.dead_leftovers(tmp_path) == []
+    assert atomic.dead_leftovers(tmp_path) == [path]
+
+
 def test_folders_of_killed_runs_are_found(tmp_path, dead):
-    (tmp_path / f"results.{socket.gethostname()}-{dead}-0123abcdk3_x4h5g.partial").mkdir()
+    (tmp_path / f"results.{atomic.own_place()}-{dead}-0123abcdk3_x4h5g.partial").mkdir()
     build.remove_leftovers(tmp_path)
     assert not list(tmp_path.iterdir())
 
