@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -69,6 +71,26 @@ def test_runs_for_other_actors_do_not_wait_for_each_other(holder, tmp_path):
             lock.held(tmp_path, name="-1-12"),
         ):
             pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_used_without(tmp_path, monkeypatch, caplog, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with lock.held(tmp_path, wait=True), lock.all_held(tmp_path):
+        (tmp_path / "actor-01.h5").touch()
+    assert f"{tmp_path} is not locked: {os.strerror(number)}" in caplog.text
+
+
+def test_another_refusal_of_the_disk_is_no_missing_lock(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError, match="Input/output error"), lock.held(tmp_path):
+        pass
 
 
 @pytest.mark.torture

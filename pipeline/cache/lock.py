@@ -7,6 +7,8 @@ runs at once, on a file system that knows no locks, waste work and harm nothing.
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
 import socket
 import time
@@ -20,12 +22,17 @@ from pipeline.errors import InputError
 LOCK_NAME = ".lock"
 HOLDER_SUFFIX = ".holder"
 
+LOCKLESS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems without locks answer."""
+
+log = logging.getLogger(__name__)
+
 
 @contextlib.contextmanager
 def held(folder: Path, wait: bool = False, name: str = "") -> Iterator[None]:
     """Hold a lock of a cache folder; runs for other actors hold one of another name.
 
-    A folder that cannot be written to needs no lock.
+    A folder that cannot be written to needs no lock, and on some file systems there is none.
 
     Raises
     ------
@@ -48,6 +55,10 @@ def held(folder: Path, wait: bool = False, name: str = "") -> Iterator[None]:
             f"expected no other run in {folder}, got {other or 'a process'}; "
             "let it end, or wait for it with --wait (make: WAIT=1)"
         ) from error
+    except OSError as error:
+        if error.errno not in LOCKLESS:
+            raise
+        log.warning("%s is not locked: %s; let no two runs use it at once", folder, error.strerror)
     try:
         # A full disk has no room for the note, but the lock holds.
         with contextlib.suppress(OSError):
