@@ -72,6 +72,12 @@ class Workers:
                 f"expected BACKEND=dask or ray beside a scheduler, got {self.backend!r}; name one"
             )
 
+    @property
+    def are_elsewhere(self) -> bool:
+        """Whether other machines may do the tasks."""
+        active = self.backend is None and active_backend() in ("dask", "ray")
+        return active or self.scheduler is not None
+
 
 def carry(work: Callable[[Item], object], items: Sequence[Item], workers: Workers) -> None:
     """Hand tasks to a backend once and wait; return early if it lost some of them.

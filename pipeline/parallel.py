@@ -31,6 +31,10 @@ Item = TypeVar("Item")
 ROUNDS = 3
 """How often tasks whose workers died are tried in vain, one round after the other."""
 
+LAG_SECONDS = 20.0
+"""How long a round of other machines may seem vain before it is: NFS remembers for that long, and
+longer, that a file was not there."""
+
 LOOK_SECONDS = 0.25
 """How often the store is looked at for the progress bar."""
 
@@ -41,6 +45,7 @@ def run(
     is_done: Callable[[Item], bool],
     workers: Workers,
     watch: contextlib.AbstractContextManager | None = None,
+    store: Path | None = None,
 ) -> None:
     """Do every task whose result is not in the store yet.
 
@@ -57,6 +62,8 @@ def run(
         Who does them.
     watch
         Entered while the work goes on, see :func:`watching`.
+    store
+        Folder of the results, where it is one: what other machines wrote there may show late.
 
     Raises
     ------
@@ -68,6 +75,8 @@ def run(
         while missing:
             carry(work, missing, workers)
             before, missing = len(missing), [item for item in missing if not is_done(item)]
+            if len(missing) == before and store and workers.are_elsewhere:
+                missing = look_again(missing, is_done, store)
             vain = 0 if len(missing) < before else vain + 1
             if vain == ROUNDS:
                 raise InputError(
@@ -78,6 +87,19 @@ def run(
                 log.warning(
                     "%d tasks are tried again: a worker died before they ended", len(missing)
                 )
+
+
+def look_again(missing: Sequence[Item], is_done: Callable[[Item], bool], store: Path) -> list[Item]:
+    """Wait, ever longer, until a result shows in the store, and return the tasks without one."""
+    left, waited, pause = list(missing), 0.0, LOOK_SECONDS
+    while len(left) == len(missing) and waited < LAG_SECONDS:
+        time.sleep(pause)
+        waited += pause
+        pause = min(2 * pause, LAG_SECONDS - waited)
+        # Opening a folder makes an NFS client ask the server what it holds.
+        os.listdir(store)
+        left = [item for item in left if not is_done(item)]
+    return left
 
 
 @contextlib.contextmanager
@@ -145,7 +167,7 @@ def collect(
         tasks = [(item, folder / f"{place}.json") for place, item in enumerate(items)]
         watch = watching(bar, lambda: len(list(folder.glob("*.json"))))
         keep = functools.partial(keep_result, work)
-        run(keep, tasks, lambda task: task[1].exists(), workers, watch)
+        run(keep, tasks, lambda task: task[1].exists(), workers, watch, folder)
         return [json.loads(path.read_bytes()) for _, path in tasks]
 
 

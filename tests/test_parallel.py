@@ -113,6 +113,36 @@ def test_an_exception_ends_the_run(backend, kind, error, tmp_path):
         run(tmp_path, ["", kind], backend)
 
 
+@pytest.mark.parametrize(("looks", "rounds"), [(0, 1), (3, 1), (50, 3)])
+def test_a_store_that_shows_results_late_is_no_dead_worker(tmp_path, monkeypatch, looks, rounds):
+    """What another machine wrote shows once the folder has been listed so often."""
+    listed, carried, slept = [], [], []
+    monkeypatch.setattr(parallel, "carry", lambda work, items, workers: carried.append(items))
+    monkeypatch.setattr(parallel.os, "listdir", listed.append)
+    monkeypatch.setattr(parallel.time, "sleep", slept.append)
+    elsewhere = Workers(1, "dask", "tcp://127.0.0.1:9")
+
+    def is_done(item):
+        return bool(carried) and len(listed) >= looks
+
+    if rounds == parallel.ROUNDS:
+        with pytest.raises(InputError, match="got 2 whose workers died in each of 3 rounds"):
+            parallel.run(tasks.do, [1, 2], is_done, elsewhere, store=tmp_path)
+        assert sum(slept) == pytest.approx(60)
+    else:
+        parallel.run(tasks.do, [1, 2], is_done, elsewhere, store=tmp_path)
+        assert len(slept) == looks
+    assert len(carried) == rounds and set(listed) <= {tmp_path}
+
+
+def test_no_store_is_waited_for_on_one_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, "look_again", None)
+    with pytest.raises(InputError, match="1 tasks to end, got 1 whose workers died"):
+        parallel.run(len, [""], lambda _: False, Workers(1, "threading"), store=tmp_path)
+    with joblib.parallel_config(backend="threading"):
+        assert not Workers().are_elsewhere
+
+
 def test_no_more_workers_start_than_tasks_are_there(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(joblib, "effective_n_jobs", lambda jobs: 64)

@@ -175,7 +175,7 @@ def carry_out(
             watch = parallel.watching(
                 bar, lambda: sum(path.stat().st_size for path in progress.iterdir())
             )
-            parallel.run(task.make_shard, tasks, task.ShardTask.is_done, workers, watch)
+            parallel.run(task.make_shard, tasks, task.ShardTask.is_done, workers, watch, folder)
     # Of workers that died on the way.
     remove_leftovers(folder)
     return [facts.read_manifest(made.manifest, spec) for made in tasks]
