@@ -25,7 +25,7 @@ from conftest import (
 from pipeline import guard
 from pipeline.backends import Workers
 from pipeline.cache import build, explain, facts, index, lock, survey, task, verify
-from pipeline.corpora import scan
+from pipeline.corpora import scan, sources
 from pipeline.corpora.clip import Clip
 from pipeline.corpora.sources import file_sha256
 from pipeline.errors import InputError
@@ -547,6 +547,30 @@ def test_a_clip_of_which_no_file_could_be_opened_is_listed(made, own_raw, monkey
         assert index.find_cache(made) == done.index and done.index.rows == 32
     monkeypatch.setattr(task, "extract", note)
     assert make(own_raw, made).index.rows == 34
+
+
+def test_a_file_that_cannot_be_hashed_is_listed(made, own_raw, extracted, monkeypatch):
+    """As one without permission, which root reads nevertheless."""
+    path = next(own_raw.rglob(f"03-01-{TAKE}.wav"))
+    hashed, call = file_sha256, guard.call
+
+    def refuse(asked):
+        if asked == path:
+            raise PermissionError(13, "Permission denied", str(path))
+        return hashed(asked)
+
+    def refuse_in_child(target, clip, *given, limit_seconds):
+        if path in clip.sources:
+            return guard.Failure("expected a readable file", transient=True)
+        return call(target, clip, *given, limit_seconds=limit_seconds)
+
+    monkeypatch.setattr(sources, "file_sha256", refuse)
+    monkeypatch.setattr(guard, "call", refuse_in_child)
+    done = make(own_raw, made, check_content=True)
+    assert [entry.clip for entry in done.index.unreadable] == [f"01-{TAKE}"]
+    assert done.index.rows == 30 and len(extracted) == 4
+    monkeypatch.undo()
+    assert make(own_raw, made, check_content=True).index.rows == 32
 
 
 def test_a_file_that_changes_on_the_way_is_in_the_index_as_it_was_read(

@@ -15,6 +15,9 @@ MAX_CLIPS = 16
 
 HASH_BITS = 64
 
+UNREADABLE = ""
+"""The SHA-256 of a raw file that was to be hashed and could not be read."""
+
 
 @dataclass(frozen=True)
 class FileState:
@@ -175,6 +178,8 @@ def stale_source(
         state = states[source.path]
         if state.bytes != source.bytes:
             return f"{source.path} had {source.bytes} bytes, now it has {state.bytes}"
+        if state.sha256 == UNREADABLE:
+            return f"{source.path} could not be read to compare it"
         if state.sha256 is not None:
             if state.sha256 != source.sha256:
                 return f"the content of {source.path} changed"

@@ -13,7 +13,7 @@ from pipeline.backends import Workers
 from pipeline.cache import facts, index
 from pipeline.cache import plan as planning
 from pipeline.cache.facts import ShardFacts
-from pipeline.cache.plan import FileState, Known, WantedClip
+from pipeline.cache.plan import UNREADABLE, FileState, Known, WantedClip
 from pipeline.corpora import sources
 from pipeline.corpora.clip import Catalogue
 from pipeline.errors import InputError
@@ -57,10 +57,18 @@ def look(
         log.info("%d raw files are hashed", len(paths))
         files = [root / path for path in paths]
         with console.bar(total=len(paths), desc="hash", unit="file", disable=not progress) as bar:
-            hashes = parallel.collect(sources.file_sha256, files, workers, bar, folder)
+            hashes = parallel.collect(sha256_or_none, files, workers, bar, folder)
         for path, sha256 in zip(paths, hashes, strict=True):
-            states[path] = dataclasses.replace(states[path], sha256=sha256)
+            states[path] = dataclasses.replace(states[path], sha256=sha256 or UNREADABLE)
     return wanted, states, known
+
+
+def sha256_or_none(path: Path) -> str | None:
+    """Hash a raw file: a task. None where it cannot be read; whoever extracts its clip says why."""
+    try:
+        return sources.file_sha256(path)
+    except OSError:
+        return None
 
 
 def file_state(path: Path) -> FileState:
