@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 import socket
 import tempfile
 import uuid
@@ -124,6 +125,14 @@ def dead_leftovers(folder: Path) -> list[Path]:
     mark = re.compile(rf"\.{place}-(\d+)-[0-9a-f]{{8}}\w*{re.escape(PARTIAL_SUFFIX)}$")
     marked = ((path, mark.search(path.name)) for path in folder.glob(f"*{PARTIAL_SUFFIX}"))
     return sorted(path for path, match in marked if match and not is_alive(int(match[1])))
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there, or a folder such as :func:`partial_folder` makes."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def is_alive(pid: int) -> bool:

@@ -86,6 +86,17 @@ def test_models_anywhere_below_data_name_their_cache(root, place):
     assert found[OTHER.digest].models == ()
 
 
+def test_models_behind_links_name_their_cache(root, tmp_path):
+    """Such as on another disk; links that lead in circles end, and each model counts once."""
+    describe_model(tmp_path / "disk" / "model", TINY.digest)
+    for link in (root.parent / "models", root.parent / "again", tmp_path / "disk" / "circle"):
+        link.symlink_to(tmp_path / "disk")
+    found = listed(root, root.parent, tmp_path / "disk")[TINY.digest].models
+    assert found == (root.parent / "again" / "model" / "model.json",)
+    with pytest.raises(InputError, match="was trained on"):
+        prune(root, TINY.digest)
+
+
 @pytest.mark.parametrize("text", ["{}", "[1]", "no json", "[" * 100_000])
 def test_a_model_that_cannot_be_read_names_nothing(root, text):
     describe_model(root.parent / "model", TINY.digest)
@@ -112,6 +123,9 @@ def test_only_what_is_named_goes_and_only_what_is_ours(root, capsys):
     assert "but for files of others in it" in capsys.readouterr().out
     assert [path.name for path in (root / TINY.digest).iterdir()] == ["notes.txt"]
     assert len(listed(root)) == 1 and (root / OTHER.digest / "index.json").exists()
+    left = root / OTHER.digest / "progress.host-0-1-0123abcd_x4h5gk3.partial"
+    left.mkdir()
+    (left / "actor-01-0123456789.h5").touch()
     assert prune(root, OTHER.digest) == 0
     assert not (root / OTHER.digest).exists()
     assert (root / "photos" / "actor-01.h5").read_bytes() == b"mine"

@@ -278,7 +278,7 @@ def remove_leftovers(folder: Path) -> None:
         log.info("%s is removed: the process that wrote it is gone", path.name)
         # On a read-only disk it stays, and harms nothing.
         with contextlib.suppress(OSError):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            atomic.remove(path)
 
 
 def refuse_small_disk(folder: Path, needed_bytes: int) -> None:

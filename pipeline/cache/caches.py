@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import atomic
 from pipeline.atomic import PARTIAL_SUFFIX
 from pipeline.cache import lock, survey
 from pipeline.cache.facts import PARSING
@@ -51,8 +52,7 @@ def list_caches(root: Path, models: Sequence[Path]) -> list[CacheInfo]:
     """
     if not root.is_dir():
         raise InputError(f"expected a folder of caches at {root}, got nothing; name another")
-    named = {path.resolve(): path for path in model_files(models)}
-    digests = {path: digest_of_model(path) for path in named.values()}
+    digests = {path: digest_of_model(path) for path in model_files(models)}
     found = []
     for folder in sorted(root.glob(CACHE_NAME)):
         settings = None if folder.is_symlink() else survey.stated_settings(folder)
@@ -66,11 +66,18 @@ def list_caches(root: Path, models: Sequence[Path]) -> list[CacheInfo]:
 
 
 def model_files(roots: Sequence[Path]) -> Iterator[Path]:
-    """Yield every model's description below some folders; caches and raw folders are skipped."""
+    """Yield every model's description below some folders; caches and raw folders are skipped.
+
+    Links are followed, and a folder is entered once.
+    """
+    entered: set[str] = set()
     for root in roots:
-        for folder, subfolders, names in os.walk(root):
-            subfolders[:] = sorted(set(subfolders) - {"raw", "cache"})
-            if MODEL_NAME in names:
+        for folder, subfolders, names in os.walk(root, followlinks=True):
+            real = os.path.realpath(folder)
+            known = real in entered
+            entered.add(real)
+            subfolders[:] = [] if known else sorted(set(subfolders) - {"raw", "cache"})
+            if MODEL_NAME in names and not known:
                 yield Path(folder, MODEL_NAME)
 
 
@@ -91,8 +98,13 @@ def difference(settings: dict) -> str:
 
 
 def own_files(folder: Path) -> list[Path]:
-    """Files of a cache that this code wrote, the index first."""
-    found = {path for pattern in OWN_FILES for path in folder.glob(pattern) if path.is_file()}
+    """Files of a cache that this code wrote, and folders of killed runs, the index first."""
+    found = {
+        path
+        for pattern in OWN_FILES
+        for path in folder.glob(pattern)
+        if path.is_file() or (path.is_dir() and path.suffix == PARTIAL_SUFFIX)
+    }
     return sorted(found, key=lambda path: (path.name != INDEX_NAME, path.name))
 
 
@@ -114,10 +126,10 @@ def remove(cache: CacheInfo, despite_models: bool = False) -> bool:
         )
     with lock.all_held(cache.path):
         for path in own_files(cache.path):
-            path.unlink(missing_ok=True)
+            atomic.remove(path)
     # The locks themselves, which were held up to here.
     for path in own_files(cache.path):
-        path.unlink(missing_ok=True)
+        atomic.remove(path)
     if any(cache.path.iterdir()):
         return False
     cache.path.rmdir()
