@@ -265,7 +265,12 @@ def print_faults(report: verify.Report) -> None:
 
 def run_repair(report: verify.Report, found: Catalogue, workers: Workers) -> int:
     """Make the damaged shards of one cache again and read it once more."""
-    done = verify.repair(report, found, workers)
+    try:
+        done = verify.repair(report, found, workers)
+    except InputError as error:
+        # Such as a cache of another raw folder beside this one's.
+        print(f"not repaired: {error}", file=sys.stderr)
+        return 1
     left = verify.check_cache(report.folder, workers)
     print_faults(left)
     for entry in done.index.unreadable:

@@ -331,6 +331,19 @@ def test_the_command_says_what_is_damaged_and_mends_it(made, folder, raw, capsys
     assert not check(folder).faults
 
 
+def test_a_cache_that_cannot_be_repaired_keeps_no_other_from_it(made, folder, own_raw, capsys):
+    """That of another raw folder, whose digest sorts before it."""
+    other = dataclasses.replace(TINY, frame_count=1)
+    assert other.digest < TINY.digest
+    write_cache(made / other.digest, other)
+    one, two = flip_row(folder, 1, 3), flip_row(made / other.digest, 1, 3)
+    assert run("verify", "--cache", made, "--raw", own_raw, "--jobs", 1, "--repair") == 1
+    said = capsys.readouterr()
+    assert f"not repaired: expected every clip of {made / other.digest}" in said.err
+    assert f"repaired {one.file}; 4 clips" in said.out
+    assert not check(folder).faults and check(made / other.digest).files == {two.file}
+
+
 def test_an_unreachable_raw_folder_repairs_nothing(made, folder, own_raw, capsys):
     (own_raw / "audios" / "more").symlink_to(own_raw / "gone")
     flip_row(folder, 1, 3)
