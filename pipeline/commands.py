@@ -109,7 +109,7 @@ def run_features(arguments: argparse.Namespace) -> int:
     if arguments.remove:
         refuse_partial_removal(found, arguments.corpus)
     if arguments.explain:
-        print(explain.explain(found, arguments.cache, spec, arguments.explain))
+        print(explain.explain(found, arguments.cache, spec, arguments.explain, options))
         return 0
     done = build.build(found, arguments.cache, spec, workers, options)
     index = done.index

@@ -7,12 +7,19 @@ from pathlib import Path
 from pipeline.backends import Workers
 from pipeline.cache import plan as planning
 from pipeline.cache import survey, task
+from pipeline.cache.build import Options
 from pipeline.corpora.clip import Catalogue
 from pipeline.errors import InputError
 from pipeline.spec import FeatureSpec
 
 
-def explain(catalogue: Catalogue, cache: Path, spec: FeatureSpec, name: str) -> str:
+def explain(
+    catalogue: Catalogue,
+    cache: Path,
+    spec: FeatureSpec,
+    name: str,
+    options: Options | None = None,
+) -> str:
     """Say in words where a clip's rows are, or why the next run makes them.
 
     Parameters
@@ -21,6 +28,8 @@ def explain(catalogue: Catalogue, cache: Path, spec: FeatureSpec, name: str) -> 
         See :func:`pipeline.cache.build.build`.
     name
         Of the clip, or of one of its files.
+    options
+        Of the run that is asked about: what counts as fresh depends on them.
 
     Raises
     ------
@@ -36,8 +45,13 @@ def explain(catalogue: Catalogue, cache: Path, spec: FeatureSpec, name: str) -> 
             f"such as {catalogue.clips[0].id}"
         )
     folder = cache / spec.digest
-    wanted, states, known = survey.look(catalogue, folder, spec, Workers(), progress=False)
-    plan = planning.plan(wanted, states, known, task.reader_version())
+    options = options or Options()
+    wanted, states, known = survey.look(
+        catalogue, folder, spec, Workers(), (), options.check_content, progress=False
+    )
+    plan = planning.plan(
+        wanted, states, known, task.reader_version(), options.retry_bad, options.only_wanted
+    )
     files = ", ".join(next(own.paths for own in wanted if own.id == clip.id))
     lines = [f"{clip.id}: {clip.emotion}, actor {clip.actor}, from {files}"]
     if entry := plan.held.get(clip.id):
