@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import math
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ from pipeline.corpora.clip import Catalogue
 from pipeline.corpora.sources import printable
 from pipeline.errors import InputError
 from pipeline.spec import FeatureSpec, variant_names
+
+LONGEST_PART = 100
+"""Characters of a list of actors that names a lock; file systems take names of 255 bytes."""
 
 SHOWN = 3
 """How many of a long list are named."""
@@ -164,8 +169,16 @@ def options_of(arguments: argparse.Namespace) -> build.Options:
         check_content=arguments.check_content,
         retry_bad=arguments.retry_bad,
         only_wanted=arguments.remove,
-        part=f"-{format_actors(arguments.actors)}" if arguments.actors else "",
+        part=part_of(arguments.actors) if arguments.actors else "",
     )
+
+
+def part_of(actors: Sequence[int]) -> str:
+    """Name the part of a cache that some actors are, for the name of a file."""
+    text = format_actors(actors)
+    if len(text) > LONGEST_PART:
+        text = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"-{text}"
 
 
 def print_modalities(done: build.Summary) -> None:

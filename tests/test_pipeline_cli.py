@@ -133,6 +133,9 @@ def test_actors_choose_and_index_joins(cli, raw, tmp_path, tiny_spec):
     assert code == 0 and "16 clips of actors 1-4, 32 rows" in out[0]
     assert_one_line(cli(*words, "9"), "expected clips of actors 9", "actors 1-4")
     assert_one_line(cli(*words, "1", "--remove"), "--remove without --actors")
+    # More characters than a file's name may have.
+    code, out, _ = cli(*words, ",".join(map(str, range(1, 400, 2))))
+    assert code == 0 and "8 clips" in out[0]
 
 
 def test_remove_with_one_of_two_corpora_is_refused(cli, made, own_raw, tiny_spec):
@@ -157,6 +160,35 @@ def test_explain_does_nothing(cli, made, own_raw, tiny_spec):
     assert code == 0 and "had" in out[-1] and "bytes, now it has" in out[-1]
     assert_one_line(cli(*words, "nobody"), "expected a clip of", "'nobody'")
     assert files(made) == before
+
+
+@pytest.mark.parametrize(
+    ("option", "because"),
+    [
+        ("--check-content", "the content of audios/Actor_02/03-01-05-01-01-01-02.wav changed"),
+        ("--retry-bad", "it could not be read, and is to be tried again"),
+        ("--remove", "not cached yet"),
+    ],
+)
+def test_explain_knows_what_the_other_options_change(
+    cli, made, own_raw, tiny_spec, option, because
+):
+    path = own_raw / "audios/Actor_02/03-01-05-01-01-01-02.wav"
+    if option == "--retry-bad":
+        path.write_bytes(b"<html></html>")
+        make(own_raw, made)
+    elif option == "--remove":
+        for neighbour in own_raw.rglob("*-03-01-01-01-02.*"):
+            neighbour.unlink()
+    else:
+        stamp, text = path.stat().st_mtime_ns, path.read_bytes()
+        path.write_bytes(text[:-1] + bytes([text[-1] ^ 1]))
+        os.utime(path, ns=(stamp, stamp))
+    words = ("features", "--raw", own_raw, "--cache", made, "--explain", "01-05-01-01-01-02")
+    _, out, _ = cli(*words)
+    assert not any("to be made in" in line for line in out)
+    _, out, _ = cli(*words, option)
+    assert "to be made in" in out[-1] and because in out[-1]
 
 
 # What cannot be reached
