@@ -200,9 +200,11 @@ def test_a_damaged_index_is_made_again_from_the_shards(folder, raw, extracted):
     before = hashes(folder), index.read_index(folder).fingerprint
     one = flip_row(folder, 1, 6)
     flip(folder / "index.json", 300, 1)
+    (folder / "actor-my.notes.json").write_text("no shard's")
     report = repaired(folder, raw)
     assert [(fault.file, fault.row) for fault in report.faults] == [
         ("index.json", None),
+        ("actor-my.notes.json", None),
         (one.file, 6),
     ]
     assert extracted == takes(1)

@@ -149,7 +149,8 @@ def by_age(shards: Iterable[ShardFacts]) -> list[ShardFacts]:
     Of shards of the same clips the generation says which is later, whatever the clocks of their
     machines said: none counts as finished before the one it replaces.
     """
-    ages, finished = [], dict[str, str]()
+    ages = []
+    finished: dict[str, str] = {}
     for shard in sorted(shards, key=lambda shard: split_name(shard.file)):
         name, generation = split_name(shard.file)
         finished[name] = max(shard.finished, finished.get(name, ""))

@@ -159,8 +159,9 @@ def counting(report: Report) -> dict[str, frozenset[str]]:
     """
     if report.named is not None:
         return {shard.file: shard.excluded for shard in report.named}
-    found = report.folder.glob(facts.MANIFEST_PATTERN)
-    return {path.with_suffix(facts.SHARD_SUFFIX).name: frozenset() for path in sorted(found)}
+    found = sorted(report.folder.glob(facts.MANIFEST_PATTERN))
+    files = [path.with_suffix(facts.SHARD_SUFFIX).name for path in found]
+    return {file: frozenset() for file in files if facts.SHARD_PATTERN.fullmatch(file)}
 
 
 def copies_of(report: Report) -> dict[str, list[ClipEntry]]:
