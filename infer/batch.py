@@ -30,7 +30,7 @@ BAR_DELAY_SECONDS = 1.0
 
 SUMMARY_NAME = "summary.csv"
 
-LONGEST_NAME_BYTES = 180
+LONGEST_NAME_BYTES = 160
 """Of the 255 that a file's name may have: suffixes and temporary names are longer."""
 
 
