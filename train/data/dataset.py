@@ -37,7 +37,7 @@ def in_order(rows: Rows, batch_size: int, inputs: Collection[str] = TENSORS) -> 
     """
     numbers = tf.data.Dataset.range(len(rows)).batch(batch_size)
     # One ahead: a training's own batches wait beside these.
-    return numbers.map(BatchReader(rows, inputs)).prefetch(1)
+    return untuned(numbers.map(BatchReader(rows, inputs)).prefetch(1))
 
 
 def shuffled(
@@ -94,7 +94,18 @@ def shuffled(
     # Numbers are shuffled, tensors read last: what waits in the queue is eight bytes a row.
     numbers = tf.data.Dataset.range(first_epoch, MAX_EPOCHS).flat_map(epoch_batches)
     read = BatchReader(rows, inputs)
-    return numbers.map(read, num_parallel_calls=READERS).prefetch(PREFETCHED_BATCHES)
+    return untuned(numbers.map(read, num_parallel_calls=READERS).prefetch(PREFETCHED_BATCHES))
+
+
+def untuned(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Leave numbers of readers and batches as they are.
+
+    TensorFlow's thread that tunes them sleeps twice as long each time, and now and then the end of
+    an iteration waits until it wakes: for as long as it had taken, or a minute.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.with_options(options)
 
 
 def balanced_order(corpus: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
