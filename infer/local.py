@@ -1,4 +1,4 @@
-"""Servers that answer this machine alone: their address, and whom they refuse."""
+"""Address of the servers, which answer this machine alone, and the requests they refuse."""
 
 from __future__ import annotations
 

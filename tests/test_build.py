@@ -514,11 +514,11 @@ def test_a_failure_that_lasts_costs_one_clip_a_run_and_no_room(
 
 
 def test_a_file_that_hangs_costs_the_time_limit_alone(made, own_raw):
-    """A pipe that nobody writes to: whoever reads it to hash it waits for ever, too."""
+    """The raw file is a pipe without a writer: reading it to hash it would never end either."""
     path = next(own_raw.rglob(f"03-01-{TAKE}.wav"))
     path.unlink()
     os.mkfifo(path)
-    # Should somebody wait for it all the same, that ends, and the file has a hash.
+    # A writer after all: a reader that waits for the pipe ends, and the test fails below.
     rescue = threading.Timer(30, lambda: os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK)))
     rescue.start()
     done = make(own_raw, made, clip_timeout_seconds=3)

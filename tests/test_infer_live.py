@@ -118,7 +118,7 @@ def test_sound_is_heard_at_its_time(loaded):
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_stream_does_not_grow(tmp_path, asked):
-    """Whether or not somebody asks it; a face is there, too."""
+    """With and without questions in between, while it follows a face."""
     write_model(tmp_path, FeatureSpec(variants=()))
     stream = load(tmp_path).stream(RATE)
     _, _, frames = corpus.record(corpus.takes(1, 1)[4], 0)

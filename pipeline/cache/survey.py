@@ -64,7 +64,7 @@ def look(
 
 
 def sha256_or_none(path: Path) -> str | None:
-    """Hash a raw file: a task. None where it cannot be read; whoever extracts its clip says why."""
+    """Hash a raw file: a task. None where it cannot be read: extracting its clip says why."""
     try:
         return sources.file_sha256(path)
     except OSError:
